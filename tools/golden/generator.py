@@ -57,6 +57,8 @@ def row(name: str, shape: Sequence[int], role: str) -> Row:
         center, scale = 1.0, 0.3
     elif role == "gamma_last":  # the last norm of a residual branch
         center, scale = 0.5, 0.3
+    elif role == "gamma_relu6":  # wide enough that relu6 cuts at both ends: plain relu must not pass
+        center, scale = 1.7, 0.5
     elif role == "variance":
         center, scale = 1.0, 0.5
     else:

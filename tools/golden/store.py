@@ -6,9 +6,11 @@ import base64
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
+
+from generator import Row
 
 FIXTURES = Path(__file__).resolve().parents[2] / "test" / "golden" / "fixtures"
 
@@ -59,3 +61,38 @@ def write_npy(path: Path | str, values: np.ndarray) -> None:
     path = FIXTURES / path
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, np.ascontiguousarray(values))
+
+
+TAP_VALUES = 160
+"""Elements kept of each tap: enough to see any misplaced channel, pad or stride, small enough to commit."""
+
+
+def forward_fixture(
+    backbone: str,
+    source: str,
+    reference: str,
+    rows: Sequence[Row],
+    cases: Sequence[tuple[Sequence[int], dict[str, np.ndarray]]],
+) -> None:
+    """One network's fixture: weight rows, and for every input shape the sampled taps, pre_logits and logits."""
+    written = []
+    for shape, values in cases:
+        taps = {tap: sampled(v, TAP_VALUES) for tap, v in values.items() if tap not in ("pre_logits", "logits")}
+        spread = np.abs(values["logits"]).max()
+        assert 1e-2 < spread < 1e4, f"{backbone} {source}: logits up to {spread} prove nothing"
+        written.append(
+            {
+                "inputShape": list(shape),
+                "taps": taps,
+                "pre_logits": full(values["pre_logits"]),
+                "logits": full(values["logits"]),
+            }
+        )
+    fixture = {
+        "backbone": backbone,
+        "source": source,
+        "reference": reference,
+        "tensors": [list(r) for r in rows],
+        "cases": written,
+    }
+    write_json(f"{backbone}.{source}.json", fixture)

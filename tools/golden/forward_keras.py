@@ -6,9 +6,7 @@ import sys
 
 from generator import input_batch
 from keras_nets import NETS, forward, keras, set_weights
-from store import forward_fixture
-
-CASES = ((2, 64, 64, 3), (1, 49, 65, 3))
+from store import CASES, forward_fixture
 
 
 def main(names: list[str]) -> None:

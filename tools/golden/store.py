@@ -63,6 +63,9 @@ def write_npy(path: Path | str, values: np.ndarray) -> None:
     np.save(path, np.ascontiguousarray(values))
 
 
+CASES = ((2, 64, 64, 3), (1, 49, 65, 3))
+"""Input shapes of the forward fixtures: an even one, and an odd one that tells padding rules apart."""
+
 TAP_VALUES = 160
 """Elements kept of each tap: enough to see any misplaced channel, pad or stride, small enough to commit."""
 
@@ -73,6 +76,7 @@ def forward_fixture(
     reference: str,
     rows: Sequence[Row],
     cases: Sequence[tuple[Sequence[int], dict[str, np.ndarray]]],
+    file: str | None = None,
 ) -> None:
     """One network's fixture: weight rows, and for every input shape the sampled taps, pre_logits and logits."""
     written = []
@@ -95,4 +99,4 @@ def forward_fixture(
         "tensors": [list(r) for r in rows],
         "cases": written,
     }
-    write_json(f"{backbone}.{source}.json", fixture)
+    write_json(f"{backbone}.{file or source}.json", fixture)

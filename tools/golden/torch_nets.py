@@ -1,0 +1,148 @@
+"""torchvision's and timm's networks: models, canonical taps, weight rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+import timm
+import torch
+import torchvision
+from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual
+
+from generator import Row, row, tensor_of
+
+torch.set_num_threads(2)
+
+
+@dataclass
+class Net:
+    """A backbone: how to build it, and the modules whose outputs are the canonical taps."""
+
+    backbone: str
+    source: str
+    file: str
+    """Middle part of the fixture's file name: the source, or the package where torchvision and timm both have it."""
+    reference: str
+    build: Callable[[], torch.nn.Module]
+    taps: Callable[[torch.nn.Module], dict[str, torch.nn.Module]]
+    """Canonical tap -> module; pre_logits is the classifier's input."""
+    classifier: str
+
+
+def resnet50() -> Net:
+    def taps(model):
+        of = {"stem": model.relu, "stem.pool": model.maxpool}
+        for s in range(1, 5):
+            for b, block in enumerate(getattr(model, f"layer{s}"), start=1):
+                of[f"stage{s}.block{b}"] = block
+        return of
+
+    reference = f"torchvision {torchvision.__version__} resnet50, torch {torch.__version__}"
+    return Net("resnet50", "torch", "torch", reference, lambda: torchvision.models.resnet50(), taps, "fc")
+
+
+def mobilenet_v2() -> Net:
+    def taps(model):
+        of = {"stem": model.features[0]}
+        of |= {f"block{i}": model.features[i + 1] for i in range(17)}
+        return of | {"top": model.features[18]}
+
+    reference = f"torchvision {torchvision.__version__} mobilenet_v2, torch {torch.__version__}"
+    return Net(
+        "mobilenet_v2_1.0", "torch", "torch", reference, lambda: torchvision.models.mobilenet_v2(), taps, "classifier.1"
+    )
+
+
+def timm_mobilenet(version: int, width: str, file: str) -> Net:
+    name = f"mobilenetv{version}_{round(100 * float(width)):03d}"
+
+    def taps(model):
+        blocks = [block for stage in model.blocks for block in stage]
+        first = 2 - version  # v1's blocks count from 1, v2's from 0
+        of = {"stem": model.bn1} | {f"block{i}": block for i, block in enumerate(blocks, start=first)}
+        return of | ({"top": model.bn2} if version == 2 else {})
+
+    reference = f"timm {timm.__version__} {name}, torch {torch.__version__}"
+    build = lambda: timm.create_model(name)  # noqa: E731
+    return Net(f"mobilenet_v{version}_{width}", "torch", file, reference, build, taps, "classifier")
+
+
+NETS: dict[str, Callable[[], Net]] = {
+    "resnet50.torch": resnet50,
+    "mobilenet_v2_1.0.torch": mobilenet_v2,
+    "mobilenet_v1_1.0.torch": lambda: timm_mobilenet(1, "1.0", "torch"),
+    "mobilenet_v2_1.0.timm": lambda: timm_mobilenet(2, "1.0", "timm"),
+    "mobilenet_v2_0.5.timm": lambda: timm_mobilenet(2, "0.5", "timm"),
+    "mobilenet_v2_1.4.timm": lambda: timm_mobilenet(2, "1.4", "timm"),
+}
+
+
+def last_norms(model) -> set[str]:
+    """Names of the norms that end a residual branch."""
+    found = set()
+    for name, module in model.named_modules():
+        if isinstance(module, torchvision.models.resnet.Bottleneck):
+            found.add(f"{name}.bn3")
+        elif isinstance(module, torchvision.models.mobilenetv2.InvertedResidual):
+            found.add(f"{name}.conv.{len(module.conv) - 1}")
+        elif isinstance(module, InvertedResidual):
+            found.add(f"{name}.bn3")
+        elif isinstance(module, DepthwiseSeparableConv) and isinstance(module.bn2.act, torch.nn.Identity):
+            found.add(f"{name}.bn2")
+    return found
+
+
+def rows(model, classifier: str) -> list[Row]:
+    """One row a floating-point tensor of the state dict, in its own order."""
+    modules, last = dict(model.named_modules()), last_norms(model)
+    relu6 = any(isinstance(m, torch.nn.ReLU6) for m in modules.values())
+    of = []
+    for name, value in model.state_dict().items():
+        owner, leaf = name.rsplit(".", 1)
+        if leaf == "num_batches_tracked":
+            continue
+        if isinstance(modules[owner], torch.nn.modules.batchnorm._BatchNorm):
+            gamma = "gamma_last" if owner in last else "gamma_relu6" if relu6 else "gamma"
+            role = {"weight": gamma, "bias": "beta", "running_mean": "mean", "running_var": "variance"}[leaf]
+        elif leaf == "bias":
+            role = "bias"
+        else:
+            role = "classifier_oi" if owner in (classifier, "head") else "kernel_oihw"
+        of.append(row(name, value.shape, role))
+    return of
+
+
+def set_weights(model, classifier: str) -> list[Row]:
+    """Fills the model by the generator."""
+    of = rows(model, classifier)
+    missing, extra = model.load_state_dict({r[0]: torch.from_numpy(tensor_of(r)) for r in of}, strict=False)
+    assert not extra and all(name.endswith("num_batches_tracked") for name in missing)
+    return of
+
+
+def nchw(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
+
+
+def forward(net: Net, model, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Every tap as NHWC, pre_logits [N, C] and logits [N, 1000], in inference mode."""
+    values: dict[str, np.ndarray] = {}
+
+    def keep(tap):
+        def hook(module, inputs, output):
+            # resnet's blocks share one in-place relu: only its first call is the stem's.
+            values.setdefault(tap, output.detach().permute(0, 2, 3, 1).numpy().copy())
+
+        return hook
+
+    hooks = [module.register_forward_hook(keep(tap)) for tap, module in net.taps(model).items()]
+    head = model.get_submodule(net.classifier)
+    hooks.append(head.register_forward_pre_hook(lambda m, inputs: values.update(pre_logits=inputs[0].numpy().copy())))
+    model.eval()
+    with torch.no_grad():
+        values["logits"] = model(nchw(image)).numpy()
+    for hook in hooks:
+        hook.remove()
+    return values

@@ -19,5 +19,13 @@ export interface ImageSize {
   readonly width: number;
 }
 
+/** A rectangle of whole pixels. */
+export interface Box {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
 /** Values a pixel has in {@link RgbImage}. */
 export const RGB_CHANNELS = 3;

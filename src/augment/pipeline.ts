@@ -1,0 +1,131 @@
+/**
+ * One decoded picture into its slot of a batch: resize, crop, flip, and normalise last, by the preprocessing record.
+ * Training, evaluation, prediction and export all come through here.
+ */
+
+import type { Box, ImageSize, RgbImage } from './image.js';
+import { type Preprocessing, shortSideOf } from './preprocessing.js';
+import { resampleWindow } from './resample.js';
+
+/** What may differ between two passes over the same picture without any randomness. */
+export interface View {
+  /** Mirrored left to right. */
+  readonly flip: boolean;
+}
+
+/** The picture as it is. */
+export const plainView: View = { flip: false };
+
+/**
+ * Writes a picture into `out[offset ...]` as `[size.height, size.width, channels]`, ready for the network.
+ *
+ * @param offset index of the slot's first value in `out`
+ * @throws UsageError `BAD_SIZE` for a size of less than one pixel
+ */
+export function preprocessInto(
+  image: RgbImage,
+  preprocessing: Preprocessing,
+  size: ImageSize,
+  channels: 3,
+  out: Float32Array,
+  offset: number,
+  view: View,
+): void {
+  const resized = resizeAndCrop(image, preprocessing, size);
+  normaliseInto(resized, preprocessing, out.subarray(offset, offset + size.height * size.width * channels), view);
+}
+
+/** The resize and crop of a preprocessing record: a picture of exactly `size`, still 0..255. */
+export function resizeAndCrop(image: RgbImage, preprocessing: Preprocessing, size: ImageSize): RgbImage {
+  const { resize, kernel } = preprocessing;
+  const whole: Box = { x: 0, y: 0, width: size.width, height: size.height };
+  if (resize.rule === 'stretch') return resampleWindow(image, kernel, size, whole);
+  if (resize.rule === 'central_fraction') {
+    return resampleWindow(image, kernel, size, whole, centralBox(image, resize.fraction));
+  }
+  const scaled = shortSideSize(image, shortSideOf(resize.ratio, size), kernel === 'tf1_bilinear' ? 'slim' : 'torch');
+  const offset = kernel === 'tf1_bilinear' ? Math.trunc : roundHalfToEven;
+  const window: Box = {
+    ...whole,
+    x: offset((scaled.width - size.width) / 2),
+    y: offset((scaled.height - size.height) / 2),
+  };
+  return resampleWindow(image, kernel, scaled, window);
+}
+
+/**
+ * The size of a picture whose short side becomes `shortSide` pixels and whose shape is kept.
+ *
+ * `torch`: the long side is `int(shortSide * long / short)`, truncated (torchvision, _compute_resized_output_size).
+ * `slim`: both sides are multiplied by a float32 scale and rounded half to even (vgg_preprocessing,
+ * _smallest_size_at_least).
+ */
+export function shortSideSize(image: ImageSize, shortSide: number, rounding: 'torch' | 'slim'): ImageSize {
+  const { height, width } = image;
+  const short = Math.min(height, width);
+  if (rounding === 'slim') {
+    const scale = Math.fround(shortSide / short);
+    const side = (length: number): number => roundHalfToEven(Math.fround(length * scale));
+    return { height: side(height), width: side(width) };
+  }
+  const long = Math.trunc((shortSide * Math.max(height, width)) / short);
+  return height < width ? { height: shortSide, width: long } : { height: long, width: shortSide };
+}
+
+/**
+ * The central part of both sides, as `tf.image.central_crop` cuts it: what is left away is truncated to whole pixels
+ * at the start, and as much goes at the end.
+ */
+export function centralBox({ height, width }: ImageSize, fraction: number): Box {
+  const x = Math.trunc((width - width * fraction) / 2);
+  const y = Math.trunc((height - height * fraction) / 2);
+  return { x, y, width: width - 2 * x, height: height - 2 * y };
+}
+
+/** Python's `round`: 0.5 -> 0, 1.5 -> 2, 2.5 -> 2. torchvision's CenterCrop and TensorFlow's `rint` use it. */
+function roundHalfToEven(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  if (rest !== 0.5) return Math.round(value);
+  return floor % 2 === 0 ? floor : floor + 1;
+}
+
+/** Writes `(pixel * scale - mean) / std` in the record's channel order, mirrored when the view is. */
+export function normaliseInto(image: RgbImage, preprocessing: Preprocessing, out: Float32Array, view: View): void {
+  const { data, width, height } = image;
+  const { channelOrder, scale, mean, std } = preprocessing;
+  for (let c = 0; c < 3; c++) {
+    const source = channelOrder === 'rgb' ? c : 2 - c;
+    const shift = mean[c]!;
+    const spread = std[c]!;
+    // A byte has 256 values: one table for each channel is faster than the arithmetic, and the same for both kinds.
+    if (data instanceof Uint8Array) {
+      const table = new Float32Array(256);
+      for (let value = 0; value < 256; value++) table[value] = (value * scale - shift) / spread;
+      eachRow(height, width, view.flip, c, source, (o, step, i, end) => {
+        for (; i < end; i += 3, o += step) out[o] = table[data[i]!]!;
+      });
+    } else {
+      eachRow(height, width, view.flip, c, source, (o, step, i, end) => {
+        for (; i < end; i += 3, o += step) out[o] = (data[i]! * scale - shift) / spread;
+      });
+    }
+  }
+}
+
+/** Calls `row(first output index, step, first input index, end of input)` for one channel of every row. */
+function eachRow(
+  height: number,
+  width: number,
+  flip: boolean,
+  outChannel: number,
+  inChannel: number,
+  row: (o: number, step: number, i: number, end: number) => void,
+): void {
+  const stride = width * 3;
+  for (let y = 0; y < height; y++) {
+    const base = y * stride;
+    if (flip) row(base + stride - 3 + outChannel, -3, base + inChannel, base + stride);
+    else row(base + outChannel, 3, base + inChannel, base + stride);
+  }
+}

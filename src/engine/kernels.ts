@@ -98,7 +98,17 @@ export const composedKernels: Kernels = {
   },
   maxPool: (x, size, g) =>
     tf.maxPool(padded(x, size, g, LOWEST), [...size], [...g.strides] as [number, number], paddingName(g.padding)),
-  softmaxCrossEntropy: (labels, logits) => tf.neg(tf.sum(tf.mul(labels, tf.logSoftmax(logits)), 1)) as tf.Tensor1D,
+  softmaxCrossEntropy: (labels, logits) =>
+    tf.customGrad((x, save) => {
+      const shifted = tf.sub(x as tf.Tensor2D, tf.max(x as tf.Tensor2D, 1, true));
+      const logSum = tf.log(tf.sum(tf.exp(shifted), 1, true));
+      (save as tf.GradSaveFunc)([tf.exp(tf.sub(shifted, logSum))]);
+      return {
+        value: tf.sum(tf.mul(labels, tf.sub(logSum, shifted)), 1) as tf.Tensor1D,
+        // Labels sum to one in every row, so the gradient is softmax minus labels.
+        gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => tf.mul(tf.expandDims(dy, 1), tf.sub(saved[0]!, labels)),
+      };
+    })(logits) as tf.Tensor1D,
 };
 
 /** The kernels of a loaded engine. */

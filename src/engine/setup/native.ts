@@ -67,6 +67,7 @@ export interface NativeKernels {
   boolAttribute(name: string, value: boolean): NativeAttribute;
   stringAttribute(name: string, value: string): NativeAttribute;
   intListAttribute(name: string, value: readonly number[]): NativeAttribute;
+  shapeAttribute(name: string, value: readonly number[]): NativeAttribute;
 }
 
 /** A loaded tfjs-node. */
@@ -77,7 +78,7 @@ export interface NativeBackend {
 }
 
 /** `TF_AttrType` of tensorflow/c/tf_attrtype.h. */
-const ATTRIBUTE = { string: 0, int: 1, float: 2, bool: 3, type: 4 } as const;
+const ATTRIBUTE = { string: 0, int: 1, float: 2, bool: 3, type: 4, shape: 5 } as const;
 
 /** `DataType` of tensorflow/core/framework/types.proto. */
 const DATA_TYPE: Readonly<Record<NativeType, number>> = {
@@ -163,5 +164,6 @@ function nativeKernels(backend: UntypedBackend): NativeKernels {
     boolAttribute: (name, value) => ({ name, type: ATTRIBUTE.bool, value }),
     stringAttribute: (name, value) => ({ name, type: ATTRIBUTE.string, value }),
     intListAttribute: (name, value) => ({ name, type: ATTRIBUTE.int, value }),
+    shapeAttribute: (name, value) => ({ name, type: ATTRIBUTE.shape, value }),
   };
 }

@@ -1,0 +1,130 @@
+/**
+ * A model folder: `model.json` and `weights.safetensors`. It is self-contained: prediction, evaluation and export need
+ * nothing else, and read the same preprocessing record that training used.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { type Preprocessing, preprocessingSchema } from '../augment/preprocessing.js';
+import { buildBackbone, findBackbone, findPublished } from '../backbones/index.js';
+import type { Graph } from '../engine/graph.js';
+import type { ReadParameter } from '../engine/network.js';
+import { FormatError, listFaults, UsageError, WeightsError } from '../errors.js';
+import { readJsonFile, replaceFolderAtomic, writeFileAtomic } from '../files.js';
+import { type Head, withHead } from '../heads/heads.js';
+import { openSafetensors, writeSafetensors } from './safetensors.js';
+
+/** Version of the folder's format: a reader refuses a later one. */
+export const MODEL_FORMAT_VERSION = 1;
+
+export interface ModelRecord {
+  readonly formatVersion: typeof MODEL_FORMAT_VERSION;
+  readonly backbone: string;
+  readonly source: string;
+  readonly inputSize: { readonly height: number; readonly width: number };
+  readonly head: Head;
+  /** In the order of the logits. */
+  readonly classes: readonly string[];
+  readonly preprocessing: Preprocessing;
+  /** Where the weights started from, and under which licence they were published. */
+  readonly weights: { readonly origin: string; readonly license: string };
+  /** Version of this toolkit that wrote it. */
+  readonly toolkit: string;
+}
+
+const positiveInteger = z.number().int().positive();
+
+const recordSchema: z.ZodType<ModelRecord> = z.object({
+  formatVersion: z.literal(MODEL_FORMAT_VERSION),
+  backbone: z.string(),
+  source: z.string(),
+  inputSize: z.object({ height: positiveInteger, width: positiveInteger }),
+  head: z.object({ hidden: z.array(positiveInteger), dropout: z.number().min(0).lt(1) }),
+  classes: z.array(z.string()).min(2),
+  preprocessing: preprocessingSchema,
+  weights: z.object({ origin: z.string(), license: z.string() }),
+  toolkit: z.string(),
+});
+
+const RECORD = 'model.json';
+const WEIGHTS = 'weights.safetensors';
+
+/** The network of a record: backbone and head, ending in the tap `logits`. */
+export function graphOf(record: Pick<ModelRecord, 'backbone' | 'source' | 'inputSize' | 'head' | 'classes'>): Graph {
+  const published = findPublished(findBackbone(record.backbone), record.source);
+  return withHead(buildBackbone(published, { size: record.inputSize }), record.head, record.classes.length);
+}
+
+/**
+ * Writes a model folder, whole or not at all, in the place of one that is there.
+ * @param read gives the numbers of every parameter of the graph
+ * @param more writes what else belongs into the folder
+ */
+export async function saveModelFolder(
+  folder: string,
+  record: ModelRecord,
+  read: ReadParameter,
+  more: (folder: string) => Promise<void> = async () => {},
+): Promise<void> {
+  const { parameters } = graphOf(record);
+  await replaceFolderAtomic(folder, async (fresh) => {
+    await writeFileAtomic(join(fresh, RECORD), `${JSON.stringify(record, null, 2)}\n`);
+    const entries = parameters.map(({ path, shape }) => ({ name: path, shape, read: () => read(path) }));
+    await writeSafetensors(join(fresh, WEIGHTS), entries, { format: 'tl', backbone: record.backbone });
+    await more(fresh);
+  });
+}
+
+export interface OpenedModel {
+  readonly folder: string;
+  readonly record: ModelRecord;
+  readonly graph: Graph;
+  readonly read: ReadParameter;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a model folder, or the `best/` of a run folder.
+ * @throws MODEL_NOT_FOUND, MODEL_INVALID, WEIGHTS_MISMATCH
+ */
+export async function openModelFolder(path: string): Promise<OpenedModel> {
+  const folder = [path, join(path, 'best')].find((each) => existsSync(join(each, RECORD)));
+  if (folder === undefined) {
+    throw new UsageError({
+      code: 'MODEL_NOT_FOUND',
+      message: `${path}: no model here; expected a folder with ${RECORD}, or a run folder with best/${RECORD}`,
+      hint: 'give the folder that `tl finetune` printed',
+    });
+  }
+  const record = parseRecord(join(folder, RECORD), await readJsonFile(join(folder, RECORD)));
+  const graph = graphOf(record);
+  const file = join(folder, WEIGHTS);
+  const source = await openSafetensors(file);
+  const found = new Map(source.tensors.map((tensor) => [tensor.name, tensor.shape.join()]));
+  const faults = graph.parameters.flatMap(({ path: name, shape }) => {
+    const there = found.get(name);
+    if (there === undefined) return [`absent: ${name} [${shape.join(', ')}]`];
+    return there === shape.join() ? [] : [`wrong shape: ${name} is [${there}], expected [${shape.join(', ')}]`];
+  });
+  if (faults.length > 0) {
+    await source.close();
+    throw new WeightsError({
+      code: 'WEIGHTS_MISMATCH',
+      message: `${file} does not fit ${RECORD} beside it\n${listFaults(faults)}`,
+      hint: 'take both files from the same run',
+    });
+  }
+  return { folder, record, graph, read: (name) => source.read(name), close: () => source.close() };
+}
+
+function parseRecord(file: string, json: unknown): ModelRecord {
+  const result = recordSchema.safeParse(json);
+  if (result.success) return result.data;
+  throw new FormatError({
+    code: 'MODEL_INVALID',
+    message: `${file} is not a model record of format version ${MODEL_FORMAT_VERSION}\n${listFaults(
+      result.error.issues.map((issue) => `${issue.path.join('.') || '(whole file)'}: ${issue.message}`),
+    )}`,
+    hint: 'it may be damaged, or written by a newer version of tl',
+  });
+}

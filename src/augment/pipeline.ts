@@ -58,7 +58,7 @@ export function resizeAndCrop(image: RgbImage, preprocessing: Preprocessing, siz
  *
  * `torch`: the long side is `int(shortSide * long / short)`, truncated (torchvision, _compute_resized_output_size).
  * `slim`: both sides are multiplied by a float32 scale and rounded half to even (vgg_preprocessing,
- * _smallest_size_at_least).
+ * _smallest_size_at_least, since 2017; before, it truncated, and a short side could become 255).
  */
 export function shortSideSize(image: ImageSize, shortSide: number, rounding: 'torch' | 'slim'): ImageSize {
   const { height, width } = image;

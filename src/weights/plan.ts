@@ -6,9 +6,9 @@ import { type Backbone, backbones, buildBackbone, type Published } from '../back
 import type { Graph, Parameter, Shape } from '../engine/graph.js';
 import { listFaults, UsageError, WeightsError } from '../errors.js';
 import { dialectOf, type Layout, permute } from './dialects.js';
-import type { TensorInfo, TensorSource } from './source.js';
+import type { FileDtype, TensorInfo, TensorSource } from './source.js';
 
-export type Verdict = 'ok' | 'absent' | 'wrong_shape' | 'extra' | 'set_aside' | 'ignored';
+export type Verdict = 'ok' | 'absent' | 'wrong_shape' | 'wrong_dtype' | 'extra' | 'set_aside' | 'ignored';
 
 export interface PlanRow {
   readonly verdict: Verdict;
@@ -19,6 +19,8 @@ export interface PlanRow {
   /** The file's tensor, where there is one. */
   readonly tensor?: TensorInfo;
   readonly layout?: Layout;
+  /** In the file's layout, where the tensor has another shape. */
+  readonly expected?: Shape;
 }
 
 export interface Plan {
@@ -58,12 +60,7 @@ export function planWeights(
     if (name === undefined) return { verdict: 'absent', parameter, sought };
     const tensor = tensors.get(name)!;
     used.add(tensor);
-    const layout = dialectOf(published.dialect)
-      .layouts(parameter.role, parameter.shape)
-      .find((each) => sameShape(each.shape, tensor.shape));
-    return layout === undefined
-      ? { verdict: 'wrong_shape', parameter, sought, tensor }
-      : { verdict: 'ok', parameter, sought, tensor, layout };
+    return judge(parameter, sought, tensor, dialectOf(published.dialect).layouts(parameter.role, parameter.shape));
   });
   const { setAside } = dialectOf(published.dialect);
   for (const tensor of source.tensors) {
@@ -74,6 +71,49 @@ export function planWeights(
     rows.push({ verdict: aside ? 'set_aside' : 'extra', sought: [], tensor });
   }
   return { backbone, published, classes, graph, rows: applyIgnore(rows, ignore), wrapper };
+}
+
+/**
+ * Plans a file in which parameters are called by their own paths: the local store's, or a model folder's, whose `head`
+ * belongs to other classes and is set aside.
+ */
+export function planCanonical(
+  source: TensorSource,
+  backbone: Backbone,
+  published: Published,
+  ignore: readonly string[] = [],
+): Plan {
+  const size = { height: backbone.inputSize, width: backbone.inputSize };
+  const tensors = new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
+  const classes = tensors.get(`${CLASSIFIER}.bias`)?.shape.at(-1);
+  const graph = buildBackbone(published, { size, classes });
+  const rows: PlanRow[] = graph.parameters.map((parameter) => {
+    const tensor = tensors.get(parameter.path);
+    const sought = [parameter.path];
+    if (tensor === undefined) return { verdict: 'absent', parameter, sought };
+    tensors.delete(tensor.name);
+    return judge(parameter, sought, tensor, [{ shape: parameter.shape }]);
+  });
+  for (const tensor of tensors.values()) {
+    rows.push({ verdict: tensor.name.startsWith('head.') ? 'set_aside' : 'extra', sought: [], tensor });
+  }
+  return { backbone, published, classes, graph, rows: applyIgnore(rows, ignore), wrapper: '' };
+}
+
+/** Integers are quantised numbers without their scale, or something else altogether. */
+const floats: ReadonlySet<FileDtype> = new Set(['float32', 'float64', 'float16', 'bfloat16'] as const);
+
+function judge(
+  parameter: Parameter,
+  sought: readonly string[],
+  tensor: TensorInfo,
+  layouts: readonly Layout[],
+): PlanRow {
+  const layout = layouts.find((each) => sameShape(each.shape, tensor.shape));
+  if (layout === undefined) {
+    return { verdict: 'wrong_shape', parameter, sought, tensor, expected: layouts[0]!.shape };
+  }
+  return { verdict: floats.has(tensor.dtype) ? 'ok' : 'wrong_dtype', parameter, sought, tensor, layout };
 }
 
 /** Every name under which a parameter may stand in a file, best first. */
@@ -140,12 +180,14 @@ export function faultsOf(plan: Plan): string[] {
     switch (row.verdict) {
       case 'absent':
         return [`absent: ${row.parameter!.path} ${shape(row.parameter!.shape)}, looked for ${row.sought.join(' or ')}`];
-      case 'wrong_shape': {
-        const expected = dialectOf(plan.published.dialect).layouts(row.parameter!.role, row.parameter!.shape)[0]!.shape;
+      case 'wrong_shape':
         return [
-          `wrong shape: ${row.tensor!.name} is ${shape(row.tensor!.shape)}, ${row.parameter!.path} expects ${shape(expected)}`,
+          `wrong shape: ${row.tensor!.name} is ${shape(row.tensor!.shape)}, ${row.parameter!.path} expects ${shape(row.expected)}`,
         ];
-      }
+      case 'wrong_dtype':
+        return [
+          `wrong number type: ${row.tensor!.name} is ${row.tensor!.dtype}, ${row.parameter!.path} expects a float type`,
+        ];
       case 'extra':
         return [`extra: ${row.tensor!.name} ${shape(row.tensor!.shape)} belongs to no parameter`];
       default:
@@ -154,8 +196,11 @@ export function faultsOf(plan: Plan): string[] {
   });
 }
 
-/** @throws WEIGHTS_MISMATCH with every absent, extra and mis-shaped tensor. */
-export function assertComplete(plan: Plan, file: string): void {
+/**
+ * @param fits what the file would fit instead, for the hint
+ * @throws WEIGHTS_MISMATCH with every absent, extra, mis-shaped and mistyped tensor
+ */
+export function assertComplete(plan: Plan, file: string, fits: readonly Variant[] = []): void {
   const faults = faultsOf(plan);
   if (faults.length === 0) return;
   const { backbone, published, rows } = plan;
@@ -165,7 +210,10 @@ export function assertComplete(plan: Plan, file: string): void {
     message:
       `${file} does not fit ${backbone.name} (source ${published.source}): ` +
       `${faults.length} faults, ${good} of ${plan.graph.parameters.length} parameters found\n${listFaults(faults)}`,
-    hint: 'choose the backbone and source that the file was made for (`tl weights FILE` tells what it is), or name what may be left out with --ignore PATTERN',
+    hint:
+      fits.length > 0
+        ? `this file fits ${fits.map((fit) => `--backbone ${fit.backbone.name} --source ${fit.published.source}`).join(' or ')}`
+        : 'choose the backbone and source that the file was made for (`tl weights FILE` tells what it is), or name what may be left out with --ignore PATTERN',
   });
 }
 
@@ -176,18 +224,29 @@ export async function readPlanned(source: TensorSource, row: PlanRow): Promise<F
   return permutation === undefined ? values : permute(values, shape, permutation);
 }
 
-/** The published variants that a file fits without a fault in the backbone, the fullest first. */
-export function recognise(source: TensorSource): { backbone: Backbone; published: Published }[] {
-  const fits: { backbone: Backbone; published: Published }[] = [];
+/** A published variant of a backbone. */
+export interface Variant {
+  readonly backbone: Backbone;
+  readonly published: Published;
+}
+
+/**
+ * The published variants of which a file has every tensor of the backbone in the right shape, the best first: without
+ * tensors that belong nowhere, then with the classifier.
+ */
+export function recognise(source: TensorSource): Variant[] {
+  const fits: (Variant & { extra: number; faults: number })[] = [];
   for (const backbone of backbones) {
     for (const published of backbone.published) {
-      // Most files are told apart by the name of their first tensor alone.
-      const plan = planWeights(source, backbone, published);
-      const faults = plan.rows.filter((row) => row.verdict === 'absent' || row.verdict === 'wrong_shape');
-      if (faults.every((row) => row.parameter!.path.startsWith(`${CLASSIFIER}.`))) fits.push({ backbone, published });
+      const { rows } = planWeights(source, backbone, published);
+      const faulty = rows.filter((row) => row.verdict !== 'ok' && row.parameter !== undefined);
+      if (!faulty.every((row) => row.parameter!.path.startsWith(`${CLASSIFIER}.`))) continue;
+      const extra = rows.filter((row) => row.verdict === 'extra').length;
+      fits.push({ backbone, published, extra, faults: faulty.length });
     }
   }
-  return fits;
+  fits.sort((a, b) => a.extra - b.extra || a.faults - b.faults);
+  return fits.map(({ backbone, published }) => ({ backbone, published }));
 }
 
 /**
@@ -197,18 +256,16 @@ export function recognise(source: TensorSource): { backbone: Backbone; published
 export function chooseVariant(
   source: TensorSource,
   wanted: { backbone?: Backbone | undefined; source?: string | undefined },
-): { backbone: Backbone; published: Published } {
+): Variant {
   const { backbone } = wanted;
-  const candidates = (backbone === undefined ? [...backbones] : [backbone]).flatMap((each) =>
+  const candidates = (backbone === undefined ? backbones : [backbone]).flatMap((each) =>
     each.published
       .filter((p) => wanted.source === undefined || p.source === wanted.source)
-      .map((p) => ({ backbone: each, published: p })),
+      .map((p): Variant => ({ backbone: each, published: p })),
   );
-  if (candidates.length === 1) return candidates[0]!;
-  const fits = recognise(source).filter((fit) =>
-    candidates.some((each) => each.backbone === fit.backbone && each.published === fit.published),
-  );
-  if (fits.length >= 1) return fits[0]!;
+  if (backbone !== undefined && candidates.length === 1) return candidates[0]!;
+  const fit = recognise(source).find((each) => candidates.some((candidate) => candidate.published === each.published));
+  if (fit !== undefined) return fit;
   if (backbone !== undefined) return closest(source, candidates); // its plan then lists every fault
   throw new WeightsError({
     code: 'NOT_RECOGNISED',
@@ -217,10 +274,7 @@ export function chooseVariant(
   });
 }
 
-function closest<T extends { backbone: Backbone; published: Published }>(
-  source: TensorSource,
-  candidates: readonly T[],
-): T {
+function closest(source: TensorSource, candidates: readonly Variant[]): Variant {
   const scores = candidates.map(
     (each) => planWeights(source, each.backbone, each.published).rows.filter((row) => row.verdict === 'ok').length,
   );

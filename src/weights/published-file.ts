@@ -1,0 +1,187 @@
+/**
+ * A weights file, planned and complete: every parameter of the network can be read from it. What `tl import`, and a
+ * file given as `--weights`, both open.
+ */
+import { dirname, join } from 'node:path';
+import { type Backbone, findBackbone, findPublished } from '../backbones/index.js';
+import type { Parameter } from '../engine/graph.js';
+import type { ReadParameter } from '../engine/network.js';
+import { listFaults, WeightsError } from '../errors.js';
+import { readJsonFile } from '../files.js';
+import { elementsOf } from './float-formats.js';
+import {
+  assertComplete,
+  chooseVariant,
+  type Plan,
+  type PlanRow,
+  planCanonical,
+  planWeights,
+  readPlanned,
+  recognise,
+  type Variant,
+} from './plan.js';
+import { openWeights, type TensorSource } from './source.js';
+import { CANONICAL_FORMAT } from './store.js';
+
+/** What the user says a file is, where it does not tell by itself, and what may be left out of it. */
+export interface Wanted {
+  readonly backbone?: string | undefined;
+  readonly source?: string | undefined;
+  /** Names of tensors and parameters, with `*` for any run of characters. */
+  readonly ignore?: readonly string[] | undefined;
+}
+
+export interface PublishedFile {
+  readonly tensors: TensorSource;
+  readonly plan: Plan;
+  /** Classes of its classifier; undefined where it has none, or where part of it was ignored. */
+  readonly classes: number | undefined;
+  /** Those that can be read: all of the backbone, and the classifier where there is one. */
+  readonly parameters: readonly Parameter[];
+  /** What is done to the numbers as they are read, in sentences. */
+  readonly adaptations: readonly string[];
+  /** Tensors and parameters that were left out because the user said so. */
+  readonly ignored: readonly string[];
+  /** @throws NOT_FINITE, NEGATIVE_VARIANCE, or what the file's reader throws */
+  readonly read: ReadParameter;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a weights file of any supported format and plans it for one published variant.
+ * @throws WEIGHTS_MISMATCH with every fault, NOT_RECOGNISED, IGNORED_KERNEL, UNKNOWN_BACKBONE, UNKNOWN_SOURCE, FormatError
+ */
+export async function openPublishedFile(file: string, wanted: Wanted): Promise<PublishedFile> {
+  const backbone = wanted.backbone === undefined ? undefined : findBackbone(wanted.backbone);
+  if (backbone !== undefined && wanted.source !== undefined) findPublished(backbone, wanted.source);
+  const tensors = await openWeights(file);
+  try {
+    return describe(tensors, await planFile(tensors, backbone, wanted));
+  } catch (error) {
+    await tensors.close();
+    throw error;
+  }
+}
+
+async function planFile(tensors: TensorSource, backbone: Backbone | undefined, wanted: Wanted): Promise<Plan> {
+  if (tensors.metadata.format === CANONICAL_FORMAT) {
+    const variant = await canonicalVariant(tensors, backbone, wanted.source);
+    const plan = planCanonical(tensors, variant.backbone, variant.published, wanted.ignore);
+    assertComplete(plan, tensors.path);
+    return plan;
+  }
+  const variant = chooseVariant(tensors, { backbone, source: wanted.source });
+  const plan = planWeights(tensors, variant.backbone, variant.published, wanted.ignore);
+  const complete = plan.rows.every((row) => !['absent', 'wrong_shape', 'wrong_dtype', 'extra'].includes(row.verdict));
+  if (!complete) {
+    const others = recognise(tensors).filter((fit) => fit.published !== variant.published);
+    assertComplete(plan, tensors.path, others);
+  }
+  return plan;
+}
+
+/** Our own files say what they are; a model folder's in the record beside it. */
+async function canonicalVariant(
+  tensors: TensorSource,
+  backbone: Backbone | undefined,
+  source: string | undefined,
+): Promise<Variant> {
+  const { metadata } = tensors;
+  const said = { backbone: metadata.backbone, source: metadata.source ?? (await sourceBeside(tensors.path)) };
+  const name = said.backbone ?? backbone?.name;
+  const published = said.source ?? source;
+  const differs = (backbone !== undefined && name !== backbone.name) || (source !== undefined && published !== source);
+  if (name === undefined || published === undefined || differs) {
+    throw new WeightsError({
+      code: 'WEIGHTS_MISMATCH',
+      message: differs
+        ? `${tensors.path} holds ${name} (source ${published}), not ${backbone?.name ?? name} (source ${source ?? published})`
+        : `${tensors.path} does not say which backbone and source it holds`,
+      hint: differs ? `name --backbone ${name} --source ${published}` : 'name them with --backbone and --source',
+    });
+  }
+  const found = findBackbone(name);
+  return { backbone: found, published: findPublished(found, published) };
+}
+
+async function sourceBeside(path: string): Promise<string | undefined> {
+  const json = await readJsonFile(join(dirname(path), 'model.json')).catch(() => undefined);
+  const source = typeof json === 'object' && json !== null && 'source' in json ? json.source : undefined;
+  return typeof source === 'string' ? source : undefined;
+}
+
+function describe(tensors: TensorSource, plan: Plan): PublishedFile {
+  const ignored = plan.rows.filter((row) => row.verdict === 'ignored');
+  const ofClassifier = (parameter: Parameter | undefined) => parameter?.path.startsWith('classifier.') === true;
+  const classes = ignored.some((row) => ofClassifier(row.parameter)) ? undefined : plan.classes;
+  const rows = plan.rows.filter(
+    (row) => row.parameter !== undefined && (classes !== undefined || !ofClassifier(row.parameter)),
+  );
+  assertNeutral(rows, tensors.path);
+  const byPath = new Map(rows.map((row) => [row.parameter!.path, row]));
+  return {
+    tensors,
+    plan,
+    classes,
+    parameters: rows.map((row) => row.parameter!),
+    adaptations: adaptationsOf(plan, rows),
+    ignored: ignored.map((row) => row.tensor?.name ?? row.parameter!.path),
+    read: async (path) => {
+      const row = byPath.get(path);
+      if (row === undefined) throw new Error(`${tensors.path} was not planned for ${path}`);
+      if (row.verdict === 'ignored') return neutral(row.parameter!);
+      const values = await readPlanned(tensors, row);
+      checkNumbers(tensors.path, row, values);
+      return values;
+    },
+    close: () => tensors.close(),
+  };
+}
+
+/**
+ * A parameter that is left out takes the value that has no effect: bias and beta 0, gamma 1, mean 0, variance 1. A
+ * kernel has none, and is never drawn at random in a network that is called pretrained.
+ */
+function assertNeutral(rows: readonly PlanRow[], file: string): void {
+  const kernels = rows.filter((row) => row.verdict === 'ignored' && row.parameter!.role.endsWith('.kernel'));
+  if (kernels.length === 0) return;
+  throw new WeightsError({
+    code: 'IGNORED_KERNEL',
+    message: `${file}: these kernels cannot be left out, since they would be random\n${listFaults(
+      kernels.map((row) => row.parameter!.path),
+    )}`,
+    hint: 'ignore only tensors that no parameter takes, the classifier, and biases and norms; --weights none trains from scratch',
+  });
+}
+
+function neutral({ role, shape }: Parameter): Float32Array {
+  return new Float32Array(elementsOf(shape)).fill(role === 'norm.gamma' || role === 'norm.variance' ? 1 : 0);
+}
+
+function checkNumbers(file: string, { parameter, tensor }: PlanRow, values: Float32Array): void {
+  const { role, path } = parameter!;
+  const bad = values.findIndex((value) => !Number.isFinite(value) || (role === 'norm.variance' && value < 0));
+  if (bad < 0) return;
+  throw new WeightsError({
+    code: Number.isFinite(values[bad]) ? 'NEGATIVE_VARIANCE' : 'NOT_FINITE',
+    message: `${file}: ${tensor!.name} (${path}) holds ${values[bad]} at position ${bad} of its numbers`,
+    hint: 'the training that wrote it went wrong, or the file is damaged: fetch it again and compare its sha256',
+  });
+}
+
+function adaptationsOf(plan: Plan, rows: readonly PlanRow[]): string[] {
+  const out: string[] = [];
+  if (plan.wrapper !== '') out.push(`prefix ${plan.wrapper} left off every name`);
+  const moved = rows.filter((row) => row.layout?.permutation !== undefined).length;
+  if (moved > 0) out.push(`axes of ${moved} tensors moved from ${plan.published.dialect}'s layout`);
+  for (const row of rows) {
+    if (row.verdict === 'ok' && row.layout?.adaptation) out.push(`${row.tensor!.name}: ${row.layout.adaptation}`);
+  }
+  const converted = new Set(rows.flatMap((row) => (row.tensor?.dtype === 'float32' ? [] : [row.tensor?.dtype])));
+  for (const dtype of converted) if (dtype !== undefined) out.push(`${dtype} made float32`);
+  for (const row of rows) {
+    if (row.verdict !== 'ignored') continue;
+    out.push(`${row.parameter!.path} left out: ${neutral(row.parameter!)[0]} everywhere, which has no effect`);
+  }
+  return out;
+}

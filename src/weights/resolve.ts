@@ -1,0 +1,141 @@
+/**
+ * Which numbers a backbone starts with: those of the local store, of a file, or none. Never silently random: whoever
+ * wants to train from scratch says `none`.
+ */
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Backbone, findBackbone, findPublished, type Published } from '../backbones/index.js';
+import type { Parameter } from '../engine/graph.js';
+import type { ReadParameter } from '../engine/network.js';
+import { WeightsError } from '../errors.js';
+import { openPublishedFile } from './published-file.js';
+import { findAllStored, folderOf, type StoredWeights } from './store.js';
+
+/** What {@link resolveWeights} looks for. */
+export interface WeightsRequest {
+  /** A name or alias. */
+  readonly backbone: string;
+  /** Which published variant; by default that of the weights that are found. */
+  readonly source?: string | undefined;
+  /** `auto` (the local store), `none`, or the path of a weights file, a model folder or a run folder. */
+  readonly weights: string;
+}
+
+/** The published variant that a network is built as, and its numbers. */
+export interface ResolvedWeights {
+  readonly backbone: Backbone;
+  readonly published: Published;
+  /** Of the published classifier, the parameters under `classifier`; undefined where the file has none. */
+  readonly classes: number | undefined;
+  /** One line for people: where the numbers come from. */
+  readonly origin: string;
+  /** Of the numbers, as their publisher says it. */
+  readonly license: string;
+  /** Every parameter that {@link read} knows. */
+  readonly parameters: readonly Parameter[];
+  /** Reads a parameter by its path; undefined for `none`: every parameter then starts from its initializer. */
+  readonly read: ReadParameter | undefined;
+  close(): Promise<void>;
+}
+
+/**
+ * Finds the numbers of a backbone. `auto` takes the named source, else the only one that was imported, else the first
+ * imported one in the order of `Backbone.published`.
+ * @throws WEIGHTS_NOT_FOUND which says how to import them; WEIGHTS_MISMATCH, STORE_DAMAGED, UNKNOWN_BACKBONE, UNKNOWN_SOURCE
+ */
+export async function resolveWeights(request: WeightsRequest): Promise<ResolvedWeights> {
+  const backbone = findBackbone(request.backbone);
+  const named = request.source === undefined ? undefined : findPublished(backbone, request.source);
+  if (request.weights === 'none') return fromScratch(backbone, named ?? backbone.published[0]!);
+  if (request.weights === 'auto') return fromStore(backbone, named);
+  return fromFile(backbone, named, request.weights);
+}
+
+function fromScratch(backbone: Backbone, published: Published): ResolvedWeights {
+  return {
+    backbone,
+    published,
+    classes: undefined,
+    origin: 'none: trained from scratch',
+    license: 'none',
+    parameters: [],
+    read: undefined,
+    close: async () => {},
+  };
+}
+
+async function fromStore(backbone: Backbone, named: Published | undefined): Promise<ResolvedWeights> {
+  const sources = (named === undefined ? backbone.published : [named]).map((each) => each.source);
+  const [stored] = await findAllStored(backbone.name, sources);
+  if (stored === undefined) throw await notImported(backbone, named);
+  const { record } = stored;
+  return open(backbone, stored.file, record.source, {
+    origin: `${record.file.name} (sha256 ${record.file.sha256}), imported from ${record.source}`,
+    license: record.license,
+  });
+}
+
+async function fromFile(backbone: Backbone, named: Published | undefined, given: string): Promise<ResolvedWeights> {
+  if (!existsSync(given)) {
+    throw new WeightsError({
+      code: 'WEIGHTS_NOT_FOUND',
+      message: `${given}: no such weights file`,
+      hint: 'give a file, `auto` for imported weights (`tl backbones` shows them), or `none` to train from scratch',
+    });
+  }
+  return open(backbone, fileIn(given), named?.source, {});
+}
+
+/** The weights of a model folder, or of the best model of a run folder. */
+function fileIn(path: string): string {
+  if (!statSync(path).isDirectory()) return path;
+  const inside = [path, join(path, 'best')].map((folder) => join(folder, 'weights.safetensors'));
+  const found = inside.find((file) => existsSync(file));
+  if (found !== undefined) return found;
+  throw new WeightsError({
+    code: 'WEIGHTS_NOT_FOUND',
+    message: `${path}: a folder without weights; expected ${inside.join(' or ')}`,
+    hint: 'give a weights file, a model folder or a run folder',
+  });
+}
+
+async function open(
+  backbone: Backbone,
+  file: string,
+  source: string | undefined,
+  said: { readonly origin?: string; readonly license?: string },
+): Promise<ResolvedWeights> {
+  const opened = await openPublishedFile(file, { backbone: backbone.name, source });
+  const { published } = opened.plan;
+  return {
+    backbone,
+    published,
+    classes: opened.classes,
+    origin: said.origin ?? file,
+    license: said.license ?? published.license,
+    parameters: opened.parameters,
+    read: opened.read,
+    close: opened.close,
+  };
+}
+
+async function notImported(backbone: Backbone, named: Published | undefined): Promise<WeightsError> {
+  const others: StoredWeights[] =
+    named === undefined
+      ? []
+      : await findAllStored(
+          backbone.name,
+          backbone.published.map((each) => each.source),
+        );
+  const asked = named === undefined ? backbone.published : [named];
+  const origins = asked.map((each) => `  ${each.source}: ${each.origin}`).join('\n');
+  const imported = others.map((each) => each.record.source).join(', ');
+  return new WeightsError({
+    code: 'WEIGHTS_NOT_FOUND',
+    message:
+      `no weights of ${backbone.name}${named === undefined ? '' : ` from ${named.source}`} have been imported; ` +
+      `expected them in ${asked.map((each) => folderOf(backbone.name, each.source)).join(' or ')}` +
+      (imported === '' ? '' : `; imported sources: ${imported}`),
+    hint: `fetch a published file and run: tl import FILE --backbone ${backbone.name}\n${origins}\nor train from scratch with --weights none`,
+  });
+}

@@ -1,14 +1,8 @@
 /** Where this toolkit keeps what it sets up, and which engines lie there. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-import {
-  bindingPackage,
-  type EngineKind,
-  engineKey,
-  PREBUILT_TENSORFLOW_VERSION,
-  TENSORFLOW_VERSION,
-} from './recipe.js';
+import { bindingPackage, type EngineKind, engineKey } from './recipe.js';
 
 /** The toolkit's folder: `$TL_HOME`, or `~/.cache/tl`. */
 export function toolkitHome(): string {
@@ -46,10 +40,13 @@ export interface SetUpEngine {
   readonly record: EngineRecord;
 }
 
-/** The finished engine of one kind under the toolkit's folder; the newer TensorFlow first. */
+/** The finished engine of one kind under the toolkit's folder; of several the one with the newest TensorFlow. */
 export function findSetUp(kind: EngineKind, dir = enginesDir()): SetUpEngine | undefined {
-  for (const version of [TENSORFLOW_VERSION, PREBUILT_TENSORFLOW_VERSION]) {
-    const engineDir = join(dir, engineKey(kind, version, process.platform, process.arch));
+  const [start, end] = engineKey(kind, '*', process.platform, process.arch).split('*') as [string, string];
+  const keys = existsSync(dir) ? readdirSync(dir).filter((name) => name.startsWith(start) && name.endsWith(end)) : [];
+  const newestFirst = keys.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
+  for (const key of newestFirst) {
+    const engineDir = join(dir, key);
     const record = readRecord(engineDir);
     if (record) return { engineDir, packageDir: packageDirIn(engineDir, kind), record };
   }

@@ -8,11 +8,11 @@
  * An engine is made in a folder beside its place and renamed at the end, so an interrupted setup leaves nothing that
  * could be taken for an engine.
  */
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EngineError, listFaults, messageOf } from '../../errors.js';
 import { compileBinding, findCompiler } from './build.js';
-import { type EngineRecord, enginesDir, findSetUp, RECORD_FILE } from './home.js';
+import { type EngineRecord, enginesDir, findSetUp, RECORD_FILE, toolkitHome } from './home.js';
 import { installBinding } from './install.js';
 import { withLock } from './lock.js';
 import { removeLeftovers, runInstallScript } from './prebuilt.js';
@@ -174,6 +174,14 @@ async function built({ kind, step, say }: Attempt, partial: string, packageDir: 
     });
   }
   if (!wheel.tried) say(`note: the build for ${kind} on ${process.platform} ${process.arch} is untried`);
+  const { bavail, bsize } = await statfs(partial);
+  if (bavail * bsize < wheel.space) {
+    throw new EngineError({
+      code: 'ENGINE_NO_SPACE',
+      message: `build: needs ${gigabytes(wheel.space)} below ${toolkitHome()}, ${gigabytes(bavail * bsize)} are free`,
+      hint: 'free some space, or set TL_HOME to a folder on a larger disk',
+    });
+  }
   const library = join(partial, 'library');
   await step(`pip download ${wheel.project}==${TENSORFLOW_VERSION} and unpack its library`, () =>
     unpackTensorflow(pip.command, wheel, library, kind === 'gpu'),
@@ -236,4 +244,8 @@ function isMusl(): boolean {
   if (process.platform !== 'linux') return false;
   const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
   return header.glibcVersionRuntime === undefined;
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`;
 }

@@ -24,7 +24,14 @@ export async function installBinding(privateDir: string, kind: EngineKind): Prom
     dependencies: { [bindingPackage(kind)]: BINDING_VERSION, 'node-api-headers': NODE_API_HEADERS_VERSION },
   };
   await writeFile(join(privateDir, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-  const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', '--loglevel=error'];
+  const flags = [
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    '--no-package-lock',
+    '--prefer-offline',
+    '--loglevel=error',
+  ];
   const place = ['--prefix', privateDir, '--global=false', '--workspaces=false'];
   const { failure } = await runCommand(npm.file, [...npm.args, 'install', ...flags, ...place], {
     cwd: privateDir,

@@ -22,9 +22,6 @@ export const NODE_API_VERSION = 8;
 /** Version of the TensorFlow library that the binding is built against. */
 export const TENSORFLOW_VERSION = '2.18.1';
 
-/** Version of the TensorFlow library that the binding's own install script downloads (its deps-constants.js). */
-export const PREBUILT_TENSORFLOW_VERSION = '2.9.1';
-
 /** A wheel that holds TensorFlow's C library, pinned by content. The Python tag does not matter to a C library. */
 export interface Wheel {
   /** Name on PyPI. */
@@ -37,11 +34,14 @@ export interface Wheel {
   readonly libraries: readonly [string, string];
   /** Whether an engine built from it has been run by the authors. */
   readonly tried: boolean;
+  /** Free space that unpacking needs, in bytes: the wheel, what is taken from it, and the binding, measured. */
+  readonly space: number;
 }
 
 /** Python tag of every pinned wheel. pip takes it whatever Python it runs on. */
 export const WHEEL_PYTHON = '3.11';
 
+const GB = 1e9;
 const LINUX_LIBRARIES = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'] as const;
 
 const WHEELS: Readonly<Record<string, Wheel>> = {
@@ -51,6 +51,7 @@ const WHEELS: Readonly<Record<string, Wheel>> = {
     sha256: '810c75d7149d2da0cb2092187817b0dcabb80728ca9f9cf3a61f3f42fadd1298',
     libraries: LINUX_LIBRARIES,
     tried: true,
+    space: 1.2 * GB,
   },
   // The CUDA kernels (sm_90 included) are in the wheel without a suffix; it compiles and loads without a GPU, real
   // use of a GPU has not been verified.
@@ -60,6 +61,7 @@ const WHEELS: Readonly<Record<string, Wheel>> = {
     sha256: 'c9f87e5d2a680a4595f5dc30daf6bbaec9d4129b46d7ef1b2af63c46ac7d2828',
     libraries: LINUX_LIBRARIES,
     tried: false,
+    space: 9 * GB, // estimated, with the CUDA wheels
   },
   'cpu-linux-arm64': {
     project: 'tensorflow',
@@ -67,6 +69,7 @@ const WHEELS: Readonly<Record<string, Wheel>> = {
     sha256: '8a6485edd2148f70d011dbd1d8dc2c775e91774a5a159466e83d0d1f21580944',
     libraries: LINUX_LIBRARIES,
     tried: false,
+    space: 1.3 * GB,
   },
   'cpu-darwin-arm64': {
     project: 'tensorflow',
@@ -74,6 +77,7 @@ const WHEELS: Readonly<Record<string, Wheel>> = {
     sha256: '661029cd769b311db910b79a3a6ef50a5a61ecc947172228c777a49989722508',
     libraries: ['libtensorflow_cc.2.dylib', 'libtensorflow_framework.2.dylib'],
     tried: false,
+    space: 1.3 * GB,
   },
 };
 

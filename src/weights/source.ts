@@ -4,6 +4,14 @@
  */
 
 import { FormatError } from '../errors.js';
+import { openByteFile } from './byte-file.js';
+import { openH5 } from './h5.js';
+import { npzFromZip } from './npz.js';
+import { type Container, checkIsFile, FORMATS_READ, recognise } from './recognise.js';
+import { openSafetensors } from './safetensors.js';
+import { openTorchStreamFile, torchFromZip } from './torch.js';
+import { torchPrefix } from './torch-zip.js';
+import { openZip, type ZipArchive } from './zip.js';
 
 /** Number type of a tensor as it lies in the file. */
 export type FileDtype =
@@ -36,20 +44,61 @@ export interface TensorSource {
   readonly path: string;
   /** Every tensor of the file in file order; names are unique. */
   readonly tensors: readonly TensorInfo[];
-  /** What else the file says: safetensors `__metadata__`, `keras_version`, `model_config`, `layout`, ... */
+  /**
+   * What else the file says. Safetensors: its `__metadata__`. Keras: `layout` (keras-weights, keras-model,
+   * keras3-weights, plain), `keras_version`, `backend`, `model_config`. PyTorch: `container` (zip, stream), `version`,
+   * `wrapper` (where the state dict was), `strippedPrefix`, `ignoredEntries`. Npz: `ignored`.
+   */
   readonly metadata: Readonly<Record<string, string>>;
   /**
    * One tensor's numbers in C order, converted to float32 (integers and booleans too).
-   * @throws FormatError when the name is not in the file or the bytes are damaged.
+   * @throws TENSOR_ABSENT, or a FormatError when its bytes are damaged
    */
   read(name: string): Promise<Float32Array>;
   close(): Promise<void>;
 }
 
 /**
- * Opens a weights file of any supported format, recognised by its content.
- * @throws FormatError
+ * Opens a weights file of any supported format, recognised by its content, and reads its names and shapes.
+ * @throws FILE_NOT_FOUND, FILE_IS_FOLDER, FILE_EMPTY, FILE_IS_HTML, FILE_IS_LFS_POINTER, FORMAT_UNKNOWN, and what the
+ * reader of the format throws for a damaged file
  */
 export async function openWeights(path: string): Promise<TensorSource> {
-  throw new FormatError({ code: 'FORMAT_UNKNOWN', message: `${path}: no reader yet` });
+  checkIsFile(path);
+  return await READERS[await containerOf(path)](path);
+}
+
+const READERS: Readonly<Record<Container, (path: string) => Promise<TensorSource>>> = {
+  hdf5: (path) => openH5(path),
+  safetensors: openSafetensors,
+  'torch-stream': openTorchStreamFile,
+  zip: async (path) => await fromZip(await openZip(path)),
+};
+
+async function containerOf(path: string): Promise<Container> {
+  const file = await openByteFile(path);
+  try {
+    return await recognise(file);
+  } finally {
+    await file.close();
+  }
+}
+
+async function fromZip(zip: ZipArchive): Promise<TensorSource> {
+  if (torchPrefix(zip) !== undefined) return await torchFromZip(zip);
+  const names = [...zip.entries.keys()];
+  if (names.some((name) => name.endsWith('.npy'))) return await npzFromZip(zip);
+  await zip.close();
+  if (names.includes('model.weights.h5')) {
+    throw new FormatError({
+      code: 'KERAS_ARCHIVE',
+      message: `${zip.path}: this is a .keras archive; the weights are the file model.weights.h5 inside it`,
+      hint: `unzip ${zip.path} model.weights.h5, and give that file`,
+    });
+  }
+  throw new FormatError({
+    code: 'FORMAT_UNKNOWN',
+    message: `${zip.path}: a zip archive with neither PyTorch's data.pkl nor NumPy's .npy arrays; expected ${FORMATS_READ}`,
+    hint: 'if the weights file lies inside the archive, unzip it first',
+  });
 }

@@ -1,0 +1,190 @@
+/**
+ * Files on disk: whole or not at all. Everything that is kept is written beside its final name, flushed, and renamed
+ * into place, so that a killed run never leaves half a file under a name that somebody reads.
+ */
+
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { messageOf, ToolkitError } from './errors.js';
+
+/** JSON read by this toolkit (model records, settings, class lists) is a few kB; model configurations a few MB. */
+const MAX_JSON_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Writes a whole file, making its folder where that is missing.
+ * @throws FILE_NOT_WRITTEN
+ */
+export async function writeFileAtomic(path: string, data: string | Uint8Array): Promise<void> {
+  await writeStreamAtomic(path, async (file) => {
+    await file.writeFile(data);
+  });
+}
+
+/**
+ * Lets `write` fill a new file piece by piece; the file gets its final name only when `write` is done.
+ * A failure of any kind removes the unfinished file and leaves whatever stood under the final name.
+ * @throws FILE_NOT_WRITTEN, or what `write` throws
+ */
+export async function writeStreamAtomic(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
+  const temporary = besideName(path);
+  try {
+    await mkdir(dirname(resolve(path)), { recursive: true });
+    const file = await open(temporary, 'wx');
+    try {
+      await write(file);
+      await file.sync(); // the rename must never reach the disk before the bytes
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(dirname(resolve(path)));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw isFileSystemError(error) ? fileError('FILE_NOT_WRITTEN', path, 'cannot be written', error) : error;
+  }
+}
+
+/**
+ * Lets `fill` put files into a new folder, which then takes the place of `target`, old content and all. A failure
+ * removes the new folder and leaves the old one as it was.
+ * @throws FILE_NOT_WRITTEN, or what `fill` throws
+ */
+export async function replaceFolderAtomic(target: string, fill: (folder: string) => Promise<void>): Promise<void> {
+  const fresh = besideName(target);
+  const old = besideName(target);
+  try {
+    await mkdir(fresh, { recursive: true });
+    await fill(fresh);
+    await syncFolder(fresh);
+    const replaced = await exists(target);
+    if (replaced) await rename(target, old);
+    try {
+      await rename(fresh, target);
+    } catch (error) {
+      if (replaced) await rename(old, target);
+      throw error;
+    }
+    await syncFolder(dirname(resolve(target)));
+    if (replaced) await rm(old, { recursive: true, force: true });
+  } catch (error) {
+    await rm(fresh, { recursive: true, force: true });
+    throw isFileSystemError(error) ? fileError('FILE_NOT_WRITTEN', target, 'cannot be replaced', error) : error;
+  }
+}
+
+/**
+ * SHA-256 of a file's content as 64 hexadecimal digits, read as a stream.
+ * @throws FILE_NOT_READ
+ */
+export async function sha256File(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  } catch (error) {
+    throw fileError('FILE_NOT_READ', path, 'cannot be read', error);
+  }
+  return hash.digest('hex');
+}
+
+/**
+ * Parses a JSON file; the caller checks what is in it.
+ * @throws FILE_NOT_READ, JSON_TOO_LARGE (above 64 MiB), JSON_INVALID
+ */
+export async function readJsonFile(path: string): Promise<unknown> {
+  let text: string;
+  try {
+    const file = await open(path, 'r');
+    try {
+      const { size } = await file.stat();
+      if (size > MAX_JSON_BYTES) {
+        throw new ToolkitError({
+          code: 'JSON_TOO_LARGE',
+          message: `${path}: expected a JSON file of at most ${MAX_JSON_BYTES} bytes, received ${size} bytes`,
+          hint: 'check that the path names the JSON file and not the weights beside it',
+        });
+      }
+      text = await file.readFile('utf8');
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw error instanceof ToolkitError ? error : fileError('FILE_NOT_READ', path, 'cannot be read', error);
+  }
+  try {
+    return JSON.parse(text.replace(/^\uFEFF/, '')); // editors on Windows put a byte order mark first
+  } catch (error) {
+    throw new ToolkitError({
+      code: 'JSON_INVALID',
+      message: `${path}: ${text.trim() === '' ? 'the file is empty' : `not valid JSON: ${messageOf(error)}`}`,
+      hint: 'restore the file from its source, or make it again with the command that wrote it',
+      cause: error,
+    });
+  }
+}
+
+/** What the system said of a path, as an error that says how to mend it. */
+export function fileError(code: string, path: string, what: string, cause: unknown): ToolkitError {
+  const system = systemCode(cause);
+  const known = system === undefined ? undefined : SYSTEM_ERRORS[system];
+  return new ToolkitError({
+    code,
+    message: `${path}: ${what}: ${known?.reason ?? messageOf(cause)}`,
+    hint: known?.hint ?? 'check the path, its permissions and the disk',
+    cause,
+  });
+}
+
+/** POSIX error numbers that users meet, by the name Node gives them (errno(3)). */
+const SYSTEM_ERRORS: Readonly<Record<string, { readonly reason: string; readonly hint: string }>> = {
+  ENOENT: { reason: 'no such file or folder', hint: 'check the path for typing mistakes' },
+  EACCES: { reason: 'permission denied', hint: 'change the permissions of the path, or choose another' },
+  EPERM: { reason: 'the system does not permit it', hint: 'change the permissions of the path, or choose another' },
+  EROFS: { reason: 'the disk is read-only', hint: 'choose a path on another disk' },
+  EISDIR: { reason: 'it is a folder', hint: 'give the path of a file' },
+  ENOTDIR: { reason: 'a part of the path is a file, not a folder', hint: 'check the folders in the path' },
+  EEXIST: { reason: 'a part of the path is a file, not a folder', hint: 'check the folders in the path' },
+  ENOTEMPTY: { reason: 'a folder of that name is in the way', hint: 'remove that folder, or choose another path' },
+  ENOSPC: { reason: 'the disk is full', hint: 'free some space, or choose a path on another disk' },
+  EDQUOT: { reason: 'the disk quota is used up', hint: 'free some space, or choose a path on another disk' },
+  EMFILE: { reason: 'too many open files', hint: 'raise the limit (ulimit -n) and run again' },
+  ENAMETOOLONG: { reason: 'the name is too long', hint: 'choose a shorter name' },
+};
+
+function systemCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('syscall' in error) || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}
+
+const isFileSystemError = (error: unknown): boolean => systemCode(error) !== undefined;
+
+/** A hidden name in the same folder: a rename is atomic only within one file system. */
+function besideName(path: string): string {
+  const full = resolve(path);
+  return join(dirname(full), `.${basename(full).slice(0, 200)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`);
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+/** Makes a rename itself lasting. Not every system can flush a folder (Windows cannot), so this may do nothing. */
+async function syncFolder(folder: string): Promise<void> {
+  try {
+    const handle = await open(folder, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch {
+    // the files themselves are flushed; only the moment of the rename is then up to the system
+  }
+}

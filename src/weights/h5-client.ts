@@ -1,0 +1,127 @@
+/** The one thread that reads HDF5: started at the first file, ended when it hangs, traps or has grown too large. */
+
+import { resolve } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { FormatError } from '../errors.js';
+import { type H5Attributes, type H5Reply, type H5Request, type H5Tree, serveHdf5 } from './h5-thread.js';
+import { DAMAGED_HINT, limitExceeded, MAX_TENSORS } from './limits.js';
+
+/** 400 MB from a slow disk take some seconds; a loop in the library takes for ever. */
+const TIMEOUT_MS = 60_000;
+
+/** A model configuration of Keras has some 100 kB; HDF5 itself keeps attributes below 64 KiB unless told otherwise. */
+const MAX_ATTRIBUTE_BYTES = 64 * 1024 * 1024;
+
+/** A dataset a tensor, and a group or two a layer. */
+const MAX_OBJECTS = 2 * MAX_TENSORS;
+
+/** Keras nests a model in a model in a layer; names with slashes add some more. */
+const MAX_DEPTH = 64;
+
+/** WebAssembly memory never shrinks: a thread that has grown beyond this is ended once its last file is closed. */
+const KEEP_HEAP_BYTES = 128 * 1024 * 1024;
+
+/** An open HDF5 file. */
+export interface H5File {
+  tree(): Promise<H5Tree>;
+  attributes(objects: readonly string[]): Promise<H5Attributes>;
+  /** Little-endian numbers of a dataset, `bytes` in all. */
+  read(dataset: string, bytes: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+interface Thread {
+  readonly worker: Worker;
+  pending: { readonly id: number; settle(reply: H5Reply | Error): void } | undefined;
+}
+
+let thread: Thread | undefined;
+let lastId = 0;
+/** Requests wait for each other: the library does one thing at a time. */
+let queue: Promise<unknown> = Promise.resolve();
+
+export function h5File(path: string, timeoutMs = TIMEOUT_MS): H5File {
+  const file = ++lastId;
+  const ask = async (command: H5Request['command']): Promise<unknown> => {
+    const request: H5Request = { id: ++lastId, file, path: resolve(path), command };
+    const answer = queue.then(() => perform(request, path, timeoutMs));
+    queue = answer.catch(() => undefined);
+    return await answer;
+  };
+  return {
+    tree: async () => (await ask({ do: 'tree', maxObjects: MAX_OBJECTS, maxDepth: MAX_DEPTH })) as H5Tree,
+    attributes: async (objects) =>
+      (await ask({ do: 'attributes', objects, maxBytes: MAX_ATTRIBUTE_BYTES })) as H5Attributes,
+    read: async (dataset, bytes) => (await ask({ do: 'read', dataset, bytes })) as Uint8Array,
+    async close() {
+      if (thread !== undefined) await ask({ do: 'close' });
+    },
+  };
+}
+
+async function perform(request: H5Request, path: string, timeoutMs: number): Promise<unknown> {
+  thread ??= start();
+  const current = thread;
+  const reply = await exchange(current, request, timeoutMs);
+  if (reply instanceof Error) {
+    await end(current);
+    throw new FormatError({
+      code: 'H5_TIMEOUT',
+      message: `${path}: the HDF5 library ${reply.message}`,
+      hint: DAMAGED_HINT,
+    });
+  }
+  if (!reply.ok) {
+    if (reply.fatal) await end(current);
+    if (reply.limit) throw limitExceeded(path, reply.reason, MAX_OBJECTS);
+    throw new FormatError({ code: 'H5_DAMAGED', message: `${path}: ${reply.reason}`, hint: DAMAGED_HINT });
+  }
+  if (request.command.do === 'close' && reply.value === 0 && reply.heapBytes > KEEP_HEAP_BYTES) await end(current);
+  return reply.value;
+}
+
+async function exchange(to: Thread, request: H5Request, timeoutMs: number): Promise<H5Reply | Error> {
+  let timer: NodeJS.Timeout | undefined;
+  to.worker.ref(); // the process waits for an answer, but not for a thread that has nothing to do
+  try {
+    return await new Promise<H5Reply | Error>((settle) => {
+      to.pending = { id: request.id, settle };
+      timer = setTimeout(() => settle(new Error(`gave no answer within ${timeoutMs / 1000} s`)), timeoutMs);
+      to.worker.postMessage(request);
+    });
+  } finally {
+    clearTimeout(timer);
+    to.pending = undefined;
+    to.worker.unref();
+  }
+}
+
+function start(): Thread {
+  const library = import.meta.resolve('h5wasm/node');
+  const worker = new Worker(
+    `const { parentPort } = require('node:worker_threads');
+     const fs = require('node:fs');
+     import(${JSON.stringify(library)}).then(async (h5) => {
+       await h5.ready;
+       (${serveHdf5.toString()})(h5, parentPort, fs);
+     });`,
+    { eval: true },
+  );
+  const started: Thread = { worker, pending: undefined };
+  worker.on('message', (reply: H5Reply) => {
+    if (started.pending?.id === reply.id) started.pending.settle(reply);
+  });
+  const stopped = (reason: string): void => {
+    if (thread === started) thread = undefined;
+    started.pending?.settle(new Error(reason));
+  };
+  worker.on('error', (error) => stopped(`stopped: ${String(error).split('\n')[0]}`));
+  worker.on('exit', (code) => stopped(`stopped with exit code ${code}`));
+  worker.unref();
+  return started;
+}
+
+async function end(old: Thread): Promise<void> {
+  if (thread === old) thread = undefined;
+  await old.worker.terminate();
+}

@@ -74,8 +74,8 @@ export class PickleMachine {
   /** Up to the next line feed, which is not part of it. */
   line(): string {
     const feed = this.#bytes.indexOf(0x0a, this.#at);
-    const end = feed < 0 ? this.#bytes.length : feed;
-    return this.take(end - this.#at + 1).toString('latin1', 0, end - this.#at);
+    const length = (feed < 0 ? this.#bytes.length : feed) - this.#at;
+    return this.take(length + 1).toString('latin1', 0, length);
   }
 
   utf8(length: number): string {

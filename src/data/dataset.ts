@@ -44,6 +44,7 @@ interface Scan {
  */
 export function scanFolder(dir: string, options: SplitOptions): ScannedDataset {
   const layout = layoutOf(dir);
+  const source = { where: dir, hint: LAYOUT_HINT };
   const trainScan = scanClasses(layout === 'classes' ? dir : join(dir, 'train'));
   let train: ReadonlyMap<string, readonly Found[]> = trainScan.classes;
   let val: ReadonlyMap<string, readonly Found[]>;
@@ -53,10 +54,10 @@ export function scanFolder(dir: string, options: SplitOptions): ScannedDataset {
     val = valScan.classes;
     ignored += valScan.ignored;
   } else {
-    checkClasses(train, new Map(), dir); // before the split, so that an empty class is called that
+    checkClasses(train, new Map(), source); // before the split, so that an empty class is called that
     ({ train, val } = stratifiedSplit(train, options));
   }
-  const classes = checkClasses(train, val, dir);
+  const classes = checkClasses(train, val, source);
   if (layout === 'train and val' && ![...val.values()].some((pictures) => pictures.length > 0)) {
     throw new DataError({
       code: 'DATA_EMPTY',

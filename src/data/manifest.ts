@@ -38,15 +38,16 @@ interface Row {
 export function readManifest(csv: string, options: SplitOptions): ScannedDataset {
   const rows = readRows(csv);
   const root = dirname(csv);
+  const source = { where: csv, hint: FORMAT_HINT };
   const asFound = (row: Row) => ({ ...row, path: isAbsolute(row.path) ? row.path : join(root, row.path) });
   const found = rows.map(asFound).sort((a, b) => byCodePoint(a.path, b.path));
   let train = byLabel(found.filter((row) => row.split !== 'val'));
   let val = byLabel(found.filter((row) => row.split === 'val'));
   if (found.every((row) => row.split === undefined)) {
-    checkClasses(train, val, csv);
+    checkClasses(train, val, source);
     ({ train, val } = stratifiedSplit(train, options));
   }
-  const classes = checkClasses(train, val, csv);
+  const classes = checkClasses(train, val, source);
   const samples = (of: ReadonlyMap<string, readonly Row[]>, split: Sample['split']): Sample[] =>
     classes.flatMap((name, label) => (of.get(name) ?? []).map(({ path }) => ({ path, label, split })));
   const roles = (of: ReadonlyMap<string, readonly Row[]>, split: string) =>

@@ -101,17 +101,17 @@ export function stratifiedSplit<T>(
  *
  * @param train class -> its training pictures
  * @param val class -> its validation pictures
- * @param where for the messages: the folder or manifest
+ * @param source the folder or manifest, and what it should look like, for the messages
  * @throws DataError `DATA_EMPTY`, `DATA_UNKNOWN_CLASS`, `DATA_EMPTY_CLASS`, `DATA_SINGLE_CLASS`
  */
 export function checkClasses(
   train: ReadonlyMap<string, readonly unknown[]>,
   val: ReadonlyMap<string, readonly unknown[]>,
-  where: string,
+  { where, hint }: { readonly where: string; readonly hint: string },
 ): readonly string[] {
   const classes = [...train.keys()].sort(byCodePoint);
   if (![...train.values()].some((pictures) => pictures.length > 0)) {
-    throw new DataError({ code: 'DATA_EMPTY', message: `${where} holds no pictures to train on`, hint: LAYOUT_HINT });
+    throw new DataError({ code: 'DATA_EMPTY', message: `${where} holds no pictures to train on`, hint });
   }
   const unknown = [...val.keys()].filter((name) => !train.has(name)).sort(byCodePoint);
   if (unknown.length > 0) {
@@ -127,14 +127,14 @@ export function checkClasses(
     throw new DataError({
       code: 'DATA_EMPTY_CLASS',
       message: `${where} has classes without a single training picture:\n${listFaults(empty)}`,
-      hint: 'add pictures to these classes or remove their folders',
+      hint: 'add training pictures of these classes or remove them',
     });
   }
   if (classes.length === 1) {
     throw new DataError({
       code: 'DATA_SINGLE_CLASS',
       message: `${where} has one class only, ${JSON.stringify(classes[0])}; a classifier needs two or more`,
-      hint: LAYOUT_HINT,
+      hint,
     });
   }
   return classes;

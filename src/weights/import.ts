@@ -11,8 +11,7 @@ import { type StoreRecord, storeWeights } from './store.js';
 export interface ImportOptions extends Wanted {
   /** Plan and check the names and shapes only; write nothing. */
   readonly dryRun?: boolean | undefined;
-  /** Called as parameters are written. */
-  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Stops between two parameters; the store is then as it was. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -91,17 +90,10 @@ async function recordOf(
   };
 }
 
-async function store(
-  record: StoreRecord,
-  opened: PublishedFile,
-  { onProgress, signal }: ImportOptions,
-): Promise<string> {
-  let done = 0;
-  const { folder } = await storeWeights(record, opened.parameters, async (path) => {
+async function store(record: StoreRecord, opened: PublishedFile, { signal }: ImportOptions): Promise<string> {
+  const { folder } = await storeWeights(record, opened.parameters, (path) => {
     signal?.throwIfAborted();
-    const values = await opened.read(path);
-    onProgress?.(++done, opened.parameters.length);
-    return values;
+    return opened.read(path);
   });
   return folder;
 }

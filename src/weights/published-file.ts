@@ -63,6 +63,28 @@ export async function openPublishedFile(file: string, wanted: Wanted): Promise<P
   }
 }
 
+/** A network that a file holds. */
+export interface Identified {
+  readonly backbone: string;
+  readonly source: string;
+  /** Of its classifier; null where it has none. */
+  readonly classes: number | null;
+}
+
+/** Which networks an open file holds, the best match first; none where it holds something else. */
+export async function identify(tensors: TensorSource): Promise<Identified[]> {
+  const named = ({ backbone, published }: Variant, plan: Plan): Identified => ({
+    backbone: backbone.name,
+    source: published.source,
+    classes: plan.classes ?? null,
+  });
+  if (tensors.metadata.format === CANONICAL_FORMAT) {
+    const variant = await canonicalVariant(tensors, undefined, undefined).catch(() => undefined);
+    if (variant !== undefined) return [named(variant, planCanonical(tensors, variant.backbone, variant.published))];
+  }
+  return recognise(tensors).map((variant) => named(variant, planWeights(tensors, variant.backbone, variant.published)));
+}
+
 async function planFile(tensors: TensorSource, backbone: Backbone | undefined, wanted: Wanted): Promise<Plan> {
   if (tensors.metadata.format === CANONICAL_FORMAT) {
     const variant = await canonicalVariant(tensors, backbone, wanted.source);

@@ -1,0 +1,138 @@
+/** `tl summary`: a network layer by layer. */
+import type { Analysis, NodeAnalysis } from '../../engine/analysis.js';
+import type { Graph, Node } from '../../engine/graph.js';
+import type { Padding, Pair } from '../../engine/operations.js';
+import { wholeNumber } from '../options.js';
+import type { Host } from '../program.js';
+import { count, dimensions, giga, table } from '../table.js';
+
+interface SummaryOptions {
+  readonly source?: string;
+  readonly size?: number;
+  readonly classes?: number;
+}
+
+export function summaryCommand(host: Host): void {
+  host
+    .command('summary <backbone>', 'show a network layer by layer: shapes, parameters, MACs, receptive fields, taps')
+    .option('--source <source>', 'which published variant (default: the first)')
+    .option('--size <n>', 'height and width of the input (default: as published)', wholeNumber(1, 65_536))
+    .option('--classes <n>', 'classes of the classifier, 0 for none (default: as published)', wholeNumber(0, 1_000_000))
+    .action((name: string, options: SummaryOptions, command) =>
+      host.run(command, async ({ out }) => {
+        const { buildBackbone, findBackbone, findPublished } = await import('../../backbones/index.js');
+        const { analyse } = await import('../../engine/analysis.js');
+        const { cuts } = await import('../../engine/graph.js');
+        const { describePreprocessing } = await import('../../augment/preprocessing.js');
+        const backbone = findBackbone(name);
+        const published =
+          options.source === undefined ? backbone.published[0]! : findPublished(backbone, options.source);
+        const side = options.size ?? backbone.inputSize;
+        const size = { height: side, width: side };
+        const classes = options.classes ?? published.classes;
+        const graph = buildBackbone(published, { size, classes: classes === 0 ? undefined : classes });
+        const analysis = analyse(graph);
+        const preprocessing = describePreprocessing(published.preprocessing, size);
+        const freezable = cuts(graph, classes === 0 ? 'pre_logits' : 'logits');
+        out.result(
+          {
+            backbone: backbone.name,
+            source: published.source,
+            inputSize: size,
+            classes,
+            preprocessing: published.preprocessing,
+            layers: analysis.rows.map((row) => layerOf(row, graph)),
+            taps: [...graph.taps.keys()],
+            cuts: freezable,
+            blocks: graph.blocks,
+            totals: analysis.totals,
+          },
+          () =>
+            [
+              `${out.style.bold(backbone.name)} from ${published.source}; ${preprocessing}`,
+              '',
+              table(columns, rowsOf(analysis, graph), out.style),
+              '',
+              `parameters ${count(analysis.totals.parameters)} (${count(analysis.totals.trainable)} trainable, ` +
+                `${count(analysis.totals.statistics)} statistics), ${giga(analysis.totals.macs)} GMACs`,
+              `blocks (--freeze last:N): ${graph.blocks.length}`,
+              `cuts (--freeze until:TAP): ${freezable.join(' ')}`,
+            ].join('\n'),
+        );
+      }),
+    );
+}
+
+const columns = [
+  { heading: 'path' },
+  { heading: 'operation' },
+  { heading: 'output' },
+  { heading: 'parameters', align: 'right' },
+  { heading: 'MACs', align: 'right' },
+  { heading: 'sees', align: 'right' },
+  { heading: 'tap' },
+] as const;
+
+function rowsOf({ rows }: Analysis, graph: Graph): string[][] {
+  return rows.map(({ node, trainable, statistics, macs, receptiveField }) => [
+    node.path,
+    operationOf(node),
+    dimensions(node.shape),
+    trainable + statistics === 0 ? '' : count(trainable + statistics),
+    macs === 0 ? '' : count(macs),
+    receptiveField[0] === receptiveField[1] ? String(receptiveField[0]) : receptiveField.join('x'),
+    tapsOf(node, graph).join(' '),
+  ]);
+}
+
+function layerOf({ node, ...counts }: NodeAnalysis, graph: Graph): object {
+  return {
+    path: node.path,
+    operation: node.operation,
+    description: operationOf(node),
+    inputs: node.inputs.map((input) => input.path),
+    output: node.shape,
+    ...counts,
+    taps: tapsOf(node, graph),
+    tensors: node.parameters.map(({ path, role, shape, trainable }) => ({ path, role, shape, trainable })),
+  };
+}
+
+function tapsOf(node: Node, graph: Graph): string[] {
+  return [...graph.taps].filter(([, each]) => each === node).map(([name]) => name);
+}
+
+/** One line for people: `conv 3x3 /2 pad 1`. */
+function operationOf({ operation, parameters, inputs }: Node): string {
+  const kernel = () => `${parameters[0]!.shape[0]}x${parameters[0]!.shape[1]}`;
+  switch (operation.kind) {
+    case 'conv2d': {
+      const groups = operation.groups === 1 ? '' : ` in ${operation.groups} groups`;
+      return `conv ${kernel()}${step(operation.strides)}${groups}${around(operation.padding)}`;
+    }
+    case 'depthwise_conv2d':
+      return `depthwise ${kernel()}${step(operation.strides)}${around(operation.padding)}`;
+    case 'max_pool':
+      return `max pool ${operation.size.join('x')}${step(operation.strides)}${around(operation.padding)}`;
+    case 'batch_norm':
+      return `batch norm, epsilon ${operation.epsilon}`;
+    case 'activation':
+      return operation.name;
+    case 'dropout':
+      return `dropout ${operation.rate}`;
+    case 'add':
+      return `add ${inputs.length}`;
+    default:
+      return operation.kind.replaceAll('_', ' ');
+  }
+}
+
+const step = ([height, width]: Pair): string =>
+  height === 1 && width === 1 ? '' : ` /${height === width ? height : `${height},${width}`}`;
+
+function around(padding: Padding): string {
+  if (padding === 'same') return ' same';
+  if (padding === 'valid') return '';
+  const { top, bottom, left, right } = padding;
+  return top === bottom && top === left && top === right ? ` pad ${top}` : ` pad ${top},${bottom},${left},${right}`;
+}

@@ -1,0 +1,98 @@
+/** Options that several commands share, and how their values are read. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { EngineName, EngineOptions } from '../engine/tensorflow.js';
+import { UsageError } from '../errors.js';
+
+/** Options of the commands that compute. */
+export interface ComputeOptions {
+  readonly engine: 'auto' | EngineName;
+  readonly device: 'auto' | 'cpu' | 'gpu';
+  readonly threads?: number;
+  readonly precision: string;
+}
+
+/** Adds `--json`, `--quiet` and `--debug`, which every command has. */
+export function withCommon(command: Command): Command {
+  return command
+    .option('--json', 'write the result to stdout as JSON, and nothing else')
+    .option('--quiet', 'no progress on stderr')
+    .option('--debug', 'show the stack of an error');
+}
+
+/** Adds the options that choose what computes. */
+export function withCompute(command: Command): Command {
+  return command
+    .addOption(engineOption())
+    .addOption(new Option('--device <device>', 'what it computes on').choices(['auto', 'cpu', 'gpu']).default('auto'))
+    .option('--threads <n>', 'threads of the native engine (default: all)', wholeNumber(1))
+    .addOption(
+      new Option('--precision <type>', 'number type of the computation')
+        .choices(['float32', 'bfloat16'])
+        .default('float32'),
+    );
+}
+
+/** `auto` is the native engine where it is ready, else wasm. */
+export function engineOption(): Option {
+  return new Option('--engine <engine>', 'what computes: the native library, or tfjs in WebAssembly or JavaScript')
+    .choices(['auto', 'tensorflow', 'wasm', 'cpu'])
+    .default('auto');
+}
+
+/** @throws PRECISION_UNAVAILABLE */
+export function engineOptions({ engine, device, threads, precision }: ComputeOptions): EngineOptions {
+  if (precision !== 'float32') {
+    throw new UsageError({
+      code: 'PRECISION_UNAVAILABLE',
+      message: `--precision ${precision} is not available yet; everything is computed in float32`,
+      hint: 'leave --precision out',
+    });
+  }
+  return { engine, device, ...(threads === undefined ? {} : { threads }) };
+}
+
+/** Reads a whole number from `least`. */
+export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > most) {
+      const range = most === Number.MAX_SAFE_INTEGER ? `from ${least}` : `from ${least} to ${most}`;
+      throw new InvalidArgumentError(`Expected a whole number ${range}.`);
+    }
+    return value;
+  };
+}
+
+/** Reads a number that lies in a range. */
+export function realNumber(range: {
+  readonly atLeast?: number;
+  readonly above?: number;
+  readonly atMost?: number;
+  readonly below?: number;
+}): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    const { atLeast = -Infinity, above = -Infinity, atMost = Infinity, below = Infinity } = range;
+    if (Number.isFinite(value) && value >= atLeast && value > above && value <= atMost && value < below) return value;
+    const words = Object.entries({
+      'at least': range.atLeast,
+      above: range.above,
+      'at most': range.atMost,
+      below: range.below,
+    });
+    const bounds = words.flatMap(([word, bound]) => (bound === undefined ? [] : [`${word} ${bound}`]));
+    throw new InvalidArgumentError(`Expected a number ${bounds.join(' and ')}.`);
+  };
+}
+
+/** Reads `a,b`; the option may be given again. */
+export function list(text: string, before: readonly string[] = []): string[] {
+  const names = text.split(',').map((name) => name.trim());
+  if (names.includes('')) throw new InvalidArgumentError('Expected names with commas between them.');
+  return [...before, ...names];
+}
+
+/** Collects the values of an option that may be given again, each as it is. */
+export function collect(text: string, before: readonly string[] = []): string[] {
+  return [...before, text];
+}

@@ -1,0 +1,122 @@
+/**
+ * The program: its commands and what holds for each of them. Nothing heavy is loaded here: a command loads what it
+ * needs when it runs, so that `tl --help` is there at once.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { backbonesCommand } from './commands/backbones.js';
+import { doctorCommand } from './commands/doctor.js';
+import { forwardCommand } from './commands/forward.js';
+import { importCommand } from './commands/import.js';
+import { setupCommand } from './commands/setup.js';
+import { summaryCommand } from './commands/summary.js';
+import { weightsCommand } from './commands/weights.js';
+import { reportFailure } from './failure.js';
+import { withCommon } from './options.js';
+import { type CommonOptions, createOutput, EXIT_DONE, EXIT_USAGE, type Io, type Output } from './output.js';
+
+/** What a command works with. */
+export interface Context {
+  readonly out: Output;
+  readonly signal: AbortSignal;
+  /** Ends the command with another code than 0 once it is done: something is wrong all the same. */
+  endWith(exitCode: number): void;
+}
+
+/** What a command does. */
+export type Work = (context: Context) => Promise<void>;
+
+/** What the commands are registered with. */
+export interface Host {
+  /** A sub-command with the options that every command has. */
+  command(nameAndArguments: string, summary: string): Command;
+  /** Runs a command's work. `graceful`: it watches the signal, and keeps what is finished. */
+  run(command: Command, work: Work, how?: { readonly graceful: boolean }): Promise<void>;
+}
+
+/**
+ * Runs a command line.
+ * @param argv without the names of node and the program
+ * @returns the exit code: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted
+ */
+export async function runProgram(argv: readonly string[], io: Io): Promise<number> {
+  const state: { code: number; running: Command | undefined } = { code: EXIT_DONE, running: undefined };
+  const program = createProgram(io, state);
+  try {
+    if (argv.length === 0) {
+      io.stderr.write(program.helpInformation());
+      return EXIT_USAGE;
+    }
+    await program.parseAsync([...argv], { from: 'user' });
+    return state.code;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT_DONE; // --help and --version
+    const { debug = false } = (state.running ?? program).optsWithGlobals<CommonOptions>();
+    const named = state.running ?? program.commands.find((command) => command.name() === argv.find(isName));
+    return reportFailure(error, io, named === undefined ? 'tl' : `tl ${named.name()}`, debug);
+  }
+}
+
+const isName = (argument: string): boolean => !argument.startsWith('-');
+
+function createProgram(io: Io, state: { code: number; running: Command | undefined }): Command {
+  const program = withCommon(
+    new Command('tl')
+      .description('Transfer learning for image classification: import a published network, fine-tune it, ship it.')
+      .usage('<command> [options]')
+      .version(version(), '-v, --version', 'print the version')
+      .helpOption('-h, --help', 'show this help')
+      .helpCommand('help [command]', 'show the help of a command')
+      .showSuggestionAfterError(true),
+  );
+  quieten(program, io);
+  const host: Host = {
+    command: (nameAndArguments, summary) => {
+      const command = program.command(nameAndArguments).description(summary);
+      return quieten(withCommon(command), io);
+    },
+    run: async (command, work, how = { graceful: false }) => {
+      state.running = command;
+      io.stopping.graceful = how.graceful;
+      try {
+        const out = createOutput(io, command.optsWithGlobals<CommonOptions>());
+        const endWith = (code: number): void => {
+          state.code = code;
+        };
+        await work({ out, signal: io.signal, endWith });
+      } finally {
+        io.stopping.graceful = false;
+      }
+    },
+  };
+  const commands = [
+    setupCommand,
+    doctorCommand,
+    backbonesCommand,
+    summaryCommand,
+    weightsCommand,
+    importCommand,
+    forwardCommand,
+  ];
+  for (const register of commands) register(host);
+  return program;
+}
+
+/** commander throws instead of exiting, and leaves the wording of errors to us. */
+function quieten(command: Command, io: Io): Command {
+  return command.exitOverride().configureOutput({
+    writeOut: (text) => void io.stdout.write(text),
+    writeErr: () => {},
+    outputError: () => {},
+    getOutHelpWidth: () => io.stdout.columns ?? 100,
+    getErrHelpWidth: () => io.stderr.columns ?? 100,
+  });
+}
+
+/** Of this package, from the manifest two folders up in `src` as in `dist`. */
+export function version(): string {
+  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return manifest.version;
+}

@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { foldBatchNorm, type ReadParameter } from './fold.js';
 import { type Graph, type Node, nodesBetween, tapOf } from './graph.js';
-import { kernelsOf } from './kernels.js';
-import { run } from './run.js';
+import { operatorsOf } from './operators.js';
+import { inference, run } from './run.js';
 import type { Engine } from './tensorflow.js';
 
 export type { ReadParameter } from './fold.js';
@@ -38,12 +38,11 @@ export async function loadNetwork(
     outputs.map((name) => tapOf(graph, name)),
   );
   const values = await loadConstants(needed, folded.read(read));
-  const kernels = kernelsOf(engine);
+  const operators = operatorsOf(engine);
   const parameters = (path: string): tf.Tensor => values.get(path)!;
   return {
     graph,
-    run: (x, taps) =>
-      run(graph, new Map([[graph.input, x]]), taps, { kernels, parameters, mode: { kind: 'inference' } }),
+    run: (x, taps) => run(graph, new Map([[graph.input, x]]), taps, { operators, parameters, mode: inference }),
     dispose: () => {
       tf.dispose([...values.values()]);
       values.clear();

@@ -2,23 +2,26 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Rng } from '../rng.js';
 import { type Graph, type Node, nodesBetween, tapOf } from './graph.js';
-import type { Kernels } from './kernels.js';
-import type { OperationOf } from './operations.js';
+import type { Operator, Operators } from './operators.js';
+import { type Apply, applyOnly } from './tape.js';
 
 /** The tensor of a parameter path. */
 export type ParameterValues = (path: string) => tf.Tensor;
 
 /** New moving statistics of one batch-norm node; the receiver disposes of the tensors. */
-export type OnStatistics = (node: Node, statistics: { mean: tf.Tensor1D; variance: tf.Tensor1D }) => void;
+export type OnStatistics = (node: Node, statistics: { mean: tf.Tensor; variance: tf.Tensor }) => void;
 
 export type RunMode =
   /** Dropout off; moving statistics used and left alone. */
-  | { readonly kind: 'inference' }
+  | { readonly kind: 'inference'; readonly apply: Apply }
   /** Dropout on, its masks drawn from `random`; batch statistics used, and the new moving ones handed on. */
-  | { readonly kind: 'training'; readonly random: Rng; readonly onStatistics: OnStatistics };
+  | { readonly kind: 'training'; readonly apply: Apply; readonly random: Rng; readonly onStatistics: OnStatistics };
+
+/** How inference runs: nothing is recorded. */
+export const inference: RunMode = { kind: 'inference', apply: applyOnly };
 
 export interface RunOptions {
-  readonly kernels: Kernels;
+  readonly operators: Operators;
   readonly parameters: ParameterValues;
   readonly mode: RunMode;
 }
@@ -41,13 +44,10 @@ export function run(
   for (const node of plan) for (const input of node.inputs) waiting.set(input, (waiting.get(input) ?? 0) + 1);
   const kept = new Set<Node>([...given.keys(), ...targets]);
 
-  // Each value is freed as soon as its last consumer ran. A gradient tape keeps clones of what it will need.
+  // Each value is freed as soon as its last consumer ran. A tape keeps clones of what it will need.
   for (const node of plan) {
     const inputs = node.inputs.map((input) => values.get(input)!);
-    values.set(
-      node,
-      tf.tidy(() => evaluate(node, inputs, options)),
-    );
+    values.set(node, evaluate(node, inputs, options));
     for (const input of node.inputs) {
       const left = waiting.get(input)! - 1;
       waiting.set(input, left);
@@ -68,62 +68,56 @@ export function run(
   return result;
 }
 
-function evaluate(node: Node, inputs: readonly tf.Tensor[], { kernels, parameters, mode }: RunOptions): tf.Tensor {
-  const x = inputs[0]!;
-  const value = <T extends tf.Tensor>(leaf: string): T => parameters(`${node.path}.${leaf}`) as T;
-  const biased = <T extends tf.Tensor>(y: T): T =>
-    node.parameters.some((p) => p.role === 'bias') ? kernels.biasAdd(y, value<tf.Tensor1D>('bias')) : y;
+function evaluate(node: Node, inputs: readonly tf.Tensor[], options: RunOptions): tf.Tensor {
+  const { operators, parameters, mode } = options;
+  const value = (leaf: string): tf.Tensor => parameters(`${node.path}.${leaf}`);
+  /** Runs an operator and keeps its result alone. */
+  const only = (operator: Operator, given: readonly tf.Tensor[]): tf.Tensor => {
+    const [result, ...others] = mode.apply(operator, given);
+    tf.dispose(others);
+    return result!;
+  };
+  const biased = (y: tf.Tensor): tf.Tensor => {
+    if (!node.parameters.some((parameter) => parameter.role === 'bias')) return y;
+    const result = only(operators.biasAdd, [y, value('bias')]);
+    y.dispose();
+    return result;
+  };
   const operation = node.operation;
   switch (operation.kind) {
     case 'input':
       throw new Error('the input of a network was not given');
     case 'conv2d':
-      return biased(groupedConv2d(kernels, x as tf.Tensor4D, value<tf.Tensor4D>('kernel'), operation));
+      return biased(only(operators.conv2d(operation, operation.groups), [...inputs, value('kernel')]));
     case 'depthwise_conv2d':
-      return biased(kernels.depthwiseConv2d(x as tf.Tensor4D, value<tf.Tensor4D>('kernel'), operation));
+      return biased(only(operators.depthwiseConv2d(operation), [...inputs, value('kernel')]));
     case 'dense':
-      return biased(tf.matMul(x as tf.Tensor2D, value<tf.Tensor2D>('kernel')));
+      return biased(only(operators.matMul, [...inputs, value('kernel')]));
     case 'batch_norm': {
-      const p = {
-        gamma: value<tf.Tensor1D>('gamma'),
-        beta: value<tf.Tensor1D>('beta'),
-        mean: value<tf.Tensor1D>('mean'),
-        variance: value<tf.Tensor1D>('variance'),
-      };
-      if (mode.kind === 'inference') return kernels.batchNorm(x as tf.Tensor4D, p, operation.epsilon);
-      const { y, mean, variance } = kernels.batchNormTraining(x as tf.Tensor4D, p, operation);
-      mode.onStatistics(node, { mean: tf.keep(mean), variance: tf.keep(variance) });
-      return y;
+      const given = [...inputs, ...['gamma', 'beta', 'mean', 'variance'].map(value)];
+      if (mode.kind === 'inference') return only(operators.batchNorm(operation), given);
+      const [y, mean, variance, ...others] = mode.apply(operators.batchNormTraining(operation), given);
+      tf.dispose(others);
+      mode.onStatistics(node, { mean: mean!, variance: variance! });
+      return y!;
     }
     case 'activation':
-      return kernels.activation(x, operation.name);
+      return only(operators.activation(operation.name), inputs);
     case 'add':
-      return tf.add(x, inputs[1]!);
+      return only(operators.add, inputs);
     case 'max_pool':
-      return kernels.maxPool(x as tf.Tensor4D, operation.size, operation);
+      return only(operators.maxPool(operation.size, operation), inputs);
     case 'global_average_pool':
-      return tf.mean(x, [1, 2]);
-    case 'dropout':
-      return mode.kind === 'inference' || operation.rate === 0
-        ? tf.clone(x)
-        : tf.mul(x, dropoutMask(x.shape, operation.rate, mode.random.split(node.path)));
+      return only(operators.globalAveragePool, inputs);
+    case 'dropout': {
+      const [x] = inputs;
+      if (mode.kind === 'inference' || operation.rate === 0) return tf.clone(x!);
+      const mask = dropoutMask(x!.shape, operation.rate, mode.random.split(node.path));
+      const result = only(operators.multiply, [x!, mask]);
+      mask.dispose();
+      return result;
+    }
   }
-}
-
-/** Groups are convolved apart and joined: input and output channels divided evenly, in order. */
-function groupedConv2d(
-  kernels: Kernels,
-  x: tf.Tensor4D,
-  kernel: tf.Tensor4D,
-  { groups, strides, padding }: OperationOf<'conv2d'>,
-): tf.Tensor4D {
-  if (groups === 1) return kernels.conv2d(x, kernel, { strides, padding });
-  const inputs = tf.split(x, groups, 3);
-  const parts = tf.split(kernel, groups, 3);
-  return tf.concat(
-    inputs.map((input, i) => kernels.conv2d(input as tf.Tensor4D, parts[i] as tf.Tensor4D, { strides, padding })),
-    3,
-  ) as tf.Tensor4D;
 }
 
 /** Zero with probability `rate`, else 1 / (1 - rate); drawn from our own generator so that a run repeats exactly. */

@@ -1,6 +1,6 @@
 /** Optimisers: slots, and when which update rule runs. The rules themselves belong to the engine. */
 import * as tf from '@tensorflow/tfjs-core';
-import { type Updates, type Variable } from '../engine/variables.js';
+import type { Updates, Variable } from '../engine/variables.js';
 
 export const optimizerNames = ['adam', 'adamw', 'sgd'] as const;
 export type OptimizerName = (typeof optimizerNames)[number];
@@ -11,10 +11,14 @@ export interface OptimizerOptions {
   readonly momentum: number;
   /** Decoupled, of AdamW, and of SGD in the same way; biases and norms are left out. */
   readonly weightDecay: number;
+  /** Of Adam; 1e-7, as Keras has it, when absent. */
+  readonly epsilon?: number;
 }
 
-/** Adam's defaults: Kingma and Ba 2015, algorithm 1; epsilon as Keras has it. */
-const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 };
+/** Kingma and Ba 2015, algorithm 1. */
+const ADAM = { beta1: 0.9, beta2: 0.999 };
+/** keras.optimizers.Adam's default. */
+const EPSILON = 1e-7;
 
 /** Slots by name, for a checkpoint: `<parameter path>/<slot>`. */
 export type SlotMap = ReadonlyMap<string, Variable>;
@@ -35,7 +39,7 @@ const decays = (variable: Variable): boolean => variable.shape.length > 1;
 export function createOptimizer(
   variables: ReadonlyMap<string, Variable>,
   updates: Updates,
-  { name, momentum, weightDecay }: OptimizerOptions,
+  { name, momentum, weightDecay, epsilon = EPSILON }: OptimizerOptions,
 ): Optimizer {
   const slotNames = name === 'sgd' ? (momentum > 0 ? ['momentum'] : []) : ['m', 'v'];
   const slots = new Map<string, Variable>();
@@ -55,8 +59,10 @@ export function createOptimizer(
         const variable = variables.get(path)!;
         const slot = (each: string): Variable => slots.get(`${path}/${each}`)!;
         if (weightDecay > 0 && decays(variable)) updates.scale(variable, 1 - lr * weightDecay);
-        if (name !== 'sgd') updates.adam(variable, slot('m'), slot('v'), gradient, { ...ADAM, lr, step: optimizer.steps });
-        else if (momentum > 0) updates.momentum(variable, slot('momentum'), gradient, { lr, momentum, nesterov: false });
+        if (name !== 'sgd')
+          updates.adam(variable, slot('m'), slot('v'), gradient, { ...ADAM, epsilon, lr, step: optimizer.steps });
+        else if (momentum > 0)
+          updates.momentum(variable, slot('momentum'), gradient, { lr, momentum, nesterov: false });
         else updates.descend(variable, gradient, lr);
       }
     },

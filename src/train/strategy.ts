@@ -1,5 +1,5 @@
 /** What is frozen: a cut in the graph. What lies before it runs once, outside the gradient; what follows is trained. */
-import { type Graph, cuts, tapOf } from '../engine/graph.js';
+import { cuts, type Graph, tapOf } from '../engine/graph.js';
 import { UsageError } from '../errors.js';
 
 export interface Strategy {

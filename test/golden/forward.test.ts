@@ -2,8 +2,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
-import { type Kernels, kernelsOf } from '../../src/engine/kernels.js';
-import { run } from '../../src/engine/run.js';
+import { type Operators, operatorsOf } from '../../src/engine/operators.js';
+import { inference, run } from '../../src/engine/run.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { assertComplete, planWeights, readPlanned } from '../../src/weights/plan.js';
 import {
@@ -19,9 +19,9 @@ const TOLERANCE = 1e-4;
 /** Single cells of inner taps carry the rounding of every layer before them, amplified; averages and sums do not. */
 const TAP_TOLERANCE = 5e-4;
 
-let kernels: Kernels;
+let operators: Operators;
 beforeAll(async () => {
-  kernels = kernelsOf(await loadEngine());
+  operators = operatorsOf(await loadEngine());
 });
 
 describe.each(listForwardGoldens())('$backbone $source', ({ backbone: name, source: publisher }) => {
@@ -43,9 +43,9 @@ describe.each(listForwardGoldens())('$backbone $source', ({ backbone: name, sour
       const taps = [...each.taps.keys(), 'pre_logits', 'logits'];
       const x = tf.tensor4d(inputBatch(each.inputShape), [...each.inputShape]);
       const options = {
-        kernels,
+        operators,
         parameters: (path: string) => parameters.get(path)!,
-        mode: { kind: 'inference' } as const,
+        mode: inference,
       };
       const outputs = run(graph, new Map([[graph.input, x]]), taps, options);
       for (const [tap, value] of outputs) {

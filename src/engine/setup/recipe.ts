@@ -61,7 +61,7 @@ const WHEELS: Readonly<Record<string, Wheel>> = {
     sha256: 'c9f87e5d2a680a4595f5dc30daf6bbaec9d4129b46d7ef1b2af63c46ac7d2828',
     libraries: LINUX_LIBRARIES,
     tried: false,
-    space: 9 * GB, // estimated, with the CUDA wheels
+    space: 5 * GB, // with the CUDA wheels
   },
   'cpu-linux-arm64': {
     project: 'tensorflow',

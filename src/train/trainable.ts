@@ -1,0 +1,178 @@
+/**
+ * A network in training: the frozen part as constants that run outside the gradient tape, everything after the cut as
+ * variables.
+ */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Cut, cutAt, type Graph, type Node, type Parameter } from '../engine/graph.js';
+import { loadNetwork, type Network, type ReadParameter } from '../engine/network.js';
+import { type Operators, operatorsOf } from '../engine/operators.js';
+import { inference, run } from '../engine/run.js';
+import { startTape } from '../engine/tape.js';
+import type { Engine } from '../engine/tensorflow.js';
+import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
+import type { Rng } from '../rng.js';
+
+/** What one training step tells. */
+export interface StepResult {
+  /** Mean loss of the batch, before the update. */
+  readonly loss: number;
+  /** Pictures whose largest logit is their label's. */
+  readonly correct: number;
+  /** By parameter path; the caller disposes of them. */
+  readonly gradients: Map<string, tf.Tensor>;
+}
+
+export interface StepInput {
+  /** Value of the cut, or pixels where nothing is frozen: `[N, ...]`. */
+  readonly x: tf.Tensor;
+  /** Target distribution of each row: `[N, classes]`. */
+  readonly targets: tf.Tensor2D;
+  /** Class index of each row: `[N]`. */
+  readonly labels: tf.Tensor1D;
+  /** Of this step: makes the dropout masks. */
+  readonly random: Rng;
+}
+
+export interface TrainableNetwork {
+  readonly graph: Graph;
+  readonly updates: Updates;
+  /** Shape of the value that a step takes: that of the cut, or of the input. */
+  readonly entryShape: readonly number[];
+  /** Parameters with a gradient. */
+  readonly trainable: ReadonlyMap<string, Variable>;
+  /** Trainable parameters and moving statistics. */
+  readonly variables: ReadonlyMap<string, Variable>;
+  /** Pixels -> value of the cut (frozen part, inference mode). Without a cut, the pixels themselves. */
+  enter(pixels: tf.Tensor): tf.Tensor;
+  /** Loss and gradients, batch norm in training mode; moving statistics are updated, parameters are not. */
+  step(input: StepInput): StepResult;
+  /** Value of the cut -> logits `[N, classes]`, in inference mode. */
+  logits(x: tf.Tensor): tf.Tensor2D;
+  /** Numbers as they are now, frozen ones included. */
+  readonly read: ReadParameter;
+  dispose(): void;
+}
+
+/** Loads a network for training. `read` gives the starting numbers, and later those of the frozen part again. */
+export async function loadTrainable(
+  graph: Graph,
+  read: ReadParameter,
+  engine: Engine,
+  cutTap: string | undefined,
+): Promise<TrainableNetwork> {
+  const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
+  const operators = operatorsOf(engine);
+  const updates = updatesOf(engine);
+  const frozen = cut === undefined ? undefined : await loadNetwork(graph, read, engine, { outputs: [cut.tap] });
+  const parameters = (cut === undefined ? graph.nodes : cut.after).flatMap((node) => node.parameters);
+  const variables = await loadVariables(parameters, read, updates);
+  const trainable = new Map(parameters.filter((p) => p.trainable).map((p) => [p.path, variables.get(p.path)!]));
+  const entry = cut === undefined ? graph.input : cut.node;
+  return {
+    graph,
+    updates,
+    entryShape: entry.shape,
+    trainable,
+    variables,
+    enter: (pixels) => enter(pixels, cut, frozen),
+    step: (input) => step(graph, entry, { operators, variables, trainable }, input),
+    logits: (x) => logits(graph, entry, operators, variables, x),
+    read: async (path) => {
+      const variable = variables.get(path);
+      return variable === undefined ? read(path) : numbersOf(variable);
+    },
+    dispose: () => {
+      frozen?.dispose();
+      for (const variable of variables.values()) variable.dispose();
+    },
+  };
+}
+
+/** The numbers of a variable, in C order. */
+export async function numbersOf(variable: Variable): Promise<Float32Array> {
+  const value = variable.read();
+  const numbers = (await value.data()) as Float32Array;
+  value.dispose();
+  return numbers;
+}
+
+async function loadVariables(
+  parameters: readonly Parameter[],
+  read: ReadParameter,
+  updates: Updates,
+): Promise<Map<string, Variable>> {
+  const variables = new Map<string, Variable>();
+  for (const { path, shape } of parameters) {
+    const value = tf.tensor(await read(path), [...shape]);
+    variables.set(path, updates.variable(shape, value));
+    value.dispose();
+  }
+  return variables;
+}
+
+function enter(pixels: tf.Tensor, cut: Cut | undefined, frozen: Network | undefined): tf.Tensor {
+  return cut === undefined || frozen === undefined ? tf.clone(pixels) : frozen.run(pixels, [cut.tap]).get(cut.tap)!;
+}
+
+interface Parts {
+  readonly operators: Operators;
+  readonly variables: ReadonlyMap<string, Variable>;
+  readonly trainable: ReadonlyMap<string, Variable>;
+}
+
+function step(graph: Graph, entry: Node, { operators, variables, trainable }: Parts, input: StepInput): StepResult {
+  const values = new Map([...variables].map(([path, variable]) => [path, variable.read()]));
+  const paths = [...trainable.keys()];
+  const statistics: { path: string; value: tf.Tensor }[] = [];
+  const tape = startTape(paths.map((path) => values.get(path)!));
+  const outputs = run(graph, new Map([[entry, input.x]]), ['logits'], {
+    operators,
+    parameters: (path) => values.get(path)!,
+    mode: {
+      kind: 'training',
+      apply: tape.apply,
+      random: input.random,
+      onStatistics: (node, { mean, variance }) => {
+        statistics.push({ path: `${node.path}.mean`, value: mean }, { path: `${node.path}.variance`, value: variance });
+      },
+    },
+  });
+  const logits = outputs.get('logits') as tf.Tensor2D;
+  const [losses, ...others] = tape.apply(operators.softmaxCrossEntropy, [logits, input.targets]);
+  const count = logits.shape[0];
+  const correct = countCorrect(logits, input.labels);
+  const seed = tf.fill([count], 1 / count); // the loss is the mean over the batch
+  const gradients = tape.gradients(losses!, seed);
+  const mean = tf.mean(losses!);
+  const result: StepResult = {
+    loss: mean.dataSync()[0]!,
+    correct: correct.dataSync()[0]!,
+    gradients: new Map(paths.map((path, i) => [path, gradients[i]!])),
+  };
+  // The tensors that were read go before anything is written, so that variables are updated in place.
+  tf.dispose([mean, correct, seed, losses!, ...others, logits, ...values.values()]);
+  for (const { path, value } of statistics) {
+    variables.get(path)!.assign(value);
+    value.dispose();
+  }
+  return result;
+}
+
+function logits(
+  graph: Graph,
+  entry: Node,
+  operators: Operators,
+  variables: ReadonlyMap<string, Variable>,
+  x: tf.Tensor,
+): tf.Tensor2D {
+  const values = new Map([...variables].map(([path, variable]) => [path, variable.read()]));
+  const parameters = (path: string): tf.Tensor => values.get(path)!;
+  const outputs = run(graph, new Map([[entry, x]]), ['logits'], { operators, parameters, mode: inference });
+  tf.dispose([...values.values()]);
+  return outputs.get('logits') as tf.Tensor2D;
+}
+
+/** How many rows of the logits `[N, classes]` have their largest value at the label. */
+export function countCorrect(logitsOfBatch: tf.Tensor2D, labels: tf.Tensor1D): tf.Tensor {
+  return tf.tidy(() => tf.sum(tf.cast(tf.equal(tf.argMax(logitsOfBatch, 1), labels), 'int32')));
+}

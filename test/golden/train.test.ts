@@ -1,0 +1,111 @@
+/** One training step, and ten of Adam, against Keras and PyTorch: loss, every gradient, moving statistics, losses. */
+import * as tf from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { findBackbone, findPublished, type Published } from '../../src/backbones/index.js';
+import type { Parameter } from '../../src/engine/graph.js';
+import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
+import { rng } from '../../src/rng.js';
+import { createOptimizer } from '../../src/train/optimizers.js';
+import { smoothedTargets } from '../../src/train/targets.js';
+import { loadTrainable, numbersOf } from '../../src/train/trainable.js';
+import { dialectOf, permute } from '../../src/weights/dialects.js';
+import { graphOf } from '../../src/weights/model-folder.js';
+import { generateTensor, inputBatch, listTrainGoldens, readTrainGolden, worstDifference } from '../support/golden.js';
+
+/** Share of the reference's largest absolute value. */
+const GRADIENT_TOLERANCE = 1e-3;
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = await loadEngine();
+});
+
+/** The name of a parameter in the fixture, which calls the head's layer `head`. */
+function publishedName(published: Published, { path, role }: Parameter, names: ReadonlySet<string>): string {
+  const dialect = dialectOf(published.dialect);
+  const dot = path.lastIndexOf('.');
+  const owner = path.slice(0, dot);
+  const owners = owner === 'head.logits' ? ['head'] : published.ownerNames(owner);
+  const candidates = owners.flatMap((each) => {
+    const layer = each.slice(each.lastIndexOf('/') + 1);
+    return dialect.leafs(role, layer).map((leaf) => `${each}${dialect.separator}${leaf}`);
+  });
+  return candidates.find((name) => names.has(name))!;
+}
+
+/** Our layout from the published one. */
+function ours(published: Published, { role, shape }: Parameter, values: Float32Array): Float32Array {
+  const layout = dialectOf(published.dialect).layouts(role, shape)[0]!;
+  return layout.permutation === undefined ? values : permute(values, layout.shape, layout.permutation);
+}
+
+/** The published layout from ours. */
+function theirs(published: Published, { role, shape }: Parameter, values: Float32Array): Float32Array {
+  const { permutation } = dialectOf(published.dialect).layouts(role, shape)[0]!;
+  if (permutation === undefined) return values;
+  return permute(
+    values,
+    shape,
+    permutation.map((_, axis) => permutation.indexOf(axis)),
+  );
+}
+
+describe.each(listTrainGoldens())('$backbone $source', ({ backbone, source }) => {
+  test('a step and ten losses agree with the reference', async () => {
+    const golden = readTrainGolden(backbone, source);
+    const published = findPublished(findBackbone(backbone), source);
+    const [count, height, width] = golden.inputShape;
+    const classes = Array.from({ length: golden.classes }, (_, i) => `class ${i}`);
+    const head = { hidden: [], dropout: 0 };
+    const graph = graphOf({ backbone, source, inputSize: { height, width }, head, classes });
+    const rows = new Map(golden.tensors.map((row) => [row[0], row]));
+    const names = new Set(rows.keys());
+    const byPath = new Map(graph.parameters.map((p) => [p.path, p]));
+    const nameOf = (path: string) => publishedName(published, byPath.get(path)!, names);
+    const read = async (path: string) => ours(published, byPath.get(path)!, generateTensor(...rows.get(nameOf(path))!));
+
+    const network = await loadTrainable(graph, read, engine, undefined);
+    const { name, ...adam } = { name: 'adam' as const, ...golden.adam };
+    const optimizer = createOptimizer(network.trainable, network.updates, {
+      name,
+      momentum: 0,
+      weightDecay: 0,
+      epsilon: adam.epsilon,
+    });
+    const x = tf.tensor4d(inputBatch(golden.inputShape), [...golden.inputShape]);
+    const labels = tf.tensor1d([...golden.labels], 'int32');
+    const targets = tf.tensor2d(smoothedTargets(golden.labels, golden.classes, golden.labelSmoothing), [
+      count,
+      golden.classes,
+    ]);
+
+    const losses: number[] = [];
+    for (let i = 0; i < golden.losses.length; i++) {
+      const { loss, gradients } = network.step({ x, targets, labels, random: rng(i) });
+      losses.push(loss);
+      if (i === 0) {
+        for (const [path, gradient] of gradients) {
+          const reference = golden.gradients.get(nameOf(path))!;
+          const values = theirs(published, byPath.get(path)!, gradient.dataSync() as Float32Array);
+          expect(worstDifference(reference, values), `gradient of ${path}`).toBeLessThan(GRADIENT_TOLERANCE);
+        }
+        expect(gradients.size).toBe(golden.gradients.size);
+        for (const [path, variable] of network.variables) {
+          const reference = golden.statistics.get(nameOf(path));
+          if (reference === undefined) continue;
+          expect(worstDifference(reference, await numbersOf(variable)), `statistics ${path}`).toBeLessThan(1e-4);
+        }
+      }
+      optimizer.apply(gradients, golden.adam.lr);
+      tf.dispose([...gradients.values()]);
+    }
+    losses.forEach((loss, i) => {
+      expect(Math.abs(loss / golden.losses[i]! - 1), `loss of step ${i}: ${loss} and ${golden.losses[i]}`).toBeLessThan(
+        0.01,
+      );
+    });
+    tf.dispose([x, labels, targets]);
+    optimizer.dispose();
+    network.dispose();
+  });
+});

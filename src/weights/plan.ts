@@ -173,13 +173,17 @@ function wildcard(pattern: string): RegExp {
   return new RegExp(`^${escaped}$`);
 }
 
+/** Two names are enough to see what a file should look like. */
+const soughtText = (sought: readonly string[]): string =>
+  `${sought.slice(0, 2).join(' or ')}${sought.length > 2 ? ' or alike' : ''}`;
+
 /** One line a fault; empty when the load is complete. */
 export function faultsOf(plan: Plan): string[] {
   return plan.rows.flatMap((row) => {
     const shape = (s: Shape | undefined) => `[${(s ?? []).join(', ')}]`;
     switch (row.verdict) {
       case 'absent':
-        return [`absent: ${row.parameter!.path} ${shape(row.parameter!.shape)}, looked for ${row.sought.join(' or ')}`];
+        return [`absent: ${row.parameter!.path} ${shape(row.parameter!.shape)}, looked for ${soughtText(row.sought)}`];
       case 'wrong_shape':
         return [
           `wrong shape: ${row.tensor!.name} is ${shape(row.tensor!.shape)}, ${row.parameter!.path} expects ${shape(row.expected)}`,

@@ -2,8 +2,8 @@
  * The program: its commands and what holds for each of them. Nothing heavy is loaded here: a command loads what it
  * needs when it runs, so that `tl --help` is there at once.
  */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { version } from '../version.js';
 import { backbonesCommand } from './commands/backbones.js';
 import { doctorCommand } from './commands/doctor.js';
 import { forwardCommand } from './commands/forward.js';
@@ -64,7 +64,7 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
     new Command('tl')
       .description('Transfer learning for image classification: import a published network, fine-tune it, ship it.')
       .usage('<command> [options]')
-      .version(version(), '-v, --version', 'print the version')
+      .version(version, '-v, --version', 'print the version')
       .helpOption('-h, --help', 'show this help')
       .helpCommand('help [command]', 'show the help of a command')
       .showSuggestionAfterError(true),
@@ -111,12 +111,4 @@ function quieten(command: Command, io: Io): Command {
     getOutHelpWidth: () => io.stdout.columns ?? 100,
     getErrHelpWidth: () => io.stderr.columns ?? 100,
   });
-}
-
-/** Of this package, from the manifest two folders up in `src` as in `dist`. */
-export function version(): string {
-  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-    version: string;
-  };
-  return manifest.version;
 }

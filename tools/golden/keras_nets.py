@@ -12,7 +12,7 @@ import keras as keras_package
 import numpy as np
 import tensorflow as tf
 
-from generator import Row, row, tensor_of
+from generator import Row, row, tensor_of, training_row
 
 keras = tf.keras
 layers = keras.layers
@@ -157,9 +157,9 @@ def rows(model) -> list[Row]:
     return [weight_row(published_name(w), w.shape, relu6) for w in model.weights]
 
 
-def set_weights(model) -> list[Row]:
+def set_weights(model, training: bool = False) -> list[Row]:
     """Fills the model by the generator."""
-    of = rows(model)
+    of = [training_row(r, norm=r[0].endswith(("gamma", "beta"))) for r in rows(model)] if training else rows(model)
     model.set_weights([tensor_of(r) for r in of])
     return of
 

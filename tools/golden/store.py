@@ -100,3 +100,55 @@ def forward_fixture(
         "cases": written,
     }
     write_json(f"{backbone}.{file or source}.json", fixture)
+
+
+TRAIN_INPUT = (8, 64, 64, 3)
+TRAIN_CLASSES = 10
+LABEL_SMOOTHING = 0.1
+GRADIENT_VALUES = 64
+"""Elements kept of each gradient and each moving statistic."""
+
+
+def train_fixture(
+    backbone: str,
+    source: str,
+    reference: str,
+    rows: Sequence[Row],
+    adam: dict[str, float],
+    losses: Sequence[float],
+    gradients: dict[str, np.ndarray],
+    statistics: dict[str, np.ndarray],
+    exact: dict[str, np.ndarray],
+) -> None:
+    """One network's training fixture: the first step's loss, gradients and moving statistics; ten losses with Adam.
+
+    `exact` are the gradients in float64. Where they are zero (a bias before a batch normalisation cancels out), the
+    fixture says zero instead of float32's rounding noise; elsewhere they prove that float32 can be compared to 1e-3.
+    """
+    assert len(losses) == 10 and all(np.isfinite(losses))
+    gradients, noise = dict(gradients), {}
+    for name, value in exact.items():
+        largest = float(np.abs(value).max())
+        if largest < 1e-10:
+            gradients[name] = np.zeros_like(gradients[name])
+        else:
+            noise[name] = float(np.abs(gradients[name] - value).max()) / largest
+    worst = max(noise, key=noise.get)
+    print(f"  {backbone} {source}: float32 gradients within {noise[worst]:.1e} of float64's ({worst})")
+    assert noise[worst] < 4e-4
+    fixture = {
+        "backbone": backbone,
+        "source": source,
+        "reference": reference,
+        "tensors": [list(r) for r in rows],
+        "inputShape": list(TRAIN_INPUT),
+        "classes": TRAIN_CLASSES,
+        "labels": [i % TRAIN_CLASSES for i in range(TRAIN_INPUT[0])],
+        "labelSmoothing": LABEL_SMOOTHING,
+        "loss": losses[0],
+        "adam": adam,
+        "losses": list(losses),
+        "gradients": {name: sampled(v, GRADIENT_VALUES) for name, v in gradients.items()},
+        "statistics": {name: sampled(v, GRADIENT_VALUES) for name, v in statistics.items()},
+    }
+    write_json(f"{backbone}.{source}.train.json", fixture)

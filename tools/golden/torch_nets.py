@@ -11,7 +11,7 @@ import torch
 import torchvision
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual
 
-from generator import Row, row, tensor_of
+from generator import Row, row, tensor_of, training_row
 
 torch.set_num_threads(2)
 
@@ -94,8 +94,8 @@ def last_norms(model) -> set[str]:
     return found
 
 
-def rows(model, classifier: str) -> list[Row]:
-    """One row a floating-point tensor of the state dict, in its own order."""
+def rows(model, classifier: str, prefix: str = "") -> list[Row]:
+    """One row a floating-point tensor of the state dict, in its own order, without `prefix`."""
     modules, last = dict(model.named_modules()), last_norms(model)
     relu6 = any(isinstance(m, torch.nn.ReLU6) for m in modules.values())
     of = []
@@ -109,15 +109,20 @@ def rows(model, classifier: str) -> list[Row]:
         elif leaf == "bias":
             role = "bias"
         else:
-            role = "classifier_oi" if owner in (classifier, "head") else "kernel_oihw"
-        of.append(row(name, value.shape, role))
+            role = "classifier_oi" if owner == classifier else "kernel_oihw"
+        of.append(row(name.removeprefix(prefix), value.shape, role))
     return of
 
 
-def set_weights(model, classifier: str) -> list[Row]:
+def set_weights(model, classifier: str, prefix: str = "", training: bool = False) -> list[Row]:
     """Fills the model by the generator."""
-    of = rows(model, classifier)
-    missing, extra = model.load_state_dict({r[0]: torch.from_numpy(tensor_of(r)) for r in of}, strict=False)
+    of = rows(model, classifier, prefix)
+    if training:
+        norms = {n for n, m in model.named_modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)}
+        of = [training_row(r, f"{prefix}{r[0]}".rsplit(".", 1)[0] in norms) for r in of]
+    names = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
+    values = {name: torch.from_numpy(tensor_of(r)) for name, r in zip(names, of, strict=True)}
+    missing, extra = model.load_state_dict(values, strict=False)
     assert not extra and all(name.endswith("num_batches_tracked") for name in missing)
     return of
 

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { FormatError } from '../errors.js';
 import { type H5Attributes, type H5Reply, type H5Request, type H5Tree, serveHdf5 } from './h5-thread.js';
-import { DAMAGED_HINT, limitExceeded, MAX_TENSORS } from './limits.js';
+import { DAMAGED_HINT, MAX_TENSORS } from './limits.js';
 
 /** 400 MB from a slow disk take some seconds; a loop in the library takes for ever. */
 const TIMEOUT_MS = 60_000;
@@ -73,8 +73,8 @@ async function perform(request: H5Request, path: string, timeoutMs: number): Pro
   }
   if (!reply.ok) {
     if (reply.fatal) await end(current);
-    if (reply.limit) throw limitExceeded(path, reply.reason, MAX_OBJECTS);
-    throw new FormatError({ code: 'H5_DAMAGED', message: `${path}: ${reply.reason}`, hint: DAMAGED_HINT });
+    const code = reply.limit ? 'LIMIT_EXCEEDED' : 'H5_DAMAGED';
+    throw new FormatError({ code, message: `${path}: ${reply.reason}`, hint: DAMAGED_HINT });
   }
   if (request.command.do === 'close' && reply.value === 0 && reply.heapBytes > KEEP_HEAP_BYTES) await end(current);
   return reply.value;

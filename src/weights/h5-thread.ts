@@ -173,7 +173,8 @@ export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, f
     if (meta.shape === null || meta.total_size === 0) return [];
     if (meta.type !== H5T_STRING) return undefined;
     const bytes = meta.size * meta.total_size;
-    if (!(bytes <= maxBytes)) throw new Refusal(`attribute ${JSON.stringify(name)} has ${bytes} bytes`, true);
+    if (!(bytes <= maxBytes))
+      throw new Refusal(`attribute ${JSON.stringify(name)} has ${bytes} bytes; expected at most ${maxBytes}`, true);
     return withMemory(bytes, (pointer) => {
       if (lib.get_attribute_data(id, object, name, BigInt(pointer)) < 0) {
         throw new Refusal(`attribute ${JSON.stringify(name)} cannot be read`);

@@ -40,7 +40,7 @@ interface Attributes {
  * @throws H5_DAMAGED, H5_LAYOUT, H5_TIMEOUT, DTYPE_UNSUPPORTED, LIMIT_EXCEEDED
  */
 export async function openH5(path: string, options: { readonly timeoutMs?: number } = {}): Promise<TensorSource> {
-  const { size } = await closing(path);
+  const size = await fileBytesOf(path);
   const file = h5File(path, options.timeoutMs);
   try {
     return await describe(path, file, size);
@@ -50,10 +50,10 @@ export async function openH5(path: string, options: { readonly timeoutMs?: numbe
   }
 }
 
-async function closing(path: string): Promise<{ size: number }> {
+async function fileBytesOf(path: string): Promise<number> {
   const file = await openByteFile(path);
   await file.close();
-  return { size: file.size };
+  return file.size;
 }
 
 async function describe(path: string, file: H5File, fileBytes: number): Promise<TensorSource> {
@@ -161,10 +161,15 @@ async function kerasNames(
   return named;
 }
 
-/** `conv1/kernel:0` in layer conv1 -> `conv1/kernel`; `block1_conv1_W_1:0` or `kernel` get their layer in front. */
+/**
+ * `conv1/kernel:0` in layer conv1 -> `conv1/kernel`; `block1_conv1_W_1:0` or `kernel` get their layer in front; what
+ * Keras 3 puts before the layer's name (`sequential/head/kernel` in layer head) goes.
+ */
 function tensorName(layer: string, weight: string): string {
   const bare = weight.replace(/:\d+$/, '');
-  return layer === TOP_LEVEL || bare.startsWith(`${layer}/`) ? bare : `${layer}/${bare}`;
+  if (layer === TOP_LEVEL) return bare;
+  const at = `/${bare}`.indexOf(`/${layer}/`);
+  return at >= 0 ? bare.slice(at) : `${layer}/${bare}`;
 }
 
 function toEntry(path: string, name: string, dataset: H5Dataset, fileBytes: number): Entry {

@@ -122,7 +122,11 @@ export function torchRules(path: string): PickleRules {
   callable(['_codecs.encode'], (args) => encodeText(path, args)); // how protocol 2 writes bytes
   return {
     path,
-    find: (name) => globals.get(name),
+    find(name) {
+      // no plain numbers, but no danger either: the error should say so
+      if (/^torch\.(cuda\.)?(Complex(Float|Double)|Q\w*Int\w*)Storage$/.test(name)) throw unsupported(path, name);
+      return globals.get(name);
+    },
     load: (id) => loadStorage(path, id),
   };
 }
@@ -154,13 +158,7 @@ function rebuildTensor(path: string, args: readonly PickleValue[], type: PickleV
     throw torchDamaged(path, 'the arguments of a tensor are not readable');
   }
   const own = type instanceof PickleObject && type.value instanceof Dtype ? type.value.dtype : storage.value.dtype;
-  if (own === undefined) {
-    throw new FormatError({
-      code: 'DTYPE_UNSUPPORTED',
-      message: `${path}: a tensor over storage ${quote(storage.value.key)} has an unsupported number type (complex, quantised or float8)`,
-      hint: 'convert the tensors with .float() in PyTorch and save them again',
-    });
-  }
+  if (own === undefined) throw unsupported(path, `storage ${quote(storage.value.key)}`);
   return new PickleObject(new TorchTensor(storage.value, own, offset, shape.items, strides.items));
 }
 
@@ -192,6 +190,14 @@ function encodeText(path: string, [text, encoding]: readonly PickleValue[]): Uin
 
 function isCount(value: PickleValue | undefined): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function unsupported(path: string, what: string): FormatError {
+  return new FormatError({
+    code: 'DTYPE_UNSUPPORTED',
+    message: `${path}: ${what} holds complex, quantised or float8 numbers; expected floats, integers or booleans`,
+    hint: 'convert the tensors with .float() in PyTorch and save them again',
+  });
 }
 
 export function torchDamaged(path: string, message: string): FormatError {

@@ -1,0 +1,344 @@
+/** Fine-tuning, from a folder of pictures to a run folder. */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { closeLoader, describeBadImages } from '../data/index.js';
+import { type Operators, operatorsOf } from '../engine/operators.js';
+import { loadEngine } from '../engine/tensorflow.js';
+import { ToolkitError } from '../errors.js';
+import { writeFileAtomic } from '../files.js';
+import { rng } from '../rng.js';
+import { type CheckpointWriter, checkpointWriter, restoreOptimizer } from './checkpoint.js';
+import { evaluateEntries, type Scores, trainEpoch } from './epochs.js';
+import {
+  bytesToKeep,
+  type EntryOptions,
+  type EntrySource,
+  entriesFromDisk,
+  fitsInMemory,
+  keepEntries,
+} from './features.js';
+import { createOptimizer, type Optimizer } from './optimizers.js';
+import {
+  checkSettings,
+  type FinetuneOptions,
+  type FinetuneResult,
+  type FinetuneSettings,
+  type HistoryRow,
+  type Reporter,
+  type RunMetrics,
+} from './options.js';
+import {
+  assertFree,
+  type CheckpointState,
+  nextRunFolder,
+  readArguments,
+  readCheckpoint,
+  readHistory,
+  writeArguments,
+  writeHistory,
+  writeJson,
+} from './run-folder.js';
+import { learningRate } from './schedule.js';
+import { restartRun, type Start, startRun } from './start.js';
+import { loadTrainable, type TrainableNetwork } from './trainable.js';
+
+/**
+ * Trains a new head, and as much of the backbone as is not frozen, on a folder of labelled pictures.
+ * @throws ToolkitError of every kind: settings, data, weights, engine
+ */
+export async function finetune(options: FinetuneOptions, reporter: Reporter): Promise<FinetuneResult> {
+  const resumed = options.resume;
+  const before = resumed === undefined ? undefined : await readArguments(resumed);
+  const settings = before?.settings ?? settingsOf(options);
+  checkSettings(settings);
+  const folder = resumed ?? options.out ?? nextRunFolder();
+  if (resumed === undefined) assertFree(folder, options.overwrite);
+  const engine = await loadEngine(options.engine);
+  reporter.info(engine.description);
+  const start =
+    resumed === undefined || before === undefined
+      ? await startRun(settings, engine, reporter)
+      : await restartRun(resumed, before, engine);
+  try {
+    return await train(folder, start, options, reporter);
+  } finally {
+    await start.close();
+    await closeLoader();
+  }
+}
+
+/** The settings alone, without what only concerns this call. */
+function settingsOf(options: FinetuneOptions): FinetuneSettings {
+  const { out, overwrite, resume, engine, signal, plot, ...settings } = options;
+  return settings;
+}
+
+interface Run {
+  readonly folder: string;
+  readonly start: Start;
+  readonly options: FinetuneOptions;
+  readonly reporter: Reporter;
+  readonly network: TrainableNetwork;
+  readonly optimizer: Optimizer;
+  readonly operators: Operators;
+  readonly history: HistoryRow[];
+  /** By path. */
+  readonly bad: Map<string, string>;
+}
+
+async function train(
+  folder: string,
+  start: Start,
+  options: FinetuneOptions,
+  reporter: Reporter,
+): Promise<FinetuneResult> {
+  const { settings, resolved } = start.args;
+  const state = options.resume === undefined ? undefined : await readCheckpoint(folder);
+  const network = await loadTrainable(start.graph, start.read, start.engine, start.cut);
+  const optimizer = createOptimizer(network.trainable, network.updates, {
+    name: settings.optimizer,
+    momentum: settings.momentum,
+    weightDecay: resolved.weightDecay,
+  });
+  const history = state === undefined ? [] : await readHistory(folder, state.epoch);
+  const run: Run = {
+    folder,
+    start,
+    options,
+    reporter,
+    network,
+    optimizer,
+    operators: operatorsOf(start.engine),
+    history,
+    bad: new Map(),
+  };
+  try {
+    if (state !== undefined) await restoreOptimizer(folder, optimizer, state);
+    else await prepareFolder(folder, start, options.overwrite);
+    reporter.info(describe(run));
+    const sources = await entrySources(run);
+    const stopped = sources === undefined || !(await trainEpochs(run, sources, state));
+    if (run.bad.size > 0) reporter.warn(describeBadImages([...run.bad].map(([path, reason]) => ({ path, reason }))));
+    if (history.length === 0) throw stoppedEarly();
+    const metrics = metricsOf(run);
+    await writeJson(folder, 'metrics.json', metrics);
+    if (options.plot !== undefined) await writeFileAtomic(join(folder, 'curves.png'), await options.plot(history));
+    if (stopped)
+      reporter.info(
+        `stopped after epoch ${history.length} of ${settings.epochs}; go on with: tl finetune --resume ${folder}`,
+      );
+    return { runFolder: folder, metrics, stopped };
+  } finally {
+    optimizer.dispose();
+    network.dispose();
+  }
+}
+
+async function prepareFolder(folder: string, { args, dataset }: Start, overwrite: boolean): Promise<void> {
+  if (overwrite) await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  await writeArguments(folder, args);
+  await writeJson(folder, 'class_indices.json', Object.fromEntries(dataset.classes.map((name, i) => [i, name])));
+}
+
+function describe({ start, network, history }: Run): string {
+  const { settings, resolved } = start.args;
+  const trained = [...network.trainable.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  const total = countParameters(start);
+  return [
+    `${resolved.backbone} (${resolved.source}), weights: ${resolved.weightsOrigin}`,
+    `${resolved.classes.length} classes, ${resolved.trainPictures} pictures to train on, ${resolved.valPictures} to validate with`,
+    `--freeze ${settings.freeze}: ${resolved.cut === null ? 'nothing is frozen' : `frozen up to and with ${resolved.cut}`}; ` +
+      `${trained.toLocaleString('en')} of ${total.toLocaleString('en')} parameters are trained`,
+    ...(history.length > 0 ? [`going on after epoch ${history.length}`] : []),
+  ].join('\n');
+}
+
+const countParameters = ({ graph }: Start): number =>
+  graph.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+
+interface Sources {
+  readonly train: EntrySource;
+  readonly val: EntrySource;
+}
+
+/** Keeps the frozen part's output where there is one, augmentation allows it, and it fits. Undefined when stopped. */
+async function entrySources(run: Run): Promise<Sources | undefined> {
+  const { start, network, options, reporter, bad } = run;
+  const { settings, resolved } = start.args;
+  const entryOptions: EntryOptions = {
+    network,
+    preprocessing: start.record.preprocessing,
+    size: resolved.inputSize,
+    batchSize: settings.batchSize,
+    augment: settings.augment,
+    seed: settings.seed,
+    skipBadImages: settings.skipBadImages,
+    onBadImage: (path, reason) => bad.set(path, reason),
+  };
+  const { train, val } = start.dataset;
+  const fromDisk = { train: entriesFromDisk(train, entryOptions), val: entriesFromDisk(val, entryOptions) };
+  if (start.cut === undefined || settings.cache === 'off') return fromDisk;
+  if (settings.augment !== 'none' && settings.augment !== 'flip') return fromDisk;
+  const bytes = bytesToKeep(train.length, network, settings.augment) + bytesToKeep(val.length, network, 'none');
+  const megabytes = `${Math.round(bytes / 1e6).toLocaleString('en')} MB`;
+  if (!fitsInMemory(bytes)) {
+    reporter.info(`the frozen part's output would take ${megabytes}, too much to keep: it is computed in every epoch`);
+    return fromDisk;
+  }
+  reporter.info(`computing the frozen part's output once and keeping it (${megabytes})`);
+  const total = train.length + val.length;
+  const began = performance.now();
+  const progress =
+    (offset: number) =>
+    (done: number): boolean => {
+      reporter.featureProgress?.({
+        done: offset + done,
+        total,
+        imagesPerSecond: (1000 * (offset + done)) / (performance.now() - began),
+      });
+      return options.signal?.aborted !== true;
+    };
+  const kept = {
+    train: await keepEntries(train, entryOptions, progress(0)),
+    val: await keepEntries(val, { ...entryOptions, augment: 'none' }, progress(train.length)),
+  };
+  return options.signal?.aborted === true ? undefined : kept;
+}
+
+/** True when all epochs were done. */
+async function trainEpochs(run: Run, sources: Sources, state: CheckpointState | undefined): Promise<boolean> {
+  const { start, folder, network, optimizer, history } = run;
+  const writer = checkpointWriter(folder, start.record, network, optimizer);
+  try {
+    return await epochLoop(run, sources, state, writer);
+  } finally {
+    // Whatever ended the run, the last finished epoch is kept.
+    await writer.flush();
+    if (history.length > 0) await writeHistory(folder, history);
+  }
+}
+
+async function epochLoop(
+  run: Run,
+  sources: Sources,
+  state: CheckpointState | undefined,
+  writer: CheckpointWriter,
+): Promise<boolean> {
+  const { start, options, reporter, network, optimizer, operators, history } = run;
+  const { settings, resolved } = start.args;
+  const steps = Math.ceil(start.dataset.train.length / settings.batchSize);
+  const schedule = {
+    name: settings.schedule,
+    lr: resolved.lr,
+    totalSteps: steps * settings.epochs,
+    warmupSteps: Math.round(steps * settings.warmupEpochs),
+  };
+  let best = { epoch: state?.bestEpoch ?? 0, loss: state?.bestLoss ?? Number.POSITIVE_INFINITY };
+  const runBegan = performance.now();
+  const firstEpoch = history.length + 1;
+  for (let epoch = firstEpoch; epoch <= settings.epochs; epoch++) {
+    if (options.signal?.aborted === true) return false;
+    const began = performance.now();
+    reporter.epochStart({ epoch, epochs: settings.epochs, steps });
+    let lr = 0;
+    const trained = await trainEpoch({
+      network,
+      optimizer,
+      source: sources.train,
+      epoch,
+      classes: resolved.classes.length,
+      labelSmoothing: settings.labelSmoothing,
+      random: rng(settings.seed).split(`epoch ${epoch}`).split('dropout'),
+      lr: () => {
+        lr = learningRate(optimizer.steps, schedule);
+        return lr;
+      },
+      onStep: (step, sofar) => {
+        const done = (epoch - firstEpoch) * steps + step;
+        const left = (settings.epochs - firstEpoch + 1) * steps - done;
+        reporter.step({
+          epoch,
+          step,
+          steps,
+          loss: sofar.loss,
+          accuracy: sofar.accuracy,
+          imagesPerSecond: (1000 * sofar.pictures) / (performance.now() - began),
+          secondsLeft: ((performance.now() - runBegan) / 1000 / done) * left,
+        });
+        return options.signal?.aborted !== true;
+      },
+    });
+    if (trained === undefined) return false;
+    const trainSeconds = (performance.now() - began) / 1000;
+    const validated = await evaluateEntries(network, sources.val, operators, options.signal);
+    if (validated === undefined) return false;
+    const isBest = validated.pictures === 0 || validated.loss < best.loss;
+    if (isBest) best = { epoch, loss: validated.loss };
+    const row = historyRow(epoch, trained, validated, {
+      lr,
+      best: isBest,
+      seconds: (performance.now() - began) / 1000,
+      imagesPerSecond: trained.pictures / trainSeconds,
+    });
+    history.push(row);
+    reporter.epoch(row);
+    await writer.epochDone(
+      {
+        epoch,
+        optimizerSteps: optimizer.steps,
+        bestEpoch: best.epoch,
+        bestLoss: Number.isFinite(best.loss) ? best.loss : null,
+      },
+      history,
+    );
+  }
+  return true;
+}
+
+function historyRow(
+  epoch: number,
+  trained: Scores,
+  validated: Scores,
+  rest: Pick<HistoryRow, 'lr' | 'best' | 'seconds' | 'imagesPerSecond'>,
+): HistoryRow {
+  return {
+    epoch,
+    trainLoss: trained.loss,
+    trainAccuracy: trained.accuracy,
+    valLoss: validated.loss,
+    valAccuracy: validated.accuracy,
+    ...rest,
+  };
+}
+
+function metricsOf({ start, network, history, bad }: Run): RunMetrics {
+  const row = history.findLast((each) => each.best)!;
+  const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
+  return {
+    bestEpoch: row.epoch,
+    epochs: history.length,
+    trainLoss: row.trainLoss,
+    trainAccuracy: row.trainAccuracy,
+    valLoss: orNull(row.valLoss),
+    valAccuracy: orNull(row.valAccuracy),
+    trainPictures: start.dataset.train.length,
+    valPictures: start.dataset.val.length,
+    badPictures: bad.size,
+    classes: start.record.classes.length,
+    trainableParameters: [...network.trainable.values()].reduce(
+      (sum, v) => sum + v.shape.reduce((a, b) => a * b, 1),
+      0,
+    ),
+    parameters: countParameters(start),
+    seconds: history.reduce((sum, each) => sum + each.seconds, 0),
+  };
+}
+
+function stoppedEarly(): ToolkitError {
+  return new ToolkitError({
+    code: 'STOPPED',
+    message: 'the run was stopped before its first epoch was done; nothing was trained yet',
+    hint: 'start it again with --overwrite',
+  });
+}

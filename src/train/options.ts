@@ -1,0 +1,194 @@
+/** What a fine-tuning run is told, what it tells back, and the defaults. */
+import type { Augmentation } from '../augment/augment.js';
+import { augmentations } from '../augment/augment.js';
+import type { EngineOptions } from '../engine/tensorflow.js';
+import { listFaults, UsageError } from '../errors.js';
+import type { Head } from '../heads/heads.js';
+import { type OptimizerName, optimizerNames } from './optimizers.js';
+import { type ScheduleName, scheduleNames } from './schedule.js';
+
+/** Everything that decides a run's numbers; written to `args.json`. */
+export interface FinetuneSettings {
+  /** Folder of class folders. */
+  readonly data?: string;
+  /** CSV of path, label and split, instead of `data`. */
+  readonly manifest?: string;
+  readonly backbone: string;
+  /** Which published variant; by default that of the imported weights. */
+  readonly source?: string;
+  /** `auto` (the local store), `none` (from scratch) or a file. */
+  readonly weights: string;
+  /** `none`, `backbone`, `last:N` or `until:TAP`. */
+  readonly freeze: string;
+  readonly head: Head;
+  readonly epochs: number;
+  readonly batchSize: number;
+  /** The highest learning rate; {@link defaultLr} when absent. */
+  readonly lr?: number;
+  readonly optimizer: OptimizerName;
+  readonly schedule: ScheduleName;
+  readonly warmupEpochs: number;
+  readonly momentum: number;
+  readonly weightDecay: number;
+  readonly labelSmoothing: number;
+  readonly seed: number;
+  readonly augment: Augmentation;
+  readonly valSplit: number;
+  readonly skipBadImages: boolean;
+  /** Height and width; the backbone's own when absent. */
+  readonly inputSize?: number;
+  /** `auto` keeps the frozen part's output where it fits in memory; `off` computes it anew in every epoch. */
+  readonly cache: 'auto' | 'off';
+}
+
+export interface FinetuneOptions extends FinetuneSettings {
+  /** The run folder; `runs/finetune-N` when absent. */
+  readonly out?: string;
+  readonly overwrite: boolean;
+  /** A run folder that was stopped; all settings are its own. */
+  readonly resume?: string;
+  readonly engine: EngineOptions;
+  /** Stops at the next step. */
+  readonly signal?: AbortSignal;
+  /** Draws the curves, PNG bytes; without it no `curves.png` is written. */
+  readonly plot?: (history: readonly HistoryRow[]) => Promise<Uint8Array>;
+}
+
+/** One epoch. Losses are means over pictures; accuracies lie in 0 to 1. */
+export interface HistoryRow {
+  /** From 1. */
+  readonly epoch: number;
+  /** While training: dropout on, label smoothing in the loss. */
+  readonly trainLoss: number;
+  readonly trainAccuracy: number;
+  /** Without label smoothing; NaN where there are no validation pictures. */
+  readonly valLoss: number;
+  readonly valAccuracy: number;
+  /** Of the epoch's last step. */
+  readonly lr: number;
+  readonly seconds: number;
+  /** Training pictures a second. */
+  readonly imagesPerSecond: number;
+  /** The lowest validation loss so far. */
+  readonly best: boolean;
+}
+
+/** Where a run reports to. */
+export interface Reporter {
+  info(line: string): void;
+  warn(line: string): void;
+  /** While the frozen part's output is computed, once. */
+  featureProgress?(info: { done: number; total: number; imagesPerSecond: number }): void;
+  epochStart(info: { epoch: number; epochs: number; steps: number }): void;
+  step(info: {
+    epoch: number;
+    step: number;
+    steps: number;
+    loss: number;
+    accuracy: number;
+    imagesPerSecond: number;
+    /** Of the whole run. */
+    secondsLeft: number;
+  }): void;
+  epoch(row: HistoryRow): void;
+}
+
+export interface FinetuneResult {
+  readonly runFolder: string;
+  readonly metrics: RunMetrics;
+  /** True when a signal ended the run early. */
+  readonly stopped: boolean;
+}
+
+/** `metrics.json`. */
+export interface RunMetrics {
+  readonly bestEpoch: number;
+  readonly epochs: number;
+  readonly trainLoss: number;
+  readonly trainAccuracy: number;
+  readonly valLoss: number | null;
+  readonly valAccuracy: number | null;
+  readonly trainPictures: number;
+  readonly valPictures: number;
+  readonly badPictures: number;
+  readonly classes: number;
+  readonly trainableParameters: number;
+  readonly parameters: number;
+  readonly seconds: number;
+}
+
+/** What a run does unless told otherwise. */
+export const defaults = {
+  weights: 'auto',
+  freeze: 'backbone',
+  head: 'linear',
+  headDropout: 0,
+  epochs: 20,
+  batchSize: 16, // the notes' recipe
+  optimizer: 'adam',
+  schedule: 'cosine',
+  warmupEpochs: 0,
+  momentum: 0.9,
+  weightDecay: 0,
+  labelSmoothing: 0,
+  seed: 0,
+  augment: 'flip',
+  valSplit: 0.2,
+  cache: 'auto',
+} as const;
+
+/**
+ * Learning rates that work without tuning: a new head learns from scratch and takes Adam's own default, 1e-3 (Kingma
+ * and Ba 2015, algorithm 1); pretrained layers move ten times slower (Keras' transfer-learning guide and the notes'
+ * recipes have 1e-5 to 2e-4), and SGD takes rates ten times larger than Adam.
+ */
+export function defaultLr(optimizer: OptimizerName, freeze: string): number {
+  const adam = freeze === 'backbone' ? 1e-3 : 1e-4;
+  return optimizer === 'sgd' ? 10 * adam : adam;
+}
+
+/** Weight decay of AdamW when none is named: Loshchilov and Hutter 2019, and PyTorch's default. */
+export const ADAMW_WEIGHT_DECAY = 0.01;
+
+/** Checks every setting and names all that are wrong. @throws BAD_OPTION */
+export function checkSettings(settings: FinetuneSettings): void {
+  const faults: string[] = [];
+  const check = (good: boolean, fault: string): void => {
+    if (!good) faults.push(fault);
+  };
+  const wholeFrom = (name: string, value: number, least: number): void =>
+    check(
+      Number.isInteger(value) && value >= least,
+      `${name}: expected a whole number from ${least}, received ${value}`,
+    );
+  const share = (name: string, value: number): void =>
+    check(value >= 0 && value < 1, `${name}: expected at least 0 and below 1, received ${value}`);
+  const oneOf = (name: string, value: string, values: readonly string[]): void =>
+    check(values.includes(value), `${name}: expected one of ${values.join(', ')}, received "${value}"`);
+
+  wholeFrom('epochs', settings.epochs, 1);
+  wholeFrom('batch size', settings.batchSize, 1);
+  if (settings.inputSize !== undefined) wholeFrom('input size', settings.inputSize, 1);
+  if (settings.lr !== undefined) {
+    check(settings.lr > 0 && Number.isFinite(settings.lr), `learning rate: expected above 0, received ${settings.lr}`);
+  }
+  check(
+    settings.warmupEpochs >= 0 && settings.warmupEpochs < settings.epochs,
+    `warm-up: expected 0 to less than the ${settings.epochs} epochs, received ${settings.warmupEpochs}`,
+  );
+  check(settings.weightDecay >= 0, `weight decay: expected 0 or more, received ${settings.weightDecay}`);
+  check(Number.isFinite(settings.seed), `seed: expected a number, received ${settings.seed}`);
+  share('momentum', settings.momentum);
+  share('label smoothing', settings.labelSmoothing);
+  share('validation split', settings.valSplit);
+  oneOf('optimizer', settings.optimizer, optimizerNames);
+  oneOf('schedule', settings.schedule, scheduleNames);
+  oneOf('augment', settings.augment, augmentations);
+  oneOf('cache', settings.cache, ['auto', 'off']);
+  if (faults.length === 0) return;
+  throw new UsageError({
+    code: 'BAD_OPTION',
+    message: `these settings cannot be used:\n${listFaults(faults)}`,
+    hint: '`tl finetune --help` lists every option',
+  });
+}

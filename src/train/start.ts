@@ -1,0 +1,171 @@
+/** How a run starts: what it trains on, from which numbers, and what is frozen. */
+import { createHash } from 'node:crypto';
+import { type Dataset, readManifest, type Sample, type ScannedDataset, scanFolder } from '../data/index.js';
+import type { Graph } from '../engine/graph.js';
+import { initialize } from '../engine/initializers.js';
+import type { ReadParameter } from '../engine/network.js';
+import type { Engine } from '../engine/tensorflow.js';
+import { DataError, EngineError } from '../errors.js';
+import { rng } from '../rng.js';
+import { version } from '../version.js';
+import type { ModelRecord } from '../weights/model-folder.js';
+import { graphOf, openModelFolder } from '../weights/model-folder.js';
+import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
+import { ADAMW_WEIGHT_DECAY, defaultLr, type FinetuneSettings, type Reporter } from './options.js';
+import type { RunArguments } from './run-folder.js';
+import { parseStrategy } from './strategy.js';
+
+export interface Start {
+  readonly engine: Engine;
+  readonly dataset: Dataset;
+  readonly graph: Graph;
+  readonly record: ModelRecord;
+  /** The tap that ends the frozen part. */
+  readonly cut: string | undefined;
+  /** Starting numbers of every parameter, a new head's drawn from the seed. */
+  readonly read: ReadParameter;
+  readonly args: RunArguments;
+  close(): Promise<void>;
+}
+
+/** Looks at everything that can be wrong before anything is computed. */
+export async function startRun(settings: FinetuneSettings, engine: Engine, reporter: Reporter): Promise<Start> {
+  const dataset = scan(settings);
+  if (dataset.ignored > 0) reporter.warn(`${dataset.ignored} files are no pictures and were passed over`);
+  if (dataset.val.length === 0) reporter.warn('there are no validation pictures: the last epoch counts as the best');
+  const weights = await resolveWeights({
+    backbone: settings.backbone,
+    source: settings.source,
+    weights: settings.weights,
+  });
+  try {
+    return await assemble(settings, engine, dataset, weights);
+  } catch (error) {
+    await weights.close();
+    throw error;
+  }
+}
+
+function scan({ data, manifest, valSplit, seed }: FinetuneSettings): ScannedDataset {
+  return manifest === undefined
+    ? scanFolder(data ?? 'data', { valSplit, seed })
+    : readManifest(manifest, { valSplit, seed });
+}
+
+async function assemble(
+  settings: FinetuneSettings,
+  engine: Engine,
+  dataset: Dataset,
+  weights: ResolvedWeights,
+): Promise<Start> {
+  const { backbone, published } = weights;
+  const side = settings.inputSize ?? backbone.inputSize;
+  const inputSize = { height: side, width: side };
+  const record: ModelRecord = {
+    formatVersion: 1,
+    backbone: backbone.name,
+    source: published.source,
+    inputSize,
+    head: settings.head,
+    classes: dataset.classes,
+    preprocessing: published.preprocessing,
+    weights: { origin: weights.origin, license: weights.license },
+    toolkit: version,
+  };
+  const graph = graphOf(record);
+  const { cut } = parseStrategy(settings.freeze, graph);
+  assertTrainable(engine, settings.freeze, cut);
+  const lr = settings.lr ?? defaultLr(settings.optimizer, settings.freeze);
+  const weightDecay =
+    settings.weightDecay === 0 && settings.optimizer === 'adamw' ? ADAMW_WEIGHT_DECAY : settings.weightDecay;
+  return {
+    engine,
+    dataset,
+    graph,
+    record,
+    cut,
+    read: startingNumbers(graph, weights.read, settings.seed),
+    args: {
+      settings,
+      resolved: {
+        backbone: backbone.name,
+        source: published.source,
+        cut: cut ?? null,
+        lr,
+        weightDecay,
+        weightsOrigin: weights.origin,
+        weightsLicense: weights.license,
+        inputSize,
+        classes: dataset.classes,
+        trainPictures: dataset.train.length,
+        valPictures: dataset.val.length,
+        dataFingerprint: fingerprint(dataset),
+      },
+      versions: { tl: version, node: process.version, engine: `${engine.name} ${engine.version}` },
+    },
+    close: () => weights.close(),
+  };
+}
+
+/** @throws ENGINE_CANNOT_TRAIN */
+function assertTrainable(engine: Engine, freeze: string, cut: string | undefined): void {
+  if (engine.trains === 'everything' || cut === 'pre_logits') return;
+  throw new EngineError({
+    code: 'ENGINE_CANNOT_TRAIN',
+    message: `--freeze ${freeze}: the ${engine.name} engine can only train a head on a frozen backbone`,
+    hint: 'run `tl setup` for the native engine, or choose --freeze backbone',
+  });
+}
+
+/** Published numbers for the backbone; a new head, and all of it from scratch, from the initialisers. */
+function startingNumbers(graph: Graph, published: ReadParameter | undefined, seed: number): ReadParameter {
+  const parameters = new Map(graph.parameters.map((parameter) => [parameter.path, parameter]));
+  return async (path) => {
+    if (published !== undefined && !path.startsWith('head.')) return published(path);
+    const { initializer, shape } = parameters.get(path)!;
+    return initialize(initializer, shape, rng(seed).split('initial values').split(path));
+  };
+}
+
+/** Of the labelled list of pictures, by the last two parts of each path, so that a data set may be moved. */
+function fingerprint({ classes, train, val }: Dataset): string {
+  const line = ({ path, label, split }: Sample): string =>
+    `${split} ${label} ${path.split(/[\\/]/).slice(-2).join('/')}`;
+  return createHash('sha256')
+    .update(JSON.stringify([classes, train.map(line), val.map(line)]))
+    .digest('hex');
+}
+
+/** Starts a stopped run again: its own settings, and the numbers of its last checkpoint. */
+export async function restartRun(folder: string, before: RunArguments, engine: Engine): Promise<Start> {
+  const { settings, resolved } = before;
+  const dataset = scan(settings);
+  if (fingerprint(dataset) !== resolved.dataFingerprint) {
+    throw new DataError({
+      code: 'RESUME_DATA_CHANGED',
+      message:
+        `the pictures are not those the run began with: ${resolved.trainPictures} for training and ` +
+        `${resolved.valPictures} for validation then, ${dataset.train.length} and ${dataset.val.length} now, ` +
+        'or other names or labels',
+      hint: 'put the data back as they were, or start a new run',
+    });
+  }
+  const last = await openModelFolder(`${folder}/last`);
+  try {
+    const cut = resolved.cut ?? undefined;
+    assertTrainable(engine, settings.freeze, cut);
+    return {
+      engine,
+      dataset,
+      graph: last.graph,
+      record: last.record,
+      cut,
+      read: last.read,
+      args: before,
+      close: () => last.close(),
+    };
+  } catch (error) {
+    await last.close();
+    throw error;
+  }
+}

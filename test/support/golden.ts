@@ -224,6 +224,44 @@ export function readNpy(path: string): Npy {
   return { shape, data: reader(bytes.buffer.slice(bytes.byteOffset + end, bytes.byteOffset + bytes.length)) };
 }
 
+/** A small real file of test/golden/fixtures/files, and what a reader has to find in it. */
+export interface FileFixture {
+  /** Full path. */
+  readonly path: string;
+  readonly file: string;
+  readonly about: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  /** A file that would run code if its pickle were executed: a reader has to refuse it. */
+  readonly hostile?: boolean;
+  readonly tensors: readonly FileTensor[];
+}
+
+export interface FileTensor {
+  /** Published name: of a Keras h5 the weight's name without `:0`, of a torch file without `module.` and wrappers. */
+  readonly name: string;
+  /** Keras h5 only: the group that holds it, and the path of its dataset below `/` or `/model_weights`. */
+  readonly layer?: string;
+  readonly path?: string;
+  /** Number type in the file. */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  /** Its numbers, converted to float32, C order. */
+  readonly values: Float32Array;
+}
+
+/** The files that one writer wrote. */
+export function readFileFixtures(writer: 'keras2' | 'keras3' | 'torch' | 'numpy'): readonly FileFixture[] {
+  const { files } = readFixture(`files/${writer}.json`) as {
+    files: (Omit<FileFixture, 'path' | 'tensors'> & { tensors: (Omit<FileTensor, 'values'> & { values: string })[] })[];
+  };
+  return files.map((fixture) => ({
+    ...fixture,
+    path: `${fixturesFolder}files/${fixture.file}`,
+    tensors: fixture.tensors.map((tensor) => ({ ...tensor, values: decodeFloats(tensor.values) })),
+  }));
+}
+
 /** One resized picture of test/golden/fixtures/resize. */
 export interface ResizeCase {
   /** PNG file, and the same pixels [H, W, 3] uint8 as `.npy`. */

@@ -51,6 +51,8 @@ export interface LoaderOptions {
   /** Leave bad pictures out and report them, instead of stopping at the first. */
   readonly skipBadImages: boolean;
   readonly onBadImage?: (path: string, reason: string) => void;
+  /** Left-out pictures may be all of them; otherwise that is an error, since nothing could be trained. */
+  readonly allowNone?: boolean;
 }
 
 /** More threads than this have not been needed to keep a network fed. */
@@ -101,7 +103,7 @@ export async function* batches(samples: readonly Sample[], options: LoaderOption
       const labels = Int32Array.from(indices, (index) => samples[index]!.label);
       yield { pixels, labels, indices, count: kept.length, waitedMs };
     }
-    if (samples.length > 0 && delivered === 0) throw nothingReadable(faults);
+    if (samples.length > 0 && delivered === 0 && options.allowNone !== true) throw nothingReadable(faults);
   } finally {
     Atomics.store(cancelled, 0, 1);
     await Promise.allSettled(ahead);

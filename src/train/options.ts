@@ -117,8 +117,14 @@ export interface RunMetrics {
   readonly seconds: number;
 }
 
+type Defaults = Omit<FinetuneSettings, 'data' | 'manifest' | 'backbone' | 'source' | 'head' | 'lr' | 'inputSize'> & {
+  /** As on the command line. */
+  readonly head: string;
+  readonly headDropout: number;
+};
+
 /** What a run does unless told otherwise. */
-export const defaults = {
+export const defaults: Defaults = {
   weights: 'auto',
   freeze: 'backbone',
   head: 'linear',
@@ -135,7 +141,7 @@ export const defaults = {
   augment: 'flip',
   valSplit: 0.2,
   cache: 'auto',
-} as const;
+};
 
 /**
  * Learning rates that work without tuning: a new head learns from scratch and takes Adam's own default, 1e-3 (Kingma

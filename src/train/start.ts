@@ -1,6 +1,5 @@
 /** How a run starts: what it trains on, from which numbers, and what is frozen. */
-import { createHash } from 'node:crypto';
-import { type Dataset, readManifest, type Sample, type ScannedDataset, scanFolder } from '../data/index.js';
+
 import type { Graph } from '../engine/graph.js';
 import { initialize } from '../engine/initializers.js';
 import type { ReadParameter } from '../engine/network.js';
@@ -12,12 +11,13 @@ import type { ModelRecord } from '../weights/model-folder.js';
 import { graphOf, openModelFolder } from '../weights/model-folder.js';
 import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
 import { ADAMW_WEIGHT_DECAY, defaultLr, type FinetuneSettings, type Reporter } from './options.js';
+import { listPictures, type PrintedDataset } from './pictures.js';
 import type { RunArguments } from './run-folder.js';
 import { parseStrategy } from './strategy.js';
 
 export interface Start {
   readonly engine: Engine;
-  readonly dataset: Dataset;
+  readonly dataset: PrintedDataset;
   readonly graph: Graph;
   readonly record: ModelRecord;
   /** The tap that ends the frozen part. */
@@ -46,16 +46,14 @@ export async function startRun(settings: FinetuneSettings, engine: Engine, repor
   }
 }
 
-function scan({ data, manifest, valSplit, seed }: FinetuneSettings): ScannedDataset {
-  return manifest === undefined
-    ? scanFolder(data ?? 'data', { valSplit, seed })
-    : readManifest(manifest, { valSplit, seed });
+function scan({ data, manifest, valSplit, seed }: FinetuneSettings): PrintedDataset {
+  return listPictures({ data: data ?? 'data', manifest, valSplit, seed });
 }
 
 async function assemble(
   settings: FinetuneSettings,
   engine: Engine,
-  dataset: Dataset,
+  dataset: PrintedDataset,
   weights: ResolvedWeights,
 ): Promise<Start> {
   const { backbone, published } = weights;
@@ -70,6 +68,7 @@ async function assemble(
     classes: dataset.classes,
     preprocessing: published.preprocessing,
     weights: { origin: weights.origin, license: weights.license },
+    data: { fingerprint: dataset.fingerprint, valSplit: settings.valSplit, seed: settings.seed },
     toolkit: version,
   };
   const graph = graphOf(record);
@@ -99,7 +98,7 @@ async function assemble(
         classes: dataset.classes,
         trainPictures: dataset.train.length,
         valPictures: dataset.val.length,
-        dataFingerprint: fingerprint(dataset),
+        dataFingerprint: dataset.fingerprint,
       },
       versions: { tl: version, node: process.version, engine: `${engine.name} ${engine.version}` },
     },
@@ -127,20 +126,11 @@ function startingNumbers(graph: Graph, published: ReadParameter | undefined, see
   };
 }
 
-/** Of the labelled list of pictures, by the last two parts of each path, so that a data set may be moved. */
-function fingerprint({ classes, train, val }: Dataset): string {
-  const line = ({ path, label, split }: Sample): string =>
-    `${split} ${label} ${path.split(/[\\/]/).slice(-2).join('/')}`;
-  return createHash('sha256')
-    .update(JSON.stringify([classes, train.map(line), val.map(line)]))
-    .digest('hex');
-}
-
 /** Starts a stopped run again: its own settings, and the numbers of its last checkpoint. */
 export async function restartRun(folder: string, before: RunArguments, engine: Engine): Promise<Start> {
   const { settings, resolved } = before;
   const dataset = scan(settings);
-  if (fingerprint(dataset) !== resolved.dataFingerprint) {
+  if (dataset.fingerprint !== resolved.dataFingerprint) {
     throw new DataError({
       code: 'RESUME_DATA_CHANGED',
       message:

@@ -28,6 +28,8 @@ export interface ModelRecord {
   readonly preprocessing: Preprocessing;
   /** Where the weights started from, and under which licence they were published. */
   readonly weights: { readonly origin: string; readonly license: string };
+  /** What it was trained on: tells training pictures from others when the same folder is evaluated. */
+  readonly data: { readonly fingerprint: string; readonly valSplit: number; readonly seed: number };
   /** Version of this toolkit that wrote it. */
   readonly toolkit: string;
 }
@@ -43,6 +45,7 @@ const recordSchema: z.ZodType<ModelRecord> = z.object({
   classes: z.array(z.string()).min(2),
   preprocessing: preprocessingSchema,
   weights: z.object({ origin: z.string(), license: z.string() }),
+  data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
   toolkit: z.string(),
 });
 

@@ -1,0 +1,85 @@
+/** Prediction: class and probability for each picture, as it is done. */
+import { batches, closeLoader, type Sample } from '../data/index.js';
+import type { Engine } from '../engine/tensorflow.js';
+import type { OpenedModel } from '../weights/model-folder.js';
+import { loadClassifier, softmax, topIndices } from './classifier.js';
+
+export interface Guess {
+  readonly class: string;
+  /** 0 to 1. */
+  readonly probability: number;
+}
+
+/** One picture's result; `error` where it could not be read. */
+export type Prediction =
+  | { readonly path: string; readonly guesses: readonly Guess[] }
+  | { readonly path: string; readonly error: string };
+
+export interface PredictOptions {
+  /** How many classes are named for each picture. */
+  readonly top: number;
+  readonly batchSize?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Pictures decoded on the calling thread: starting threads for a few takes longer than decoding them. */
+const FEW = 4;
+
+/** Predicts pictures in the given order, in batches; a picture that cannot be read does not stop the others. */
+export async function* predict(
+  model: OpenedModel,
+  paths: readonly string[],
+  engine: Engine,
+  { top, batchSize = 8, signal }: PredictOptions,
+): AsyncGenerator<Prediction, void, void> {
+  const classifier = await loadClassifier(model, engine);
+  const { inputSize, preprocessing } = model.record;
+  const classCount = classifier.classes.length;
+  try {
+    for (let start = 0; start < paths.length; start += CHUNK) {
+      const chunk = paths.slice(start, start + CHUNK);
+      const samples = chunk.map((path): Sample => ({ path, label: 0, split: 'val' }));
+      const results = new Map<number, Prediction>();
+      const bad = new Map<string, string>();
+      const loaded = batches(samples, {
+        preprocessing,
+        size: inputSize,
+        batchSize,
+        augment: 'none',
+        seed: 0,
+        epoch: 0,
+        skipBadImages: true,
+        allowNone: true,
+        onBadImage: (path, reason) => bad.set(path, reason),
+        ...(paths.length <= FEW ? { workers: 0 } : {}),
+      });
+      let next = 0;
+      const ready = function* (end: number): Generator<Prediction> {
+        for (; next < end; next++) {
+          const path = chunk[next]!;
+          yield results.get(next) ?? { path, error: bad.get(path) ?? 'it could not be read' };
+        }
+      };
+      for await (const { pixels, indices, count } of loaded) {
+        const logits = await classifier.logits(pixels, count);
+        indices.forEach((index, i) => {
+          const probabilities = softmax(logits.subarray(i * classCount, (i + 1) * classCount));
+          const guesses = topIndices(probabilities, top).map((c) => ({
+            class: classifier.classes[c]!,
+            probability: probabilities[c]!,
+          }));
+          results.set(index, { path: chunk[index]!, guesses });
+        });
+        yield* ready((indices.at(-1) ?? -1) + 1);
+        if (signal?.aborted === true) return;
+      }
+      yield* ready(chunk.length);
+    }
+  } finally {
+    classifier.dispose();
+    await closeLoader();
+  }
+}
+
+/** Pictures whose results are held at a time. */
+const CHUNK = 1024;

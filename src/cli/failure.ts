@@ -38,7 +38,7 @@ export function reportFailure(error: unknown, io: Io, command: string, debug: bo
   io.stderr.write(`${style.red(`error[${code}]`)}: ${message}\n`);
   if (hint !== undefined) io.stderr.write(`${style.cyan('fix')}: ${hint}\n`);
   if (debug) io.stderr.write(`${stackOf(error)}\n`);
-  return exitCode;
+  return io.signal.aborted ? EXIT_INTERRUPTED : exitCode;
 }
 
 function failureOf(error: unknown, command: string): Failure {

@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { version } from '../version.js';
 import { backbonesCommand } from './commands/backbones.js';
 import { doctorCommand } from './commands/doctor.js';
+import { finetuneCommand } from './commands/finetune.js';
 import { forwardCommand } from './commands/forward.js';
 import { importCommand } from './commands/import.js';
 import { setupCommand } from './commands/setup.js';
@@ -97,6 +98,7 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
     weightsCommand,
     importCommand,
     forwardCommand,
+    finetuneCommand,
   ];
   for (const register of commands) register(host);
   return program;

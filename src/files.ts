@@ -41,7 +41,7 @@ export async function writeStreamAtomic(path: string, write: (file: FileHandle) 
     await rename(temporary, path);
     await syncFolder(dirname(resolve(path)));
   } catch (error) {
-    await rm(temporary, { force: true });
+    await discard(temporary);
     throw isFileSystemError(error) ? fileError('FILE_NOT_WRITTEN', path, 'cannot be written', error) : error;
   }
 }
@@ -69,7 +69,7 @@ export async function replaceFolderAtomic(target: string, fill: (folder: string)
     await syncFolder(dirname(resolve(target)));
     if (replaced) await rm(old, { recursive: true, force: true });
   } catch (error) {
-    await rm(fresh, { recursive: true, force: true });
+    await discard(fresh);
     throw isFileSystemError(error) ? fileError('FILE_NOT_WRITTEN', target, 'cannot be replaced', error) : error;
   }
 }
@@ -163,6 +163,11 @@ const isFileSystemError = (error: unknown): boolean => systemCode(error) !== und
 function besideName(path: string): string {
   const full = resolve(path);
   return join(dirname(full), `.${basename(full).slice(0, 200)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`);
+}
+
+/** Cleans up after a failure, which says more than a failure of the cleaning would. */
+async function discard(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true }).catch(() => undefined);
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -70,10 +70,15 @@ export function runCommand(file: string, args: readonly string[], options: Comma
 /** The line that most likely says what went wrong, of a failed program's output. */
 export function lastWords(...streams: readonly string[]): string {
   const lines = streams.flatMap((text) => text.split('\n')).map((line) => line.trim());
-  const telling = lines.filter((line) => line && !/^(at |npm (error|ERR!) A complete log|[~^ |]+$)/.test(line));
-  const error = telling.find((line) => /\b(error|ENO[A-Z]+|E[A-Z]{4,}|No matching|not found)\b/i.test(line));
-  return (error ?? telling.at(-1) ?? 'it said nothing').slice(0, 300);
+  const telling = lines.filter((line) => line && !NOISE.test(line));
+  return (telling.find((line) => ERROR_LINE.test(line)) ?? telling.at(-1) ?? 'it said nothing').slice(0, 300);
 }
+
+/** Stack frames, npm's pointer to its log, and carets under source lines. */
+const NOISE = /^(at |npm (error|ERR!) A complete log|[~^ |]+$)/;
+
+/** An error of Node, Python, npm, pip or a compiler, by its usual marks. */
+const ERROR_LINE = /\b\w*[Ee]rror\b|\bERR(OR|!)|\bE[A-Z]{4,}\b|[Nn]ot found|No such/;
 
 function endGroup(child: ChildProcess): void {
   if (child.pid === undefined) return;

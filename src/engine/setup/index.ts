@@ -135,7 +135,7 @@ async function create(attempt: Attempt, dir: string): Promise<Outcome> {
       cause: error,
     });
   } finally {
-    await rm(partial, { recursive: true, force: true, maxRetries: 3 });
+    await removeAbandoned(dir); // this one, and what an npm that outlived its killed setup has written since
   }
 }
 
@@ -229,10 +229,11 @@ async function finish(
   };
 }
 
-/** What killed setups left behind; the lock is held, so none of it is in use. */
+/** What setups left unfinished; the lock is held, so none of it is in use. */
 async function removeAbandoned(dir: string): Promise<void> {
   for (const name of await readdir(dir)) {
-    if (name.startsWith('.partial-')) await rm(join(dir, name), { recursive: true, force: true, maxRetries: 3 });
+    if (!name.startsWith('.partial-')) continue;
+    await rm(join(dir, name), { recursive: true, force: true, maxRetries: 3 }).catch(() => undefined); // still written to
   }
 }
 

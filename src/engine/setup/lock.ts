@@ -49,9 +49,9 @@ async function take(dir: string): Promise<boolean> {
 
 async function isAbandoned(dir: string): Promise<boolean> {
   try {
-    const age = Date.now() - (await stat(dir)).mtimeMs;
+    if (Date.now() - (await stat(dir)).mtimeMs > STALE_MS) return true;
     const [pid, host] = (await readFile(join(dir, 'owner'), 'utf8')).split(' ');
-    return age > STALE_MS || (host === hostname() && !isAlive(Number(pid)));
+    return host === hostname() && !isAlive(Number(pid));
   } catch {
     return false; // just released, or just taken and its owner not written yet
   }

@@ -10,13 +10,19 @@ console.log = console.error;
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 process.stderr.on('error', () => {});
 
+/** A progress bar hides the cursor and cuts long lines: DECTCEM and DECAWM of the VT220 turn both back. */
+const SHOW_CURSOR_AND_WRAP = '\u001b[?25h\u001b[?7h';
+
 const controller = new AbortController();
 /** Set by the running command when it stops by itself, at its next step, and keeps what is finished. */
 const stopping = { graceful: false };
 let code = EXIT_INTERRUPTED;
 
 function stop(exitCode: number): void {
-  if (!stopping.graceful || controller.signal.aborted) process.exit(exitCode);
+  if (!stopping.graceful || controller.signal.aborted) {
+    if (process.stderr.isTTY) process.stderr.write(SHOW_CURSOR_AND_WRAP);
+    process.exit(exitCode);
+  }
   code = exitCode;
   process.stderr.write('\nstopping at the next step; once more ends at once\n');
   controller.abort();

@@ -6,9 +6,11 @@ import { Command, CommanderError } from 'commander';
 import { version } from '../version.js';
 import { backbonesCommand } from './commands/backbones.js';
 import { doctorCommand } from './commands/doctor.js';
+import { evaluateCommand } from './commands/evaluate.js';
 import { finetuneCommand } from './commands/finetune.js';
 import { forwardCommand } from './commands/forward.js';
 import { importCommand } from './commands/import.js';
+import { predictCommand } from './commands/predict.js';
 import { setupCommand } from './commands/setup.js';
 import { summaryCommand } from './commands/summary.js';
 import { weightsCommand } from './commands/weights.js';
@@ -99,6 +101,8 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
     importCommand,
     forwardCommand,
     finetuneCommand,
+    predictCommand,
+    evaluateCommand,
   ];
   for (const register of commands) register(host);
   return program;

@@ -9,13 +9,34 @@ export interface TerminalReporter extends Reporter {
   close(): void;
 }
 
-interface Bar {
-  update(done: number, words: string): void;
+/** A bar that appears with its first number. */
+export interface Bar {
+  update(done: number, total: number, words?: string): void;
+  /** Takes the bar away. */
   close(): void;
 }
 
-function openBar(stream: TextStream, title: string, total: number): Bar {
-  const bar = new SingleBar({
+/** A bar on a terminal; nothing without one. */
+export function openBar(stream: TextStream | undefined, title: string): Bar {
+  let bar: SingleBar | undefined;
+  return {
+    update: (done, total, words = '') => {
+      if (stream === undefined) return;
+      if (bar === undefined) {
+        bar = newBar(stream, title);
+        bar.start(total, done, { words });
+      }
+      bar.update(done, { words });
+    },
+    close: () => {
+      bar?.stop();
+      bar = undefined;
+    },
+  };
+}
+
+function newBar(stream: TextStream, title: string): SingleBar {
+  return new SingleBar({
     format: `${title} [{bar}] {value}/{total} {words}`,
     stream,
     barsize: 24,
@@ -23,58 +44,43 @@ function openBar(stream: TextStream, title: string, total: number): Bar {
     barIncompleteChar: ' ',
     hideCursor: true,
     clearOnComplete: true,
-    stopOnComplete: false,
     fps: 5,
     gracefulExit: false, // signals are handled by the program
   });
-  bar.start(total, 0, { words: '' });
-  return {
-    update: (done, words) => bar.update(done, { words }),
-    close: () => bar.stop(),
-  };
 }
 
 /** The reporter of `tl finetune`. */
 export function terminalReporter(out: Output): TerminalReporter {
-  let bar: Bar | undefined;
+  let bar = openBar(out.terminal, 'frozen part');
   let epochs = 0;
-  const close = (): void => {
-    bar?.close();
-    bar = undefined;
-  };
-  const open = (title: string, total: number): void => {
-    close();
-    if (out.terminal !== undefined) bar = openBar(out.terminal, title, total);
-  };
-  let preparing = false;
   return {
     info: (line) => {
-      close();
+      bar.close();
       out.info(line);
     },
     warn: (line) => {
-      close();
+      bar.close();
       out.warn(line);
     },
     featureProgress: ({ done, total, imagesPerSecond }) => {
-      if (!preparing) open('frozen part', total);
-      preparing = true;
-      bar?.update(done, `${Math.round(imagesPerSecond)} images/s`);
+      bar.update(done, total, `${Math.round(imagesPerSecond)} images/s`);
     },
     epochStart: ({ epoch, epochs: all, steps }) => {
+      bar.close();
       epochs = all;
-      open(`epoch ${epoch}/${all}`, steps);
+      bar = openBar(out.terminal, `epoch ${epoch}/${all}`);
+      bar.update(0, steps);
     },
-    step: ({ step, loss, accuracy, imagesPerSecond, secondsLeft }) => {
+    step: ({ step, steps, loss, accuracy, imagesPerSecond, secondsLeft }) => {
       const speed = `${Math.round(imagesPerSecond)} images/s`;
       const left = `${duration(secondsLeft)} left`;
-      bar?.update(step, `loss ${loss.toFixed(4)}, accuracy ${percent(accuracy)}, ${speed}, ${left}`);
+      bar.update(step, steps, `loss ${loss.toFixed(4)}, accuracy ${percent(accuracy)}, ${speed}, ${left}`);
     },
     epoch: (row) => {
-      close();
+      bar.close();
       out.info(epochLine(row, epochs));
     },
-    close,
+    close: () => bar.close(),
   };
 }
 

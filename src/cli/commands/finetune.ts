@@ -10,8 +10,8 @@ import { EXIT_INTERRUPTED } from '../output.js';
 import type { Host } from '../program.js';
 import { duration, fields, percent } from '../table.js';
 
-// Written here again so that `--help` loads nothing of the training; the types are literal, so they cannot differ.
-const defaults: typeof import('../../train/options.js').defaults = {
+// Written here again so that `--help` loads nothing of the training; a test compares them.
+export const defaults: typeof import('../../train/options.js').defaults = {
   weights: 'auto',
   freeze: 'backbone',
   head: 'linear',
@@ -27,6 +27,7 @@ const defaults: typeof import('../../train/options.js').defaults = {
   seed: 0,
   augment: 'flip',
   valSplit: 0.2,
+  skipBadImages: false,
   cache: 'auto',
 };
 const augmentations: typeof import('../../augment/augment.js').augmentations = ['none', 'flip', 'standard', 'strong'];

@@ -1,0 +1,99 @@
+/** `tl evaluate`: how good a model is on labelled pictures. */
+import { Option } from 'commander';
+import type { EvaluatedSplit, Evaluation } from '../../train/evaluate.js';
+import { type ComputeOptions, engineOptions, wholeNumber, withCompute } from '../options.js';
+import type { Style } from '../output.js';
+import type { Host } from '../program.js';
+import { fields, percent, table } from '../table.js';
+
+interface EvaluateCommandOptions extends ComputeOptions {
+  readonly model: string;
+  readonly data: string;
+  readonly manifest?: string;
+  readonly split?: EvaluatedSplit;
+  readonly batchSize: number;
+  readonly skipBadImages?: boolean;
+}
+
+export function evaluateCommand(host: Host): void {
+  withCompute(host.command('evaluate', 'measure a model on labelled pictures: loss, accuracy, each class, confusion'))
+    .requiredOption('--model <dir>', 'a model folder or a run folder')
+    .option('--data <dir>', 'as for finetune', 'data')
+    .addOption(new Option('--manifest <file.csv>', 'path,label[,split] instead of folders').conflicts('data'))
+    .addOption(
+      new Option(
+        '--split <split>',
+        'which pictures (default: val where the data say which these are, else all)',
+      ).choices(['val', 'train', 'all']),
+    )
+    .option('--batch-size <n>', 'pictures at once', wholeNumber(1), 16)
+    .option('--skip-bad-images', 'leave damaged pictures out, and list them')
+    .action((options: EvaluateCommandOptions, command) =>
+      host.run(
+        command,
+        async ({ out, signal }) => {
+          const engineWanted = engineOptions(options);
+          const { openModelFolder } = await import('../../weights/model-folder.js');
+          const { loadEngine } = await import('../../engine/tensorflow.js');
+          const { evaluate } = await import('../../train/evaluate.js');
+          const { openBar } = await import('../progress.js');
+          const model = await openModelFolder(options.model);
+          const bar = openBar(out.terminal, 'evaluating');
+          try {
+            const engine = await loadEngine(engineWanted);
+            out.info(`engine: ${engine.description}`);
+            const { data, manifest, split, batchSize, skipBadImages = false } = options;
+            const evaluation = await evaluate(model, engine, {
+              data,
+              ...(manifest === undefined ? {} : { manifest }),
+              ...(split === undefined ? {} : { split }),
+              batchSize,
+              skipBadImages,
+              signal,
+              onProgress: (done, total) => bar.update(done, total),
+            });
+            bar.close();
+            for (const { path, reason } of evaluation.badPictures) out.warn(`${path}: ${reason}`);
+            out.result(evaluation, () => textOf(evaluation, out.style));
+          } finally {
+            bar.close();
+            await model.close();
+          }
+        },
+        { graceful: true },
+      ),
+    );
+}
+
+/** A wider matrix is no longer readable as text. */
+const MOST_SHOWN = 20;
+
+function textOf(evaluation: Evaluation, style: Style): string {
+  const { split, pictures, loss, top1, top5, classes, confusion } = evaluation;
+  const share = (value: number): string => (Number.isNaN(value) ? '-' : percent(value));
+  const head = fields([
+    ['pictures', `${pictures} (${split})`],
+    ['loss', loss.toFixed(4)],
+    ['top-1', percent(top1)],
+    ['top-5', percent(top5)],
+  ]);
+  const right = (heading: string) => ({ heading, align: 'right' as const });
+  const perClass = table(
+    [{ heading: 'class' }, ...['pictures', 'precision', 'recall', 'F1', 'specificity'].map(right)],
+    classes.map((each) => [
+      each.class,
+      String(each.support),
+      ...[each.precision, each.recall, each.f1, each.specificity].map(share),
+    ]),
+    style,
+  );
+  const matrix =
+    classes.length > MOST_SHOWN
+      ? `confusion matrix of ${classes.length} classes: see --json`
+      : table(
+          [{ heading: 'true \\ predicted' }, ...classes.map((_, i) => right(String(i)))],
+          classes.map((each, i) => [`${i} ${each.class}`, ...confusion[i]!.map(String)]),
+          style,
+        );
+  return [head, perClass, matrix].join('\n\n');
+}

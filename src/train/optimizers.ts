@@ -13,6 +13,11 @@ export interface OptimizerOptions {
   readonly weightDecay: number;
   /** Of Adam; 1e-7, as Keras has it, when absent. */
   readonly epsilon?: number;
+  /**
+   * Of Adam: whether epsilon is added to the root of the second moment as it is kept (`raw`: TensorFlow and Keras) or
+   * after its bias correction (`corrected`: PyTorch, and Kingma and Ba's algorithm 1). `raw` when absent.
+   */
+  readonly epsilonRule?: 'raw' | 'corrected';
 }
 
 /** Kingma and Ba 2015, algorithm 1. */
@@ -39,7 +44,7 @@ const decays = (variable: Variable): boolean => variable.shape.length > 1;
 export function createOptimizer(
   variables: ReadonlyMap<string, Variable>,
   updates: Updates,
-  { name, momentum, weightDecay, epsilon = EPSILON }: OptimizerOptions,
+  { name, momentum, weightDecay, epsilon = EPSILON, epsilonRule = 'raw' }: OptimizerOptions,
 ): Optimizer {
   const slotNames = name === 'sgd' ? (momentum > 0 ? ['momentum'] : []) : ['m', 'v'];
   const slots = new Map<string, Variable>();
@@ -55,12 +60,14 @@ export function createOptimizer(
     slots,
     apply: (gradients, lr) => {
       optimizer.steps++;
+      // Adding e * sqrt(1 - beta2^t) to the raw root is adding e to the corrected one.
+      const correction = epsilonRule === 'raw' ? 1 : Math.sqrt(1 - ADAM.beta2 ** optimizer.steps);
+      const adam = { ...ADAM, epsilon: epsilon * correction, lr, step: optimizer.steps };
       for (const [path, gradient] of gradients) {
         const variable = variables.get(path)!;
         const slot = (each: string): Variable => slots.get(`${path}/${each}`)!;
         if (weightDecay > 0 && decays(variable)) updates.scale(variable, 1 - lr * weightDecay);
-        if (name !== 'sgd')
-          updates.adam(variable, slot('m'), slot('v'), gradient, { ...ADAM, epsilon, lr, step: optimizer.steps });
+        if (name !== 'sgd') updates.adam(variable, slot('m'), slot('v'), gradient, adam);
         else if (momentum > 0)
           updates.momentum(variable, slot('momentum'), gradient, { lr, momentum, nesterov: false });
         else updates.descend(variable, gradient, lr);

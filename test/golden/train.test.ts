@@ -65,12 +65,12 @@ describe.each(listTrainGoldens())('$backbone $source', ({ backbone, source }) =>
     const read = async (path: string) => ours(published, byPath.get(path)!, generateTensor(...rows.get(nameOf(path))!));
 
     const network = await loadTrainable(graph, read, engine, undefined);
-    const { name, ...adam } = { name: 'adam' as const, ...golden.adam };
     const optimizer = createOptimizer(network.trainable, network.updates, {
-      name,
+      name: 'adam',
       momentum: 0,
       weightDecay: 0,
-      epsilon: adam.epsilon,
+      epsilon: golden.adam.epsilon,
+      epsilonRule: published.dialect === 'torch' ? 'corrected' : 'raw',
     });
     const x = tf.tensor4d(inputBatch(golden.inputShape), [...golden.inputShape]);
     const labels = tf.tensor1d([...golden.labels], 'int32');

@@ -2,7 +2,6 @@
 import type { Prediction } from '../../train/predict.js';
 import { type ComputeOptions, engineOptions, wholeNumber, withCompute } from '../options.js';
 import { EXIT_FAILED, EXIT_INTERRUPTED } from '../output.js';
-import { listGiven } from '../pictures.js';
 import type { Host } from '../program.js';
 import { percent } from '../table.js';
 
@@ -26,6 +25,7 @@ export function predictCommand(host: Host): void {
           const engineWanted = engineOptions(options);
           const { openModelFolder } = await import('../../weights/model-folder.js');
           const { loadEngine } = await import('../../engine/tensorflow.js');
+          const { listGiven } = await import('../pictures.js');
           const { predict } = await import('../../train/predict.js');
           const model = await openModelFolder(options.model);
           try {

@@ -258,7 +258,9 @@ export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, f
     } catch (error) {
       // what the library's glue throws as a plain Error is an expected failure; a trap is a WebAssembly.RuntimeError
       const expected = error instanceof Error && error.name !== 'RuntimeError';
-      const own = error instanceof Error ? error.message.split('\n')[0]! : String(error);
+      const said = error instanceof Error ? error.message.split('\n')[0]! : String(error);
+      // what the glue says of every object that cannot be opened, for whatever cause
+      const own = said.startsWith('error - name not defined') ? 'an object cannot be read' : said;
       const cause = innermost();
       reply = {
         id: request.id,

@@ -178,7 +178,9 @@ async function loadPlainCpu(): Promise<Engine> {
     device: 'cpu',
     threads: 1,
     trains: 'everything',
-    limits: ['it is plain JavaScript on one thread: a hundred times the native time, for tests and tiny networks'],
+    limits: [
+      'it is plain JavaScript on one thread: 150 times the native time of a convolution, for tests and tiny networks',
+    ],
     native: undefined,
     description: `plain JavaScript (tfjs ${version}, one thread), very slow; \`tl setup\` makes the native engine ready`,
   };

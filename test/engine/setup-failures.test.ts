@@ -1,5 +1,8 @@
+import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -9,6 +12,7 @@ import { compileBinding } from '../../src/engine/setup/build.js';
 import { lastWords, runCommand } from '../../src/engine/setup/command.js';
 import { enginesDir, findSetUp } from '../../src/engine/setup/home.js';
 import { setUpEngine } from '../../src/engine/setup/index.js';
+import { runInstallScript } from '../../src/engine/setup/prebuilt.js';
 import { type Wheel, wheelFor } from '../../src/engine/setup/recipe.js';
 import { cudaRequirements, findPip, unpackTensorflow } from '../../src/engine/setup/wheel.js';
 
@@ -48,6 +52,17 @@ async function serveWheel(files: Record<string, string>): Promise<void> {
   Object.assign(process.env, { PIP_NO_INDEX: '1', PIP_FIND_LINKS: folder });
 }
 
+/** A host that answers and has no file. */
+async function serveNothing(): Promise<string> {
+  const server = createServer((request, response) => {
+    response.statusCode = request.url === '/' ? 200 : 404;
+    response.end();
+  });
+  server.listen(0, '127.0.0.1').unref();
+  await once(server, 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+}
+
 const wheel = wheelFor('cpu', 'linux', 'x64') as Wheel;
 
 async function pip(): Promise<readonly string[]> {
@@ -60,6 +75,7 @@ describe('setUpEngine where it cannot succeed', () => {
   it('lists what it tried and what to install, without Python and a compiler', async () => {
     process.env.PATH = await barePath();
     delete process.env.CXX;
+    process.env.TFJS_NODE_CDN_STORAGE = await serveNothing();
     const lines: string[] = [];
     const setup = setUpEngine({ onProgress: (line) => lines.push(line) });
     await expect(setup).rejects.toMatchObject({
@@ -67,7 +83,7 @@ describe('setUpEngine where it cannot succeed', () => {
       hint: expect.stringMatching(/install g\+\+ and python3-pip.*--engine wasm/),
     });
     await expect(setup).rejects.toThrow(
-      /prebuilt binary: .*\n.*no C\+\+ compiler .*; no python3, python or py on the PATH/,
+      /prebuilt binary: its install script failed: .*\n.*no C\+\+ compiler .*; no python3, python or py on the PATH/,
     );
     expect(lines.some((line) => line.startsWith('npm install @tensorflow/tfjs-node@4.22.0'))).toBe(true);
     expect(await readdir(enginesDir())).toEqual([]);
@@ -82,6 +98,16 @@ describe('setUpEngine where it cannot succeed', () => {
     });
     await expect(setUpEngine()).rejects.toThrow(/npm install of the engine's binding 4\.22\.0 failed: .*ECONNREFUSED/);
     expect(await readdir(enginesDir())).toEqual([]);
+  });
+});
+
+describe('runInstallScript', () => {
+  it('is not tried where its download cannot be reached', async () => {
+    process.env.TFJS_NODE_CDN_STORAGE = 'http://127.0.0.1:9/';
+    for (const name of ['HTTPS_PROXY', 'https_proxy', 'ALL_PROXY']) delete process.env[name];
+    expect(await runInstallScript('/no/such/package', 'cpu')).toMatch(
+      /^its download cannot be reached: http:\/\/127\.0\.0\.1:9\/: ./,
+    );
   });
 });
 

@@ -1,0 +1,72 @@
+/**
+ * The public door of the package. What the command line does, a program can do with what is exported here; nothing
+ * else is meant to be imported.
+ */
+export { type Augmentation, augmentations } from './augment/augment.js';
+export {
+  describePreprocessing,
+  type Preprocessing,
+  type ResizeKernel,
+  type ResizeRule,
+} from './augment/preprocessing.js';
+export {
+  type Backbone,
+  type BuildOptions,
+  backbones,
+  buildBackbone,
+  findBackbone,
+  findPublished,
+  type Published,
+  type Source,
+} from './backbones/index.js';
+export { type Analysis, analyse, type NodeAnalysis, type Totals } from './engine/analysis.js';
+export { type DenseArray, type ForwardRequest, forwardInBatches } from './engine/forward.js';
+export { cuts, type Graph, type Node, type Parameter, type Role, type Shape } from './engine/graph.js';
+export { type LoadOptions, loadNetwork, type Network, type ReadParameter } from './engine/network.js';
+export {
+  type Engine,
+  type EngineInspection,
+  type EngineName,
+  type EngineOptions,
+  inspectEngines,
+  loadEngine,
+  type SetupOptions,
+  type SetupReport,
+  setUpEngine,
+  toolkitHome,
+} from './engine/tensorflow.js';
+export {
+  DataError,
+  EngineError,
+  type ErrorDetails,
+  FormatError,
+  ToolkitError,
+  UsageError,
+  WeightsError,
+} from './errors.js';
+export { formatHead, type Head, parseHead } from './heads/heads.js';
+export { type EvaluatedSplit, type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.js';
+export { finetune } from './train/finetune.js';
+export type { ClassScores, Confusion } from './train/metrics.js';
+export type { OptimizerName } from './train/optimizers.js';
+export {
+  defaults,
+  type FinetuneOptions,
+  type FinetuneResult,
+  type FinetuneSettings,
+  type HistoryRow,
+  type Reporter,
+  type RunMetrics,
+} from './train/options.js';
+export { type Guess, type Prediction, type PredictOptions, predict } from './train/predict.js';
+export type { ScheduleName } from './train/schedule.js';
+export { version } from './version.js';
+export { type ImportOptions, type ImportReport, type ImportRow, importWeights } from './weights/import.js';
+export { type ModelRecord, type OpenedModel, openModelFolder, saveModelFolder } from './weights/model-folder.js';
+export { type NpyArray, readNpy } from './weights/npy.js';
+export { writeNpz } from './weights/npz.js';
+export type { Verdict } from './weights/plan.js';
+export { type ResolvedWeights, resolveWeights, type WeightsRequest } from './weights/resolve.js';
+export { type SafetensorsEntry, writeSafetensors } from './weights/safetensors.js';
+export { openWeights, type TensorInfo, type TensorSource, type WeightsFormat } from './weights/source.js';
+export { listStored, type StoredWeights, type StoreRecord, storeFolder } from './weights/store.js';

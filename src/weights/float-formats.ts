@@ -25,12 +25,15 @@ const HOST_LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 /**
  * Converts raw numbers to float32: wider types are rounded to nearest, booleans become 0 and 1.
  * @param bytes a whole number of elements; not changed
+ * @returns an array that is alone in its buffer, which may be that of `bytes` when they are float32 alone in theirs
  */
 export function toFloat32(bytes: Uint8Array, dtype: FileDtype, littleEndian = true): Float32Array {
   const width = DTYPE_BYTES[dtype];
   const swap = width > 1 && littleEndian !== HOST_LITTLE_ENDIAN;
-  // typed arrays need their own alignment, and swapping must not change the caller's bytes
-  const own = swap || bytes.byteOffset % width !== 0 ? bytes.slice() : bytes;
+  const isAlone = bytes.byteOffset === 0 && bytes.byteLength === bytes.buffer.byteLength;
+  // typed arrays need their own alignment, and swapping must not change the caller's bytes; Buffer.slice copies nothing
+  const isCopied = swap || bytes.byteOffset % width !== 0 || (dtype === 'float32' && !isAlone);
+  const own = isCopied ? new Uint8Array(bytes) : bytes;
   if (swap) reverseEach(own, width);
   const count = Math.floor(own.byteLength / width);
   const { buffer, byteOffset } = own;

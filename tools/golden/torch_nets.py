@@ -104,8 +104,9 @@ def rows(model, classifier: str, prefix: str = "") -> list[Row]:
         if leaf == "num_batches_tracked":
             continue
         if isinstance(modules[owner], torch.nn.modules.batchnorm._BatchNorm):
-            gamma = "gamma_last" if owner in last else "gamma_relu6" if relu6 else "gamma"
-            role = {"weight": gamma, "bias": "beta", "running_mean": "mean", "running_var": "variance"}[leaf]
+            cut = "_relu6" if relu6 and owner not in last else ""
+            gamma = "gamma_last" if owner in last else f"gamma{cut}"
+            role = {"weight": gamma, "bias": f"beta{cut}", "running_mean": "mean", "running_var": "variance"}[leaf]
         elif leaf == "bias":
             role = "bias"
         else:

@@ -1,0 +1,277 @@
+/**
+ * Compares this toolkit with the reference implementations at real size, through real weights files and the command
+ * line: `npm run parity [-- FILTER...] [--keep] [--dist DIR]`.
+ *
+ * Python (tools/golden) writes a weights file by Keras, slim or PyTorch, an input at 224 and at 193, and what the
+ * reference computes. Then `tl import` takes the file in, and `tl forward` runs both inputs: one with the imported
+ * weights, one with the file itself. Every tap, pre_logits and logits are compared by numpy. The last rows are real
+ * ImageNet weights on photographs. Exit code 1 above 1e-4 of the reference's largest absolute value.
+ */
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import { asset } from './assets.mjs';
+
+const TOLERANCE = 1e-4;
+
+/** Names of tools/golden's networks; the part after the last dot decides which Python writes them. */
+const VARIANTS = [
+  'resnet50.keras',
+  'resnet50.keras_v1',
+  'resnet50.slim',
+  'resnet50.torch',
+  'mobilenet_v1_1.0.keras',
+  'mobilenet_v1_0.25.keras',
+  'mobilenet_v1_0.25.slim',
+  'mobilenet_v1_1.0.torch',
+  'mobilenet_v2_1.0.keras',
+  'mobilenet_v2_0.35.keras',
+  'mobilenet_v2_1.4.keras',
+  'mobilenet_v2_0.35.slim',
+  'mobilenet_v2_1.0.torch',
+  'mobilenet_v2_1.4.timm',
+];
+
+/** Photograph -> the class of ImageNet that it shows: Egyptian cat, espresso, moped. */
+const PHOTOGRAPHS = { 'chelsea.png': 285, 'coffee.png': 967, 'motorcycle_left.png': 665 };
+
+/** Real weights -> who runs them in Python. `background`: class 0 of these logits is none of ImageNet's. */
+const REAL = [
+  { name: 'real.mobilenet_v2_1.0.torch', weights: ['mobilenet_v2-b0353104.pth'], background: 0 },
+  { name: 'real.mobilenet_v1_1.0.slim', weights: [], background: 1 },
+];
+
+const WRITERS = {
+  keras: ['tf', 'parity_keras.py'],
+  keras_v1: ['tf', 'parity_keras.py'],
+  slim: ['tf', 'parity_slim.py'],
+  torch: ['torch', 'parity_torch.py'],
+  timm: ['torch', 'parity_torch.py'],
+};
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const golden = join(root, 'tools', 'golden');
+const goldenHome = process.env.TL_GOLDEN_HOME ?? join(homedir(), '.cache', 'tl', 'golden');
+const toolkitHome = process.env.TL_HOME ? resolve(process.env.TL_HOME) : join(homedir(), '.cache', 'tl');
+
+const { filters, keep, dist } = readArguments(process.argv.slice(2));
+const run = promisify(execFile);
+const say = (text) => process.stderr.write(`${text}\n`);
+
+function readArguments(words) {
+  const found = { filters: [], keep: false, dist: join(root, 'dist') };
+  for (let i = 0; i < words.length; i++) {
+    if (words[i] === '--keep') found.keep = true;
+    else if (words[i] === '--dist' && words[i + 1]) found.dist = resolve(words[++i]);
+    else if (words[i].startsWith('-')) {
+      process.stderr.write('usage: node tools/parity.mjs [FILTER...] [--keep] [--dist DIR]\n');
+      process.exit(2);
+    } else found.filters.push(words[i]);
+  }
+  return found;
+}
+
+async function python(environment, script, ...args) {
+  const env = {
+    ...process.env,
+    TL_GOLDEN_HOME: goldenHome,
+    TF_CPP_MIN_LOG_LEVEL: '3',
+    TF_ENABLE_ONEDNN_OPTS: '0',
+    PYTHONDONTWRITEBYTECODE: '1',
+    PYTHONWARNINGS: 'ignore',
+  };
+  const program = join(goldenHome, environment, 'bin', 'python');
+  const { stdout } = await run(program, [join(golden, script), ...args], { env, maxBuffer: 1 << 26 });
+  return stdout;
+}
+
+/** Runs `tl ... --json` with a store of its own, beside the engine that is set up. */
+function commandLine(home) {
+  return async (...args) => {
+    const { stdout } = await run(process.execPath, [join(dist, 'cli', 'main.js'), ...args, '--json'], {
+      env: { ...process.env, TL_HOME: home },
+      maxBuffer: 1 << 26,
+    });
+    return JSON.parse(stdout);
+  };
+}
+
+/** One row of the table: a variant's differences over all its inputs. */
+async function compareVariant(name, folder, tl, writerArguments = []) {
+  const source = name.slice(name.lastIndexOf('.') + 1);
+  const [environment, script] = WRITERS[source];
+  await mkdir(folder);
+  say(`${name}: reference`);
+  await python(environment, script, name.startsWith('real.') ? 'real' : name, folder, ...writerArguments);
+  const record = JSON.parse(await readFile(join(folder, 'case.json'), 'utf8'));
+  const file = join(folder, record.file);
+  const which = ['--backbone', record.backbone, '--source', record.source];
+  say(`${name}: tl import`);
+  await tl('import', file, ...which);
+  const found = [];
+  for (const [k, input] of record.inputs.entries()) {
+    say(`${name}: tl forward ${input}`);
+    const output = join(folder, `actual-${input}.npz`);
+    await tl(
+      'forward',
+      ...which,
+      ...['--weights', k % 2 === 0 ? 'auto' : file],
+      ...['--input', join(folder, `input-${input}.npy`), '--output', output],
+      ...['--tap', record.taps.join(',')],
+    );
+    const compared = JSON.parse(await python('tf', 'compare.py', join(folder, `expected-${input}.npz`), output));
+    found.push({ input, ...compared });
+  }
+  const { size } = await stat(file);
+  return { name, record, size, found };
+}
+
+/** Worst difference over inputs and taps; a fault counts as infinite. */
+function worstOf({ found }, only = () => true) {
+  let worst = { value: 0, at: '' };
+  for (const { input, taps } of found) {
+    for (const [tap, { worst: difference, fault }] of Object.entries(taps)) {
+      if (!only(tap)) continue;
+      const value = difference ?? Number.POSITIVE_INFINITY;
+      if (value >= worst.value) worst = { value, at: `${tap} at ${input}${fault ? `: ${fault}` : ''}` };
+    }
+  }
+  return worst;
+}
+
+const isOutput = (tap) => tap === 'pre_logits' || tap === 'logits';
+
+function rowOf(result) {
+  const outputs = worstOf(result, isOutput);
+  const all = worstOf(result);
+  const compared = Object.keys(result.found[0].taps).length;
+  return [
+    result.name,
+    result.record.reference,
+    result.record.parameters.toLocaleString('en'),
+    `${(result.size / 1e6).toFixed(1)} MB`,
+    result.record.inputs.join(', '),
+    `${compared}`,
+    outputs.value.toExponential(1),
+    all.value.toExponential(1),
+    all.at,
+  ];
+}
+
+function printTable(head, rows) {
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i].length)));
+  const line = (cells) =>
+    cells
+      .map((cell, i) => cell.padEnd(widths[i]))
+      .join('  ')
+      .trimEnd();
+  console.log([line(head), line(widths.map((n) => '-'.repeat(n))), ...rows.map(line)].join('\n'));
+}
+
+/** A float32 [1, H, W, 3] as `.npy`, format 1.0. */
+async function writeNpy(path, data, [height, width]) {
+  const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (1, ${height}, ${width}, 3), }`;
+  const padded = `${header.padEnd(Math.ceil((header.length + 11) / 64) * 64 - 11)}\n`;
+  const start = Buffer.from([0x93, ...Buffer.from('NUMPY'), 1, 0, padded.length & 255, padded.length >> 8]);
+  await writeFile(path, Buffer.concat([start, Buffer.from(padded, 'latin1'), Buffer.from(data.buffer)]));
+}
+
+/** The photographs once more, now with this toolkit's own decoding and preprocessing. */
+async function comparePhotographs(result, photographs, tl, background) {
+  const from = (path) => import(pathToFileURL(join(dist, path)).href);
+  const { loadOne, closeLoader } = await from('data/index.js');
+  const { findBackbone, findPublished } = await from('backbones/index.js');
+  const { backbone, source } = result.record;
+  const published = findPublished(findBackbone(backbone), source);
+  const folder = resolve(result.folder);
+  const rows = [];
+  for (const [name, path] of Object.entries(photographs)) {
+    const stem = name.replace(/\.\w+$/, '');
+    const input = join(folder, `own-${stem}.npy`);
+    const output = join(folder, `own-${stem}.npz`);
+    await writeNpy(input, await loadOne(path, published.preprocessing, { height: 224, width: 224 }), [224, 224]);
+    await tl('forward', '--backbone', backbone, '--source', source, '--input', input, '--output', output);
+    const { top, taps } = JSON.parse(await python('tf', 'compare.py', join(folder, `expected-${stem}.npz`), output));
+    const wanted = PHOTOGRAPHS[name] + background;
+    const spoken = (of) =>
+      of
+        .slice(0, 3)
+        .map(([index, p]) => `${index - background} (${p.toFixed(3)})`)
+        .join(', ');
+    const inTop5 = top.actual.some(([index]) => index === wanted);
+    rows.push([
+      result.name,
+      name,
+      `${PHOTOGRAPHS[name]}`,
+      spoken(top.expected),
+      spoken(top.actual),
+      taps.logits.worst?.toExponential(1) ?? taps.logits.fault,
+      inTop5 ? 'yes' : 'NO',
+    ]);
+  }
+  await closeLoader();
+  return rows;
+}
+
+async function main() {
+  const chosen = (name) => filters.length === 0 || filters.some((filter) => name.includes(filter));
+  const variants = VARIANTS.filter(chosen);
+  const real = REAL.filter(({ name }) => chosen(name));
+  if (variants.length + real.length === 0) {
+    say(`nothing matches; there are: ${[...VARIANTS, ...REAL.map(({ name }) => name)].join(', ')}`);
+    return 2;
+  }
+  say('environments');
+  await run('bash', [join(golden, 'run.sh'), 'setup'], { env: { ...process.env, TL_GOLDEN_HOME: goldenHome } });
+  const work = await mkdtemp(join(tmpdir(), 'tl-parity-'));
+  const home = join(work, 'home');
+  await mkdir(home);
+  await symlink(join(toolkitHome, 'engine'), join(home, 'engine'));
+  const tl = commandLine(home);
+  const results = [];
+  const photographRows = [];
+  try {
+    for (const name of variants) {
+      const folder = join(work, name);
+      results.push(await compareVariant(name, folder, tl));
+      if (!keep) await rm(folder, { recursive: true });
+    }
+    for (const { name, weights, background } of real) {
+      const folder = join(work, name);
+      const photographs = {};
+      for (const photograph of Object.keys(PHOTOGRAPHS)) photographs[photograph] = await asset(photograph);
+      const files = [];
+      for (const file of weights) files.push(await asset(file));
+      const result = await compareVariant(name, folder, tl, [...files, ...Object.values(photographs)]);
+      results.push(result);
+      photographRows.push(...(await comparePhotographs({ ...result, folder }, photographs, tl, background)));
+    }
+  } finally {
+    if (keep) say(`kept ${work}`);
+    else await rm(work, { recursive: true, force: true });
+  }
+  printTable(
+    ['variant', 'reference', 'parameters', 'file', 'inputs', 'taps', 'outputs', 'worst', 'where'],
+    results.map(rowOf),
+  );
+  if (photographRows.length > 0) {
+    console.log('\nReal weights on photographs, decoded and preprocessed here; probability in brackets:');
+    printTable(['variant', 'photograph', 'class', 'reference', 'tl', 'logits differ by', 'in top 5'], photographRows);
+  }
+  const failed = results.filter((result) => !(worstOf(result).value <= TOLERANCE)).map(({ name }) => name);
+  const missed = photographRows
+    .filter((row) => row.at(-1) === 'NO')
+    .map(([name, photograph]) => `${name} ${photograph}`);
+  if (failed.length > 0) console.log(`\nabove ${TOLERANCE}: ${failed.join(', ')}`);
+  if (missed.length > 0) console.log(`\nclass not in the top 5: ${missed.join(', ')}`);
+  if (failed.length + missed.length === 0) console.log(`\neverything within ${TOLERANCE}`);
+  return failed.length + missed.length === 0 ? 0 : 1;
+}
+
+process.exitCode = await main().catch((error) => {
+  say(error.stderr?.trim() || error.stack);
+  return 1;
+});

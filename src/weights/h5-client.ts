@@ -105,8 +105,10 @@ function start(): Thread {
        await h5.ready;
        (${serveHdf5.toString()})(h5, parentPort, fs);
      });`,
-    { eval: true },
+    { eval: true, stdout: true, stderr: true }, // the library warns on the console of every odd byte it meets
   );
+  worker.stdout.resume();
+  worker.stderr.resume();
   const started: Thread = { worker, pending: undefined };
   worker.on('message', (reply: H5Reply) => {
     if (started.pending?.id === reply.id) started.pending.settle(reply);

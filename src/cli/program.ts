@@ -60,6 +60,15 @@ export async function runProgram(argv: readonly string[], io: Io): Promise<numbe
   }
 }
 
+const epilogue = `
+First steps:
+  tl setup                                    make the native engine ready
+  tl import FILE                              keep published weights in the local store
+  tl finetune --backbone resnet50             train a new head on data/<class>/*
+  tl predict --model runs/finetune-1 x.jpg    use it
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 and 143 stopped by a signal.`;
+
 const isName = (argument: string): boolean => !argument.startsWith('-');
 
 function createProgram(io: Io, state: { code: number; running: Command | undefined }): Command {
@@ -70,7 +79,8 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
       .version(version, '-v, --version', 'print the version')
       .helpOption('-h, --help', 'show this help')
       .helpCommand('help [command]', 'show the help of a command')
-      .showSuggestionAfterError(true),
+      .showSuggestionAfterError(true)
+      .addHelpText('after', epilogue),
   );
   quieten(program, io);
   const host: Host = {

@@ -77,6 +77,26 @@ describe('start', () => {
   });
 });
 
+describe('doctor without a native engine', () => {
+  const bare = { ...env, TL_HOME: inside('bare') };
+  const doctor = (...argv: string[]) =>
+    spawnSync(process.execPath, [main, 'doctor', '--json', ...argv], { encoding: 'utf8', env: bare });
+
+  test('says what is left, and that it trains a head', () => {
+    const { status, stdout, stderr } = doctor();
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ ok: true, native: [], engine: { name: 'wasm', trains: 'head' } });
+    expect(stderr).toContain('warning: the native engine is not in use: `tl setup` makes it ready');
+  });
+
+  test('ends with 1 when the engine that is asked for cannot train', () => {
+    const { status, stdout, stderr } = doctor('--engine', 'tensorflow');
+    expect(status).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ ok: false, engine: null });
+    expect(stderr).toContain('warning: no engine can train');
+  });
+});
+
 describe('streams', () => {
   test('stdout holds the result alone, whatever the engine prints', () => {
     const [weights, input, output] = [inside('published.safetensors'), inside('x.npy'), inside('y.npz')];

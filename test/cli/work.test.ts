@@ -72,6 +72,14 @@ describe('import', () => {
   });
 });
 
+test('an interrupted import keeps the store as it was', async () => {
+  const controller = new AbortController();
+  controller.abort();
+  const ran = await tl(['import', published], { signal: controller.signal });
+  expect(ran).toEqual({ code: 130, stdout: '', stderr: 'stopped; nothing was written under a final name\n' });
+  expect(ok(await tl(['backbones'])).stdout).toContain('keras*');
+});
+
 describe('forward', () => {
   const each = golden.cases[1]!;
   const [input, output] = [inside('x.npy'), inside('y.npz')];

@@ -3,21 +3,20 @@
  * @see https://www.tensorflow.org/api_docs/python/tf/raw_ops for every operation named here
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { ActivationName, Padding } from './operations.js';
+import { type ActivationName, windowPadding } from './operations.js';
 import type { BatchNormRule, ConvolutionGeometry, Operator, Operators } from './operators.js';
 import type { NativeAttribute, NativeKernels } from './tensorflow.js';
 
 /** The operators that TensorFlow does better than tfjs composes them. */
 export function nativeOperators(native: NativeKernels): Partial<Operators> {
-  const plain = convolution(native, 'Conv2D', 'Conv2DBackpropInput', 'Conv2DBackpropFilter');
+  const plain = convolution(native, ['Conv2D', 'Conv2DBackpropInput', 'Conv2DBackpropFilter']);
   return {
     conv2d: (geometry, groups) => (groups === 1 ? plain(geometry) : groupedConv2d(plain(geometry), groups)),
-    depthwiseConv2d: convolution(
-      native,
+    depthwiseConv2d: convolution(native, [
       'DepthwiseConv2dNative',
       'DepthwiseConv2dNativeBackpropInput',
       'DepthwiseConv2dNativeBackpropFilter',
-    ),
+    ]),
     biasAdd: biasAdd(native),
     activation: (name) => activation(native, name),
     batchNorm: (rule) => batchNorm(native, rule, false),
@@ -26,35 +25,75 @@ export function nativeOperators(native: NativeKernels): Partial<Operators> {
   };
 }
 
-function convolution(native: NativeKernels, op: string, byInput: string, byKernel: string) {
-  return ({ strides, padding }: ConvolutionGeometry): Operator => {
-    const attributes = [
+/** Names of a convolution and of its gradients with respect to input and kernel. */
+type ConvolutionNames = readonly [forward: string, byInput: string, byKernel: string];
+
+/**
+ * TensorFlow runs convolutions with explicit padding on its slower kernels, so what is the same as SAME is called so,
+ * and other padding is done apart. The padded picture is then an output, kept for the gradient in the place of x.
+ */
+function convolution(native: NativeKernels, [forward, byInput, byKernel]: ConvolutionNames) {
+  const shapeOf = (tensor: tf.Tensor): tf.Tensor => tf.tensor1d(tensor.shape, 'int32');
+  return (geometry: ConvolutionGeometry): Operator => {
+    const attributes = (padding: 'SAME' | 'VALID'): NativeAttribute[] => [
       native.typeAttribute('T', 'float32'),
-      native.intListAttribute('strides', [1, strides[0], strides[1], 1]),
+      native.intListAttribute('strides', [1, geometry.strides[0], geometry.strides[1], 1]),
       native.intListAttribute('dilations', [1, 1, 1, 1]),
       native.stringAttribute('data_format', 'NHWC'),
-      ...paddingAttributes(native, padding),
+      native.stringAttribute('padding', padding),
     ];
-    const shapeOf = (tensor: tf.Tensor): tf.Tensor => tf.tensor1d(tensor.shape, 'int32');
     return {
-      forward: ([x, kernel]) => [native.execute(op, attributes, [x!, kernel!])],
-      saves: { inputs: [0, 1], outputs: [] },
-      backward: ({ dy, inputs: [x, kernel] }, wanted) => [
-        wanted[0] ? native.execute(byInput, attributes, [shapeOf(x!), kernel!, dy]) : undefined,
-        wanted[1] ? native.execute(byKernel, attributes, [x!, shapeOf(kernel!), dy]) : undefined,
-      ],
+      forward: ([x, kernel]) => {
+        const { padding, amounts } = paddingOf(x as tf.Tensor4D, kernel as tf.Tensor4D, geometry);
+        const padded = pad(x as tf.Tensor4D, amounts);
+        return [native.execute(forward, attributes(padding), [padded, kernel!]), padded];
+      },
+      saves: { inputs: [0, 1], outputs: [1] },
+      backward: ({ dy, inputs: [x, kernel], outputs: [, kept] }, wanted) => {
+        const { padding, amounts } = paddingOf(x as tf.Tensor4D, kernel as tf.Tensor4D, geometry);
+        const padded = kept ?? pad(x as tf.Tensor4D, amounts);
+        const dx = (): tf.Tensor => {
+          const whole = native.execute(byInput, attributes(padding), [shapeOf(padded), kernel!, dy]);
+          return amounts === undefined
+            ? whole
+            : tf.slice(
+                whole,
+                amounts.map(([before]) => before),
+                x!.shape,
+              );
+        };
+        return [
+          wanted[0] ? dx() : undefined,
+          wanted[1] ? native.execute(byKernel, attributes(padding), [padded, shapeOf(kernel!), dy]) : undefined,
+        ];
+      },
     };
   };
 }
 
-function paddingAttributes(native: NativeKernels, padding: Padding): NativeAttribute[] {
-  if (typeof padding === 'string') return [native.stringAttribute('padding', padding.toUpperCase())];
-  const { top, bottom, left, right } = padding;
-  if (top + bottom + left + right === 0) return [native.stringAttribute('padding', 'VALID')];
-  return [
-    native.stringAttribute('padding', 'EXPLICIT'),
-    native.intListAttribute('explicit_paddings', [0, 0, top, bottom, left, right, 0, 0]),
-  ];
+type Amounts = [[number, number], [number, number], [number, number], [number, number]];
+
+const pad = (x: tf.Tensor4D, amounts: Amounts | undefined): tf.Tensor4D =>
+  amounts === undefined ? tf.clone(x) : tf.pad4d(x, amounts);
+
+/** How TensorFlow is asked for a padding, and what is padded before. */
+function paddingOf(
+  x: tf.Tensor4D,
+  kernel: tf.Tensor4D,
+  { strides, padding }: ConvolutionGeometry,
+): { padding: 'SAME' | 'VALID'; amounts?: Amounts } {
+  if (padding === 'same') return { padding: 'SAME' };
+  if (padding === 'valid') return { padding: 'VALID' };
+  const axes = [0, 1] as const;
+  const wanted = axes.map((axis) =>
+    windowPadding(x.shape[axis + 1]!, kernel.shape[axis]!, strides[axis], padding, axis),
+  );
+  const same = axes.map((axis) => windowPadding(x.shape[axis + 1]!, kernel.shape[axis]!, strides[axis], 'same', axis));
+  const equal = axes.every((axis) => wanted[axis]![0] === same[axis]![0] && wanted[axis]![1] === same[axis]![1]);
+  const [rows, columns] = wanted as [readonly [number, number], readonly [number, number]];
+  if (rows[0] + rows[1] + columns[0] + columns[1] === 0) return { padding: 'VALID' };
+  if (equal) return { padding: 'SAME' };
+  return { padding: 'VALID', amounts: [[0, 0], [...rows], [...columns], [0, 0]] };
 }
 
 /** Groups are convolved apart and joined: input and output channels are divided evenly, in order. */

@@ -140,6 +140,7 @@ export const defaults: Defaults = {
   seed: 0,
   augment: 'flip',
   valSplit: 0.2,
+  skipBadImages: false,
   cache: 'auto',
 };
 

@@ -1,0 +1,69 @@
+/** The README of an exported model: what it is and how a program loads it. */
+import { describePreprocessing, type Preprocessing, shortSideOf } from '../augment/preprocessing.js';
+import { version } from '../version.js';
+import type { ModelRecord } from '../weights/model-folder.js';
+
+export function readmeOf(record: ModelRecord): string {
+  const { backbone, source, classes, inputSize, preprocessing, weights } = record;
+  const { height, width } = inputSize;
+  return `# ${backbone}, ${classes.length} classes
+
+A TensorFlow.js graph model, made by tl-toolkit ${version} from ${backbone} (${source}).
+Its weights started from ${weights.origin} (${weights.license}).
+
+\`\`\`js
+import * as tf from '@tensorflow/tfjs';
+
+const model = await tf.loadGraphModel('model.json'); // the address of this folder's model.json
+
+function preprocess(picture) { // an <img>, <video>, <canvas> or ImageData
+  return tf.tidy(() => {
+${snippet(preprocessing, inputSize)
+  .map((line) => `    ${line}\n`)
+  .join('')}    return x;
+  });
+}
+
+const probabilities = model.predict(preprocess(picture)); // [1, ${classes.length}], in the order of labels.txt
+const logits = model.execute(preprocess(picture), 'logits'); // the same before the softmax
+\`\`\`
+
+Input \`input\`: float32 \`[N, ${height}, ${width}, 3]\`, any N. From a picture to it:
+${describePreprocessing(preprocessing, inputSize)}
+${exactness(preprocessing)}
+\`preprocessing.json\` holds the same in full, \`class_indices.json\` and \`labels.txt\` the classes.
+`;
+}
+
+/** How `tf.image.resizeBilinear` differs from what the network was trained on. */
+function exactness({ kernel }: Preprocessing): string {
+  if (kernel === 'tf_bilinear' || kernel === 'tf1_bilinear') return 'The code above does exactly that.\n';
+  return 'The code above comes close: TensorFlow.js has no filter that averages when it shrinks a picture, so shrink large\nones on a canvas first.\n';
+}
+
+function snippet(p: Preprocessing, { height, width }: { height: number; width: number }): string[] {
+  const halfPixel = p.kernel !== 'tf1_bilinear';
+  const resize = (h: string | number, w: string | number): string =>
+    `x = tf.image.resizeBilinear(x, [${h}, ${w}], false, ${halfPixel});`;
+  const lines = ['let x = tf.browser.fromPixels(picture).toFloat();'];
+  if (p.resize.rule === 'short_side') {
+    lines.push(
+      `const ratio = ${shortSideOf(p.resize.ratio, { height, width })} / Math.min(x.shape[0], x.shape[1]);`,
+      'const [rows, columns] = [Math.round(x.shape[0] * ratio), Math.round(x.shape[1] * ratio)];',
+      resize('rows', 'columns'),
+      `x = x.slice([(rows - ${height}) >> 1, (columns - ${width}) >> 1, 0], [${height}, ${width}, 3]);`,
+    );
+  } else {
+    if (p.resize.rule === 'central_fraction') {
+      const rest = 1 - p.resize.fraction;
+      lines.push(
+        `const [top, left] = [Math.trunc(x.shape[0] * ${rest} / 2), Math.trunc(x.shape[1] * ${rest} / 2)];`,
+        'x = x.slice([top, left, 0], [x.shape[0] - 2 * top, x.shape[1] - 2 * left, 3]);',
+      );
+    }
+    lines.push(resize(height, width));
+  }
+  if (p.channelOrder === 'bgr') lines.push('x = x.reverse(-1); // blue, green, red');
+  lines.push(`x = x.mul(${p.scale}).sub([${p.mean.join(', ')}]).div([${p.std.join(', ')}]);`, 'x = x.expandDims(0);');
+  return lines;
+}

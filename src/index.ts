@@ -44,6 +44,9 @@ export {
   UsageError,
   WeightsError,
 } from './errors.js';
+export type { CheckReport } from './export/check.js';
+export { type Quantization, quantizations } from './export/quantize.js';
+export { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from './export/tfjs.js';
 export { formatHead, type Head, parseHead } from './heads/heads.js';
 export { type EvaluatedSplit, type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.js';
 export { finetune } from './train/finetune.js';

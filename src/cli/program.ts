@@ -7,6 +7,7 @@ import { version } from '../version.js';
 import { backbonesCommand } from './commands/backbones.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evaluateCommand } from './commands/evaluate.js';
+import { exportCommand } from './commands/export.js';
 import { finetuneCommand } from './commands/finetune.js';
 import { forwardCommand } from './commands/forward.js';
 import { importCommand } from './commands/import.js';
@@ -113,6 +114,7 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
     finetuneCommand,
     predictCommand,
     evaluateCommand,
+    exportCommand,
   ];
   for (const register of commands) register(host);
   return program;

@@ -28,6 +28,7 @@ const commands = [
   'finetune',
   'predict',
   'evaluate',
+  'export',
 ];
 
 describe('help', () => {
@@ -44,7 +45,7 @@ describe('help', () => {
     expect((await tl(['help', command])).stdout).toBe(stdout);
   });
 
-  test.each(['forward', 'finetune', 'predict', 'evaluate'])('of %s names what computes', async (command) => {
+  test.each(['forward', 'finetune', 'predict', 'evaluate', 'export'])('of %s names what computes', async (command) => {
     const { stdout } = await tl([command, '--help']);
     for (const option of ['--engine', '--device', '--threads', '--precision']) expect(stdout).toContain(option);
   });
@@ -91,6 +92,7 @@ describe('wrong usage ends with 2, and says how to mend it', () => {
     ['an unknown source', ['summary', 'resnet50', '--source', 'flax'], 'UNKNOWN_SOURCE', /keras, torch, slim/],
     ['no network', ['finetune'], 'MISSING_OPTION', /--backbone NAME; `tl backbones`/],
     ['a head that is none', ['finetune', '--backbone', 'resnet50', '--head', 'x'], 'BAD_HEAD', /--head mlp:1024/],
+    ['a format that is none', ['export', '--model', 'm', '--out', 'o', '--format', 'xyz'], 'BAD_VALUE', /tl export/],
     ['a model that is none', ['predict', '--model', 'nowhere', 'x.png'], 'MODEL_NOT_FOUND', /tl finetune/],
     ['settings beside --resume', ['finetune', '--resume', 'r', '--epochs', '3'], 'RESUME_SETTINGS', /--weights r/],
     ['a run that is none', ['finetune', '--resume', 'nowhere'], 'RUN_NOT_FOUND', /tl finetune/],

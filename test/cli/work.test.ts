@@ -276,4 +276,22 @@ describe('a run', () => {
     expect(stdout).toMatch(/^2 red +\d +\d +\d$/m);
     expect((await tl(['evaluate', '--model', run, '--data', inside('nowhere')])).code).toBe(1);
   });
+
+  test('export writes a checked model, and refuses to write over another', async () => {
+    const out = inside('exported');
+    const argv = ['export', '--model', run, '--format', 'tfjs', '--out', out, '--quantize', 'float16'];
+    expect(json(ok(await tl([...argv, '--json', '--quiet'])))).toMatchObject({
+      format: 'tfjs',
+      out,
+      quantize: 'float16',
+      check: { tolerance: 0.01, maxDifference: expect.any(Number) as number },
+    });
+    expect(readdirSync(out)).toContain('model.json');
+    const again = await tl(argv);
+    expect(again).toMatchObject({ code: 2, stdout: '' });
+    expect(again.stderr).toContain('--overwrite');
+    const { stdout } = ok(await tl([...argv, '--overwrite']));
+    expect(stdout).toMatch(/^weights: +\d+\.\d kB \(float16, 50\.\d % of float32\)$/m);
+    expect(stdout).toMatch(/^checked: +on tfjs .* probabilities differ by at most \d/m);
+  });
 });

@@ -32,7 +32,7 @@ export interface H5File {
 
 interface Thread {
   readonly worker: Worker;
-  pending: { readonly id: number; settle(reply: H5Reply | Error): void } | undefined;
+  pending: { readonly id: number; readonly path: string; settle(reply: H5Reply | FormatError): void } | undefined;
 }
 
 let thread: Thread | undefined;
@@ -63,13 +63,9 @@ async function perform(request: H5Request, path: string, timeoutMs: number): Pro
   thread ??= start();
   const current = thread;
   const reply = await exchange(current, request, timeoutMs);
-  if (reply instanceof Error) {
+  if (reply instanceof FormatError) {
     await end(current);
-    throw new FormatError({
-      code: 'H5_TIMEOUT',
-      message: `${path}: the HDF5 library ${reply.message}`,
-      hint: DAMAGED_HINT,
-    });
+    throw reply;
   }
   if (!reply.ok) {
     if (reply.fatal) await end(current);
@@ -80,13 +76,13 @@ async function perform(request: H5Request, path: string, timeoutMs: number): Pro
   return reply.value;
 }
 
-async function exchange(to: Thread, request: H5Request, timeoutMs: number): Promise<H5Reply | Error> {
+async function exchange(to: Thread, request: H5Request, timeoutMs: number): Promise<H5Reply | FormatError> {
   let timer: NodeJS.Timeout | undefined;
   to.worker.ref(); // the process waits for an answer, but not for a thread that has nothing to do
   try {
-    return await new Promise<H5Reply | Error>((settle) => {
-      to.pending = { id: request.id, settle };
-      timer = setTimeout(() => settle(new Error(`gave no answer within ${timeoutMs / 1000} s`)), timeoutMs);
+    return await new Promise<H5Reply | FormatError>((settle) => {
+      to.pending = { id: request.id, path: request.path, settle };
+      timer = setTimeout(() => settle(timeout(request.path, timeoutMs)), timeoutMs);
       to.worker.postMessage(request);
     });
   } finally {
@@ -96,29 +92,45 @@ async function exchange(to: Thread, request: H5Request, timeoutMs: number): Prom
   }
 }
 
+function timeout(path: string, timeoutMs: number): FormatError {
+  return new FormatError({
+    code: 'H5_TIMEOUT',
+    message: `${path}: the HDF5 library gave no answer within ${timeoutMs / 1000} s`,
+    hint: DAMAGED_HINT,
+  });
+}
+
 function start(): Thread {
   const library = import.meta.resolve('h5wasm/node');
   const worker = new Worker(
-    `const { parentPort } = require('node:worker_threads');
-     const fs = require('node:fs');
-     import(${JSON.stringify(library)}).then(async (h5) => {
+    `(async () => {
+       const { parentPort } = await import('node:worker_threads');
+       const { default: fs } = await import('node:fs');
+       console.log = console.warn = console.error = () => undefined; // the library warns of every odd byte it meets
+       const h5 = await import(${JSON.stringify(library)});
        await h5.ready;
        (${serveHdf5.toString()})(h5, parentPort, fs);
-     });`,
-    { eval: true, stdout: true, stderr: true }, // the library warns on the console of every odd byte it meets
+     })();`,
+    // none of the parent's options: some (--input-type, --import) change what this source means
+    { eval: true, execArgv: [] },
   );
-  worker.stdout.resume();
-  worker.stderr.resume();
   const started: Thread = { worker, pending: undefined };
   worker.on('message', (reply: H5Reply) => {
     if (started.pending?.id === reply.id) started.pending.settle(reply);
   });
   const stopped = (reason: string): void => {
     if (thread === started) thread = undefined;
-    started.pending?.settle(new Error(reason));
+    const { path, settle } = started.pending ?? {};
+    settle?.(
+      new FormatError({
+        code: 'H5_STOPPED',
+        message: `${path}: the HDF5 library (h5wasm) stopped: ${reason}`,
+        hint: 'if it does so for every file, install the packages again (npm ci); if only for this one, it is damaged',
+      }),
+    );
   };
-  worker.on('error', (error) => stopped(`stopped: ${String(error).split('\n')[0]}`));
-  worker.on('exit', (code) => stopped(`stopped with exit code ${code}`));
+  worker.on('error', (error) => stopped(String(error).split('\n')[0]!));
+  worker.on('exit', (code) => stopped(`exit code ${code}`));
   worker.unref();
   return started;
 }

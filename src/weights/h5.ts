@@ -37,7 +37,7 @@ interface Attributes {
 
 /**
  * @param options.timeoutMs how long one step of the HDF5 library may take; default 60,000
- * @throws H5_DAMAGED, H5_LAYOUT, H5_TIMEOUT, DTYPE_UNSUPPORTED, LIMIT_EXCEEDED
+ * @throws H5_DAMAGED, H5_LAYOUT, H5_TIMEOUT, H5_STOPPED, DTYPE_UNSUPPORTED, LIMIT_EXCEEDED
  */
 export async function openH5(path: string, options: { readonly timeoutMs?: number } = {}): Promise<TensorSource> {
   const size = await fileBytesOf(path);

@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { openH5 } from '../../src/weights/h5.js';
 import { openWeights } from '../../src/weights/source.js';
@@ -223,6 +225,28 @@ describe('several files at once', () => {
     expect([...(await sources[2]!.read('a/w'))]).toEqual([20, 21]);
     await Promise.all([sources[0]!.close(), sources[2]!.close()]);
   });
+});
+
+describe('a program that has read a file', () => {
+  for (const [title, end] of [
+    ['closed it', 'await source.close();'],
+    ['left it open', ''],
+  ] as const) {
+    it(`and ${title} ends at once`, async () => {
+      const path = temporary('ends.h5');
+      await writeH5(path, (file) => writeKeras(file, layers));
+      const door = new URL('../../dist/weights/source.js', import.meta.url).href;
+      const program = `
+        const { openWeights } = await import(${JSON.stringify(door)});
+        const source = await openWeights(${JSON.stringify(path)});
+        console.log((await source.read('conv1/bias')).join());
+        ${end}`;
+      const run = promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program], {
+        timeout: 20_000,
+      });
+      await expect(run).resolves.toEqual({ stdout: '50,51\n', stderr: '' });
+    });
+  }
 });
 
 describe('damaged files', () => {

@@ -109,7 +109,7 @@ function groupedConv2d(plain: Operator, groups: number): Operator {
         ),
       ];
     },
-    saves: plain.saves,
+    saves: { inputs: [0, 1], outputs: [] },
     backward: ({ dy, inputs: [x, kernel] }, wanted) => {
       const [xs, kernels] = [parts(x!), parts(kernel!)];
       const gradients = parts(dy).map((part, i) =>

@@ -1,0 +1,264 @@
+/** The forward pass: cut in two it is the same to the bit, in training it differs where it must, and it leaks nothing. */
+import * as tf from '@tensorflow/tfjs-core';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
+import { buildGraph, cutAt, cuts, type Graph, type Node, nodesBetween, tapOf } from '../../src/engine/graph.js';
+import { activation, batchNorm, conv2d, dropout, globalAveragePool } from '../../src/engine/layers.js';
+import { loadNetwork } from '../../src/engine/network.js';
+import { type Operators, operatorsOf } from '../../src/engine/operators.js';
+import { inference, type RunMode, run } from '../../src/engine/run.js';
+import { applyOnly } from '../../src/engine/tape.js';
+import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
+import { withHead } from '../../src/heads/heads.js';
+import { rng } from '../../src/rng.js';
+import { parameterNumbers, pixels, readerOf } from './support/parameters.js';
+
+let engine: Engine;
+let operators: Operators;
+beforeAll(async () => {
+  engine = await loadEngine();
+  operators = operatorsOf(engine);
+});
+
+let before = 0;
+beforeEach(() => {
+  before = tf.memory().numTensors;
+});
+afterEach(() => {
+  expect(tf.memory().numTensors, 'tensors left over').toBe(before);
+});
+
+const size = 64;
+const networks = [
+  ['mobilenet_v1_0.25', 'keras'],
+  ['mobilenet_v2_0.35', 'slim'],
+] as const;
+
+function built(name: string, source: string): Graph {
+  const graph = buildBackbone(findPublished(findBackbone(name), source), { size: { height: size, width: size } });
+  return withHead(graph, { hidden: [8], dropout: 0.5 }, 3);
+}
+
+function constants(graph: Graph): Map<string, tf.Tensor> {
+  return new Map(
+    graph.parameters.map((parameter) => [parameter.path, tf.tensor(parameterNumbers(parameter), [...parameter.shape])]),
+  );
+}
+
+const bits = (tensor: tf.Tensor): string =>
+  Buffer.from(new Uint8Array(tensor.dataSync().slice().buffer)).toString('base64');
+
+describe.each(networks)('%s %s', (name, source) => {
+  test('prefix and suffix of every cut give the whole network, to the bit', () => {
+    const graph = built(name, source);
+    const values = constants(graph);
+    const options = { operators, parameters: (path: string) => values.get(path)!, mode: inference };
+    const x = tf.tensor(pixels([3, size, size, 3]), [3, size, size, 3]);
+    const possible = cuts(graph, 'logits');
+    expect(possible.length).toBeGreaterThan(12);
+    const whole = run(graph, new Map([[graph.input, x]]), ['logits', ...possible], options);
+    const expected = bits(whole.get('logits')!);
+    for (const tap of possible) {
+      const cut = cutAt(graph, tap, 'logits');
+      const middle = run(graph, new Map([[graph.input, x]]), [tap], options).get(tap)!;
+      expect(bits(middle), tap).toBe(bits(whole.get(tap)!));
+      const end = run(graph, new Map([[cut.node, middle]]), ['logits'], options).get('logits')!;
+      expect(bits(end), tap).toBe(expected);
+      tf.dispose([middle, end]);
+    }
+    tf.dispose([x, ...whole.values(), ...values.values()]);
+  });
+
+  test('a suffix does not read the parameters of the prefix, nor the other way round', () => {
+    const graph = built(name, source);
+    const values = constants(graph);
+    const cut = cutAt(graph, 'pre_logits', 'logits');
+    const readBy = (given: [Node, tf.Tensor], tap: string): Set<string> => {
+      const read = new Set<string>();
+      const parameters = (path: string) => {
+        read.add(path);
+        return values.get(path)!;
+      };
+      const outputs = run(graph, new Map([given]), [tap], { operators, parameters, mode: inference });
+      tf.dispose([...outputs.values(), given[1]]);
+      return read;
+    };
+    const prefix = readBy([graph.input, tf.zeros([1, size, size, 3])], 'pre_logits');
+    const suffix = readBy([cut.node, tf.zeros([1, ...cut.node.shape])], 'logits');
+    expect([...suffix].sort()).toEqual([
+      'head.dense1.bias',
+      'head.dense1.kernel',
+      'head.logits.bias',
+      'head.logits.kernel',
+    ]);
+    expect(prefix.size + suffix.size).toBe(graph.parameters.length);
+    tf.dispose([...values.values()]);
+  });
+
+  test('a network loaded for some taps holds only the parameters that they need', async () => {
+    const graph = built(name, source);
+    const tap = graph.blocks[2]!;
+    const network = await loadNetwork(graph, readerOf(graph), engine, { outputs: [tap], fold: false });
+    const needed = nodesBetween(graph, new Set(), [tapOf(graph, tap)]).flatMap((node) => node.parameters);
+    expect(tf.memory().numTensors - before).toBe(needed.length);
+    network.dispose();
+  });
+});
+
+describe('taps', () => {
+  const graph = buildGraph([4, 4, 2], (s, x) => {
+    const y = s.at('a').tap(s.at('same').tap(conv2d(s.at('conv'), x, 3, 1)));
+    return s.at('b').tap(activation(s.at('b'), y, 'relu'));
+  });
+
+  test('one node under two names, or asked for twice, or given, is a tensor of its own each time', () => {
+    const values = constants(graph);
+    const options = { operators, parameters: (path: string) => values.get(path)!, mode: inference };
+    const x = tf.tensor(pixels([1, 4, 4, 2]), [1, 4, 4, 2]);
+    const outputs = run(graph, new Map([[graph.input, x]]), ['a', 'same', 'b'], options);
+    expect(bits(outputs.get('a')!)).toBe(bits(outputs.get('same')!));
+    outputs.get('a')!.dispose();
+    expect(outputs.get('same')!.isDisposed).toBe(false);
+
+    const given = outputs.get('same')!;
+    const again = run(graph, new Map([[tapOf(graph, 'a'), given]]), ['a', 'b'], options);
+    expect(bits(again.get('a')!)).toBe(bits(given));
+    expect(bits(again.get('b')!)).toBe(bits(outputs.get('b')!));
+    tf.dispose([...again.values()]);
+    expect(given.isDisposed).toBe(false);
+    expect(x.isDisposed).toBe(false);
+    tf.dispose([x, ...outputs.values(), ...values.values()]);
+  });
+
+  test('values that nobody asked for are freed on the way', () => {
+    const deep = buildGraph([4, 4, 2], (s, x) => {
+      let y = x;
+      for (let i = 0; i < 30; i++) y = conv2d(s.at(`conv${i}`), y, 2, 1);
+      return s.at('end').tap(y);
+    });
+    const values = constants(deep);
+    const start = tf.memory().numTensors;
+    let most = 0;
+    const mode: RunMode = {
+      kind: 'inference',
+      apply: (operator, inputs) => {
+        most = Math.max(most, tf.memory().numTensors - start);
+        return applyOnly(operator, inputs);
+      },
+    };
+    const x = tf.zeros([1, 4, 4, 2]);
+    const outputs = run(deep, new Map([[deep.input, x]]), ['end'], {
+      operators,
+      parameters: (path) => values.get(path)!,
+      mode,
+    });
+    expect(most).toBeLessThanOrEqual(2); // the picture and the value before
+    tf.dispose([x, ...outputs.values(), ...values.values()]);
+  });
+});
+
+describe('training mode', () => {
+  const rate = 0.4;
+  const dropping = buildGraph([2000], (s, x) => s.at('end').tap(dropout(s.at('drop'), x, rate)));
+
+  function dropped(mode: RunMode): Float32Array {
+    const x = tf.ones([3, 2000]);
+    const options = { operators, parameters: () => x, mode };
+    const outputs = run(dropping, new Map([[dropping.input, x]]), ['end'], options);
+    const values = outputs.get('end')!.dataSync() as Float32Array;
+    tf.dispose([x, ...outputs.values()]);
+    return values;
+  }
+  const training = (seed: number, onStatistics = () => {}): RunMode => ({
+    kind: 'training',
+    apply: applyOnly,
+    random: rng(seed),
+    onStatistics,
+  });
+
+  test('dropout drops its share, scales the rest so that the mean stays, and draws from the given generator', () => {
+    const values = dropped(training(1));
+    expect(new Set(values)).toEqual(new Set([0, Math.fround(1 / (1 - rate))]));
+    const zeros = values.filter((value) => value === 0).length / values.length;
+    expect(Math.abs(zeros - rate)).toBeLessThan(4 * Math.sqrt((rate * (1 - rate)) / values.length));
+    expect(dropped(training(1))).toEqual(values);
+    expect(dropped(training(2))).not.toEqual(values);
+  });
+
+  test('dropout does nothing in inference', () => {
+    expect(new Set(dropped(inference))).toEqual(new Set([1]));
+  });
+
+  test('two dropouts of a network have masks of their own', () => {
+    const graph = buildGraph([500], (s, x) => {
+      s.at('a').tap(dropout(s.at('one'), x, 0.5));
+      return s.at('b').tap(dropout(s.at('two'), x, 0.5));
+    });
+    const x = tf.ones([1, 500]);
+    const outputs = run(graph, new Map([[graph.input, x]]), ['a', 'b'], {
+      operators,
+      parameters: () => x,
+      mode: training(0),
+    });
+    expect(bits(outputs.get('a')!)).not.toBe(bits(outputs.get('b')!));
+    tf.dispose([x, ...outputs.values()]);
+  });
+
+  test('each batch norm hands its new statistics on, once; inference hands on none', () => {
+    const graph = buildGraph([5, 5, 3], (s, x) => {
+      const rule = { epsilon: 1e-3, momentum: 0.5 };
+      let y = x;
+      for (const name of ['first', 'second']) {
+        y = batchNorm(s.at(`${name}.norm`), conv2d(s.at(`${name}.conv`), y, 4, 3), rule);
+      }
+      return s.at('end').tap(globalAveragePool(s.at('pool'), y));
+    });
+    const values = constants(graph);
+    const x = tf.tensor(pixels([2, 5, 5, 3]), [2, 5, 5, 3]);
+    const handedOn: string[] = [];
+    const mode: RunMode = {
+      kind: 'training',
+      apply: applyOnly,
+      random: rng(0),
+      onStatistics: (node, { mean, variance }) => {
+        handedOn.push(node.path);
+        expect([mean.shape, variance.shape]).toEqual([[4], [4]]);
+        expect(bits(mean)).not.toBe(bits(values.get(`${node.path}.mean`)!));
+        tf.dispose([mean, variance]);
+      },
+    };
+    const unchanged = bits(values.get('first.norm.mean')!);
+    const options = { operators, parameters: (path: string) => values.get(path)! };
+    const trained = run(graph, new Map([[graph.input, x]]), ['end'], { ...options, mode });
+    expect(handedOn).toEqual(['first.norm', 'second.norm']);
+    expect(bits(values.get('first.norm.mean')!)).toBe(unchanged);
+    const inferred = run(graph, new Map([[graph.input, x]]), ['end'], { ...options, mode: inference });
+    expect(handedOn).toHaveLength(2);
+    expect(bits(inferred.get('end')!)).not.toBe(bits(trained.get('end')!));
+    tf.dispose([x, ...trained.values(), ...inferred.values(), ...values.values()]);
+  });
+});
+
+test('50 forward passes leave no tensor behind', async () => {
+  const graph = built('mobilenet_v1_0.25', 'keras');
+  const network = await loadNetwork(graph, readerOf(graph), engine, { outputs: ['logits'] });
+  const x = tf.tensor(pixels([1, size, size, 3]), [1, size, size, 3]);
+  const start = tf.memory();
+  for (let i = 0; i < 50; i++) {
+    tf.dispose([...network.run(x, ['logits', 'pre_logits']).values()]);
+    expect(tf.memory().numTensors).toBe(start.numTensors);
+  }
+  expect(tf.memory().numBytes).toBe(start.numBytes);
+  x.dispose();
+  network.dispose();
+});
+
+test('the given value of an input is all that a network needs', () => {
+  const graph = buildGraph([2], (s, x) => s.at('end').tap(dropout(s.at('drop'), x, 0.5)));
+  expect(() => run(graph, new Map(), ['end'], { operators, parameters: () => tf.scalar(0), mode: inference })).toThrow(
+    'the input of a network was not given',
+  );
+  expect(() =>
+    run(graph, new Map(), ['nowhere'], { operators, parameters: () => tf.scalar(0), mode: inference }),
+  ).toThrow('no tap called "nowhere"');
+});

@@ -33,7 +33,8 @@ const pythonEnv = {
 };
 
 /**
- * Runs a program of its own, waits for its end, and gives the last line of its output as JSON.
+ * Runs a program of its own, waits for its end, and gives its output as JSON: the last line, or all of it where it
+ * begins with a brace.
  * @param {string} program
  * @param {readonly string[]} args
  * @param {unknown} task what it reads from its standard input, as JSON
@@ -50,7 +51,7 @@ export function runJson(program, args, task, env = {}) {
       const text = Buffer.concat(out).toString().trim();
       try {
         if (code !== 0) throw new Error(`it ended with ${signal ?? code}`);
-        done(JSON.parse(text.slice(text.lastIndexOf('\n') + 1)));
+        done(JSON.parse(text.startsWith('{') ? text : text.slice(text.lastIndexOf('\n') + 1)));
       } catch (cause) {
         const last = Buffer.concat(err).toString().trim().split('\n').slice(-15).join('\n');
         fail(new Error(`${[program, ...args].join(' ')}: ${cause.message}\n${last}`, { cause }));

@@ -103,11 +103,11 @@ export async function openModelFolder(path: string): Promise<OpenedModel> {
   const graph = graphOf(record);
   const file = join(folder, WEIGHTS);
   const source = await openSafetensors(file);
-  const found = new Map(source.tensors.map((tensor) => [tensor.name, tensor.shape.join()]));
+  const found = new Map(source.tensors.map((tensor) => [tensor.name, tensor.shape.join(', ')]));
   const faults = graph.parameters.flatMap(({ path: name, shape }) => {
     const there = found.get(name);
     if (there === undefined) return [`absent: ${name} [${shape.join(', ')}]`];
-    return there === shape.join() ? [] : [`wrong shape: ${name} is [${there}], expected [${shape.join(', ')}]`];
+    return there === shape.join(', ') ? [] : [`wrong shape: ${name} is [${there}], expected [${shape.join(', ')}]`];
   });
   if (faults.length > 0) {
     await source.close();

@@ -64,7 +64,7 @@ export async function exportTfjs(
   const { quantize, out, pictures } = options;
   checkOptions(options);
   const network = fuseOperations(lowerGraph(model.graph, model.read));
-  const moments = quantize === 'uint8' ? await channelMoments(model.graph, model.read) : new Map();
+  const moments = quantize !== 'none' ? await channelMoments(model.graph, model.read) : new Map();
   const constants = await planConstants(network, quantize, moments);
   let check: CheckReport | undefined;
   await replaceFolderAtomic(out, async (folder) => {

@@ -4,6 +4,7 @@ import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/
 import { buildGraph, type Graph, type Node, type Scope } from '../../src/engine/graph.js';
 import { dense, globalAveragePool } from '../../src/engine/layers.js';
 import type { ExportableModel } from '../../src/export/tfjs.js';
+import { withHead } from '../../src/heads/heads.js';
 import { planWeights, readPlanned } from '../../src/weights/plan.js';
 import { generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
 
@@ -23,6 +24,25 @@ export function goldenModel(backboneName: string, publisher: string, size: numbe
   };
 }
 
+/** The same with a linear head for other classes in the classifier's place. */
+export function publishedModel(
+  backboneName: string,
+  publisher: string,
+  size: number,
+  classes: number,
+): ExportableModel {
+  const golden = goldenModel(backboneName, publisher, size);
+  const { inputSize } = golden.record;
+  const published = findPublished(findBackbone(backboneName), publisher);
+  const graph = withHead(buildBackbone(published, { size: inputSize }), { hidden: [], dropout: 0.5 }, classes);
+  const head = randomParameters(graph);
+  return {
+    record: recordOf(backboneName, publisher, inputSize, classes),
+    graph,
+    read: (path) => (path.startsWith('head.') ? head(path) : golden.read(path)),
+  };
+}
+
 /** A few layers between a picture and a classifier of five classes, with random weights. */
 export function smallModel(
   [height, width]: readonly [number, number],
@@ -35,7 +55,7 @@ export function smallModel(
   return { record: recordOf('small', 'test', { height, width }, 5), graph, read: randomParameters(graph) };
 }
 
-function recordOf(
+export function recordOf(
   backbone: string,
   source: string,
   inputSize: { height: number; width: number },

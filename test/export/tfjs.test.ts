@@ -1,93 +1,195 @@
-/** Exported models, run by stock TensorFlow.js: every layer, published networks, each way of quantising. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+/** Published networks, each way of quantising, what the folder holds, and what is refused. */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Node, Scope } from '../../src/engine/graph.js';
-import {
-  activation,
-  add,
-  around,
-  batchNorm,
-  conv2d,
-  depthwiseConv2d,
-  dropout,
-  maxPool,
-} from '../../src/engine/layers.js';
+import { conv2d } from '../../src/engine/layers.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
-import { exportTfjs } from '../../src/export/tfjs.js';
-import { goldenModel, smallModel } from './models.js';
+import type { Quantization } from '../../src/export/quantize.js';
+import { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from '../../src/export/tfjs.js';
+import { goldenModel, publishedModel, smallModel } from './models.js';
+import { loadStock, picturesFor, readModelFile, relativeDifference, sourceLogits, stockLogits } from './stock.js';
 
-let engine: Engine;
 let folder: string;
-beforeAll(async () => {
-  engine = await loadEngine();
+beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'tl-export-'));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-let exports = 0;
-const fresh = (): string => join(folder, String(++exports));
+let count = 0;
+const fresh = (): string => join(folder, String(++count));
 
-const norm = (s: Scope, x: Node): Node => batchNorm(s, x, { epsilon: 1e-3, momentum: 0.99 });
-const uneven = { top: 0, bottom: 1, left: 2, right: 1 };
+async function write(
+  model: ExportableModel,
+  quantize: Quantization,
+  more: Partial<ExportOptions> = {},
+): Promise<ExportReport> {
+  const engine: Engine = await loadEngine();
+  return exportTfjs(model, { quantize, out: fresh(), overwrite: false, ...more }, engine);
+}
 
-const layers: Record<string, (s: Scope, x: Node) => Node> = {
-  'convolution, same': (s, x) => conv2d(s.at('c'), x, 6, 3),
-  'convolution, same, stride 2': (s, x) => conv2d(s.at('c'), x, 6, 3, { stride: 2 }),
-  'convolution, valid, bias': (s, x) => conv2d(s.at('c'), x, 6, 5, { padding: 'valid', bias: true }),
-  'convolution, explicit padding, stride 2': (s, x) => conv2d(s.at('c'), x, 6, 7, { stride: 2, padding: around(3) }),
-  'convolution, uneven padding': (s, x) => conv2d(s.at('c'), x, 6, 3, { padding: uneven, bias: true }),
-  'convolution, 1x1, stride 2': (s, x) => conv2d(s.at('c'), x, 6, 1, { stride: 2, padding: around(0) }),
-  'convolution, norm, relu6': (s, x) => activation(s.at('a'), norm(s.at('n'), conv2d(s.at('c'), x, 6, 3)), 'relu6'),
-  'convolution, groups': (s, x) =>
-    activation(
-      s.at('a'),
-      norm(
-        s.at('n'),
-        conv2d(s.at('g'), conv2d(s.at('c'), x, 8, 1), 12, 3, { groups: 4, stride: 2, padding: around(1) }),
-      ),
-      'relu',
-    ),
-  'depthwise, same': (s, x) => depthwiseConv2d(s.at('d'), x, 3),
-  'depthwise, uneven padding, stride 2, norm, relu6': (s, x) =>
-    activation(
-      s.at('a'),
-      norm(
-        s.at('n'),
-        depthwiseConv2d(s.at('d'), x, 3, { stride: 2, padding: { top: 0, bottom: 1, left: 0, right: 1 } }),
-      ),
-      'relu6',
-    ),
-  'depthwise, bias': (s, x) => depthwiseConv2d(s.at('d'), x, 5, { bias: true, padding: 'valid' }),
-  'a norm by itself': (s, x) => norm(s.at('n'), activation(s.at('a'), x, 'relu')),
-  'max pool, same': (s, x) => maxPool(s.at('p'), x, 3, { stride: 2, padding: 'same' }),
-  'max pool, valid': (s, x) => maxPool(s.at('p'), x, 2, { stride: 2, padding: 'valid' }),
-  'max pool of negative values, explicit padding': (s, x) =>
-    maxPool(s.at('p'), conv2d(s.at('c'), x, 4, 1, { bias: true }), 3, { stride: 2, padding: around(1) }),
-  'max pool, 1x1, stride 2': (s, x) => maxPool(s.at('p'), x, 1, { stride: 2, padding: 'valid' }),
-  'sum of two paths, dropout': (s, x) => {
-    const y = conv2d(s.at('c'), x, 6, 3);
-    return dropout(
-      s.at('e'),
-      activation(s.at('a'), add(s.at('b'), y, norm(s.at('n'), conv2d(s.at('d'), y, 6, 3))), 'relu'),
-      0.5,
+const tiny = (): ExportableModel => smallModel([8, 8], (s, x) => conv2d(s.at('c'), x, 4, 3, { bias: true }));
+
+describe.each([
+  ['mobilenet_v1_0.25', 'keras', 64],
+  ['mobilenet_v1_0.25', 'slim', 97],
+  ['mobilenet_v2_0.35', 'keras', 97],
+  ['mobilenet_v2_1.0', 'torch', 64],
+  ['resnet50', 'keras', 64],
+  ['resnet50', 'slim', 97],
+  ['resnet50', 'torch', 65],
+] as const)('%s %s at %i', (backbone, source, size) => {
+  test('computes the same in float32, in fused operations', async () => {
+    const model = goldenModel(backbone, source, size);
+    const pictures = picturesFor(model, 3);
+    const report = await write(model, 'none', { pictures });
+    expect(report.check).toMatchObject({ pictures: 3, agreement: 1, tolerance: 1e-4 });
+    expect(report.check.maxDifference).toBeLessThan(2e-5);
+    const expected = await sourceLogits(model, pictures);
+    expect(relativeDifference(await stockLogits(report.out, pictures, 'wasm'), expected)).toBeLessThan(1e-4);
+    const ops = new Set(readModelFile(report.out).modelTopology.node.map(({ op }) => op));
+    for (const absent of ['Conv2D', 'BiasAdd', 'Mul', 'Relu6', 'FusedBatchNormV3']) expect(ops).not.toContain(absent);
+    expect(ops).toContain('_FusedConv2D');
+  });
+});
+
+describe.each([
+  ['mobilenet_v1_0.25', 'keras'],
+  ['mobilenet_v2_0.35', 'keras'],
+] as const)('%s %s, quantised', (backbone, source) => {
+  test('stays near the source, and small', async () => {
+    const model = publishedModel(backbone, source, 96, 5);
+    const pictures = picturesFor(model, 8);
+    const expected = await sourceLogits(model, pictures);
+    const float32 = await write(model, 'none', { pictures });
+    const float16 = await write(model, 'float16', { pictures });
+    const uint8 = await write(model, 'uint8', { pictures });
+    const difference = async ({ out }: ExportReport) =>
+      relativeDifference(await stockLogits(out, pictures, 'wasm'), expected);
+    expect(await difference(float16)).toBeLessThan(1e-3);
+    expect(await difference(uint8)).toBeLessThan(0.02);
+    expect(uint8.check.agreement).toBe(1);
+    expect(float32.weights.bytes).toBe(float32.weights.float32Bytes);
+    expect(float16.weights.bytes).toBeLessThan(0.53 * float32.weights.bytes);
+    expect(uint8.weights.bytes).toBeLessThan(0.29 * float32.weights.bytes);
+    expect(uint8.bytes).toBeLessThan(0.3 * float32.bytes); // all files, the smallest networks with the smallest head
+  });
+});
+
+test('plain JavaScript runs it too', async () => {
+  const model = publishedModel('mobilenet_v2_0.35', 'keras', 33, 5);
+  const pictures = picturesFor(model, 2);
+  const { out } = await write(model, 'none', { pictures });
+  const logits = await stockLogits(out, pictures, 'cpu');
+  expect(relativeDifference(logits, await sourceLogits(model, pictures))).toBeLessThan(1e-4);
+});
+
+describe('what is written', () => {
+  test('a folder that says all about the model', async () => {
+    const model = tiny();
+    const report = await write(model, 'none');
+    expect(readdirSync(report.out).sort()).toEqual(report.files.map(({ name }) => name));
+    expect(readdirSync(report.out).sort()).toEqual([
+      'README.md',
+      'class_indices.json',
+      'group1-shard1of1.bin',
+      'labels.txt',
+      'model.json',
+      'preprocessing.json',
+    ]);
+    expect(report.bytes).toBe(
+      report.files.reduce((sum, { name }) => sum + readFileSync(join(report.out, name)).length, 0),
     );
-  },
-  'one convolution, two consumers': (s, x) => {
-    const y = conv2d(s.at('c'), x, 3, 3, { bias: true });
-    return add(s.at('b'), y, activation(s.at('a'), y, 'relu'));
-  },
-};
+    const read = (name: string) => readFileSync(join(report.out, name), 'utf8');
+    expect(read('labels.txt')).toBe('class 0\nclass 1\nclass 2\nclass 3\nclass 4\n');
+    expect(JSON.parse(read('class_indices.json'))).toEqual({
+      0: 'class 0',
+      1: 'class 1',
+      2: 'class 2',
+      3: 'class 3',
+      4: 'class 4',
+    });
+    expect(JSON.parse(read('preprocessing.json'))).toMatchObject({
+      inputSize: { height: 8, width: 8 },
+      ...model.record.preprocessing,
+    });
+    expect(read('README.md')).toContain("tf.loadGraphModel('model.json')");
+    const { format, userDefinedMetadata, signature } = readModelFile(report.out);
+    expect(format).toBe('graph-model');
+    expect(userDefinedMetadata).toMatchObject({ classes: model.record.classes, quantize: 'none', backbone: 'small' });
+    expect(signature).toMatchObject({ inputs: { input: { name: 'input:0' } }, outputs: { probabilities: {} } });
+  });
 
-describe.each(Object.entries(layers))('%s', (_, define) => {
-  test.each([[[16, 16]], [[13, 17]]] as const)('computes the same at %o', async (size) => {
-    const report = await exportTfjs(
-      smallModel(size, define),
-      { quantize: 'none', out: fresh(), overwrite: false },
-      engine,
-    );
-    expect(report.check).toMatchObject({ agreement: 1, pictures: 4, backend: expect.stringMatching(/wasm$/) });
-    expect(report.check.maxDifference).toBeLessThan(1e-5);
+  test('a signature: predict gives probabilities, for any number of pictures', async () => {
+    const model = tiny();
+    const { out } = await write(model, 'none');
+    await loadEngine({ engine: 'wasm' });
+    const stock = await loadStock(out);
+    expect(stock.inputs).toMatchObject([{ name: 'input', shape: [-1, 8, 8, 3], dtype: 'float32' }]);
+    expect(stock.outputs.map(({ name }) => name)).toEqual(['probabilities']);
+    const { ones } = await import('@tensorflow/tfjs-core');
+    for (const batch of [1, 7]) {
+      const y = stock.predict(ones([batch, 8, 8, 3])) as { shape: number[]; dataSync(): Float32Array };
+      expect(y.shape).toEqual([batch, 5]);
+      expect(y.dataSync().reduce((a, b) => a + b)).toBeCloseTo(batch, 4);
+    }
+  });
+
+  test('weights in files of 4 MB, in the order of the manifest', async () => {
+    const wide = smallModel([8, 8], (s, x) => conv2d(s.at('b'), conv2d(s.at('a'), x, 1000, 1), 1200, 1));
+    const { out, files } = await write(wide, 'none');
+    const shards = files.filter(({ name }) => name.endsWith('.bin'));
+    expect(shards.map(({ name }) => name)).toEqual(['group1-shard1of2.bin', 'group1-shard2of2.bin']);
+    expect(shards[0]!.bytes).toBe(4 * 1024 * 1024);
+    const pictures = picturesFor(wide, 2);
+    const logits = await stockLogits(out, pictures, 'wasm');
+    expect(relativeDifference(logits, await sourceLogits(wide, pictures))).toBeLessThan(1e-4);
+  });
+});
+
+describe('what is refused', () => {
+  test('a folder that is there, unless it is to be replaced', async () => {
+    const out = fresh();
+    mkdirSync(out);
+    writeFileSync(join(out, 'mine.txt'), 'mine');
+    await expect(write(tiny(), 'none', { out })).rejects.toMatchObject({ code: 'OUT_EXISTS', name: 'UsageError' });
+    expect(readdirSync(out)).toEqual(['mine.txt']);
+    await write(tiny(), 'none', { out, overwrite: true });
+    expect(existsSync(join(out, 'mine.txt'))).toBe(false);
+    expect(existsSync(join(out, 'model.json'))).toBe(true);
+  });
+
+  test('a quantisation that there is not', async () => {
+    await expect(write(tiny(), 'int4' as Quantization)).rejects.toMatchObject({ code: 'BAD_QUANTIZE' });
+  });
+
+  test('weights that are not numbers, and those too large for 16 bits', async () => {
+    const model = tiny();
+    const broken = (value: number): ExportableModel => ({
+      ...model,
+      read: async (path) =>
+        path === 'c.bias' || path === 'c.kernel' ? (await model.read(path)).fill(value) : model.read(path),
+    });
+    await expect(write(broken(Number.NaN), 'none')).rejects.toMatchObject({ code: 'WEIGHTS_NOT_FINITE' });
+    await expect(write(broken(1e6), 'uint8')).rejects.toMatchObject({ code: 'EXPORT_OUT_OF_RANGE' });
+  });
+
+  test('an export that computes something else, of which nothing is left behind', async () => {
+    const model = tiny();
+    let reads = 0;
+    const wavering: ExportableModel = {
+      ...model,
+      read: async (path) => {
+        const values = await model.read(path);
+        return path === 'c.kernel' && ++reads > 1 ? values.map((value) => value * 1.1) : values;
+      },
+    };
+    const out = fresh();
+    await expect(write(wavering, 'none', { out })).rejects.toMatchObject({
+      code: 'EXPORT_DIFFERS',
+      message: expect.stringMatching(/a probability differs by .*, expected at most 0.0001/),
+    });
+    expect(existsSync(out)).toBe(false);
+    expect(readdirSync(folder).filter((name) => name.startsWith('.'))).toEqual([]);
   });
 });

@@ -21,7 +21,7 @@ const flag = (value: boolean): Attribute => ({ kind: 'bool', value });
 type Attributes = Readonly<Record<string, Attribute>>;
 
 /** What has been lowered so far. */
-interface Builder {
+interface Builder extends LoweringOptions {
   readonly read: ReadParameter;
   readonly operations: PlainOperation[];
   readonly constants: Constant[];
@@ -29,14 +29,26 @@ interface Builder {
   readonly names: Map<Node, string>;
 }
 
+export interface LoweringOptions {
+  /**
+   * How a depthwise convolution gets a padding of its own: as its attribute `EXPLICIT`, which TensorFlow.js runs and
+   * TensorFlow 2.15 ends the whole process on, or by a `Pad` before it.
+   */
+  readonly depthwisePadding: 'attribute' | 'operation';
+}
+
 /**
  * Lowers what the tap `logits` needs, and adds the softmax. Dropout vanishes; the padding of a convolution stays an
  * attribute (`EXPLICIT`), that of a max pool becomes a `PadV2` before it.
  * @param read reads the parameters of `graph`, C order; it is called when a constant is read, not before
  */
-export function lowerGraph(graph: Graph, read: ReadParameter): PlainNetwork {
+export function lowerGraph(
+  graph: Graph,
+  read: ReadParameter,
+  { depthwisePadding }: LoweringOptions = { depthwisePadding: 'operation' },
+): PlainNetwork {
   const folded = foldBatchNorm(graph);
-  const b: Builder = { read: folded.read(read), operations: [], constants: [], names: new Map() };
+  const b: Builder = { read: folded.read(read), depthwisePadding, operations: [], constants: [], names: new Map() };
   const logits = tapOf(folded.graph, LOGITS);
   for (const node of nodesBetween(folded.graph, new Set(), [logits])) b.names.set(node, lower(b, node));
   emit(b, { name: LOGITS, op: 'Identity', inputs: [b.names.get(logits)!], attributes: { T: FLOAT } });
@@ -58,10 +70,8 @@ function lower(b: Builder, node: Node): string {
       return INPUT;
     case 'conv2d':
       return biased(b, node, convolution(b, node, x, operation));
-    case 'depthwise_conv2d': {
-      const attributes = { ...windowOf(operation), ...paddingOf(operation.padding) };
-      return biased(b, node, emitFor(b, node, 'DepthwiseConv2dNative', [x, kernel(b, node, true)], attributes));
-    }
+    case 'depthwise_conv2d':
+      return depthwise(b, node, x, operation);
     case 'dense': {
       const attributes = { T: FLOAT, transpose_a: flag(false), transpose_b: flag(false) };
       return biased(b, node, emitFor(b, node, 'MatMul', [x, kernel(b, node, false)], attributes));
@@ -109,6 +119,14 @@ function convolution(b: Builder, node: Node, x: string, operation: OperationOf<'
   return emitFor(b, node, 'ConcatV2', [...parts, axis], { T: FLOAT, Tidx: INT, N: count });
 }
 
+function depthwise(b: Builder, node: Node, x: string, operation: OperationOf<'depthwise_conv2d'>): string {
+  const { padding } = operation;
+  const apart = b.depthwisePadding === 'operation' && typeof padding !== 'string' && !isEmpty(padding);
+  const input = apart ? emitFor(b, node, 'Pad', [x, paddings(b, node, padding)], { T: FLOAT, Tpaddings: INT }) : x;
+  const attributes = { ...windowOf(operation), ...paddingOf(apart ? 'valid' : padding) };
+  return biased(b, node, emitFor(b, node, 'DepthwiseConv2dNative', [input, kernel(b, node, true)], attributes));
+}
+
 function biased(b: Builder, node: Node, y: string): string {
   const bias = biasOf(node);
   if (bias === undefined) return y;
@@ -142,11 +160,9 @@ function maxPool(b: Builder, node: Node, x: string, { size, strides, padding }: 
     padding: { kind: 'string', value: padding === 'same' ? 'SAME' : 'VALID' },
   };
   if (typeof padding === 'string' || isEmpty(padding)) return emitFor(b, node, 'MaxPool', [x], attributes);
-  const { top, bottom, left, right } = padding;
-  const path = slashed(node.path);
-  const paddings = structure(b, `${path}/paddings`, [4, 2], Int32Array.of(0, 0, top, bottom, left, right, 0, 0));
-  const lowest = structure(b, `${path}/lowest`, [], Float32Array.of(LOWEST));
-  const padded = emitFor(b, node, 'PadV2', [x, paddings, lowest], { T: FLOAT, Tpaddings: INT });
+  const lowest = structure(b, `${slashed(node.path)}/lowest`, [], Float32Array.of(LOWEST));
+  const inputs = [x, paddings(b, node, padding), lowest];
+  const padded = emitFor(b, node, 'PadV2', inputs, { T: FLOAT, Tpaddings: INT });
   return emitFor(b, node, 'MaxPool', [padded], attributes);
 }
 
@@ -159,6 +175,11 @@ function emit(b: Builder, operation: PlainOperation): string {
 
 function emitFor(b: Builder, node: Node, op: string, inputs: readonly string[], attributes: Attributes): string {
   return emit(b, { name: `${slashed(node.path)}/${op}`, op, inputs, attributes });
+}
+
+function paddings(b: Builder, node: Node, { top, bottom, left, right }: ExplicitPadding): string {
+  const values = Int32Array.of(0, 0, top, bottom, left, right, 0, 0);
+  return structure(b, `${slashed(node.path)}/paddings`, [4, 2], values);
 }
 
 function kernel(b: Builder, node: Node, depthwise: boolean): string {

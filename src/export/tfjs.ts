@@ -63,7 +63,7 @@ export async function exportTfjs(
 ): Promise<ExportReport> {
   const { quantize, out, pictures } = options;
   checkOptions(options);
-  const network = fuseOperations(lowerGraph(model.graph, model.read));
+  const network = fuseOperations(lowerGraph(model.graph, model.read, { depthwisePadding: 'attribute' }));
   const moments = quantize !== 'none' ? await channelMoments(model.graph, model.read) : new Map();
   const constants = await planConstants(network, quantize, moments);
   let check: CheckReport | undefined;

@@ -1,0 +1,113 @@
+/** The plain form that every format is written from: a well-formed graph, and the same function before any fusing. */
+
+import { loadGraphModel } from '@tensorflow/tfjs-converter';
+import * as tf from '@tensorflow/tfjs-core';
+import { expect, test } from 'vitest';
+import { buildGraph } from '../../src/engine/graph.js';
+import { activation, conv2d, dense, depthwiseConv2d, globalAveragePool } from '../../src/engine/layers.js';
+import { loadEngine } from '../../src/engine/tensorflow.js';
+import { fuseOperations } from '../../src/export/fuse.js';
+import { graphDefOf, tensorInfo } from '../../src/export/graph-def.js';
+import { lowerGraph } from '../../src/export/lower.js';
+import type { PlainNetwork } from '../../src/export/operations.js';
+import type { ExportableModel } from '../../src/export/tfjs.js';
+import { goldenModel, randomParameters } from './models.js';
+import { picturesFor, relativeDifference, sourceLogits } from './stock.js';
+
+/** The network run as it is by stock TensorFlow.js on its WebAssembly backend. */
+async function runPlain(network: PlainNetwork, model: ExportableModel): Promise<Float32Array> {
+  const pictures = picturesFor(model, 2);
+  await loadEngine({ engine: 'wasm' });
+  const parts: Buffer[] = [];
+  for (const constant of network.constants) {
+    const { buffer, byteOffset, byteLength } = await constant.read();
+    parts.push(Buffer.from(buffer, byteOffset, byteLength));
+  }
+  const stock = await loadGraphModel({
+    load: async () => ({
+      format: 'graph-model',
+      modelTopology: graphDefOf(network),
+      signature: {
+        inputs: { x: tensorInfo('input', network.input.shape) },
+        outputs: { y: tensorInfo('logits', [-1, 9]) },
+      },
+      weightSpecs: network.constants.map(({ name, shape, type }) => ({ name, shape: [...shape], dtype: type })),
+      weightData: Uint8Array.from(Buffer.concat(parts)).buffer,
+    }),
+  });
+  const x = tf.tensor(pictures.data, [...pictures.shape]);
+  return (stock.predict(x) as tf.Tensor).dataSync() as Float32Array;
+}
+
+const cases = [
+  ['mobilenet_v1_0.25', 'keras', 65],
+  ['mobilenet_v2_0.35', 'slim', 65],
+  ['resnet50', 'slim', 33],
+] as const;
+
+test.each(cases)('%s %s is a well-formed graph of plain operations', (backbone, source, size) => {
+  const { graph, read } = goldenModel(backbone, source, size);
+  const network = lowerGraph(graph, read);
+  const known = new Set([network.input.name]);
+  for (const { name } of network.constants) {
+    expect(known).not.toContain(name);
+    known.add(name);
+  }
+  for (const { name, inputs } of network.operations) {
+    for (const input of inputs) expect(known, `${name} needs ${input}`).toContain(input.replace(/:\d+$/, ''));
+    expect(known).not.toContain(name);
+    expect(name).toMatch(/^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*$/); // NodeDef.name, node_def.proto
+    known.add(name);
+  }
+  for (const output of Object.values(network.outputs)) expect(known).toContain(output);
+  expect(network.operations.some(({ op }) => op.includes('Fused') || op.startsWith('_'))).toBe(false);
+});
+
+test.each(cases)('%s %s computes the same, fused or not', async (backbone, source, size) => {
+  const model = goldenModel(backbone, source, size);
+  const expected = await sourceLogits(model, picturesFor(model, 2));
+  const network = lowerGraph(model.graph, model.read);
+  expect(relativeDifference(await runPlain(network, model), expected)).toBeLessThan(1e-4);
+  expect(relativeDifference(await runPlain(fuseOperations(network), model), expected)).toBeLessThan(1e-4);
+});
+
+test('padding of a depthwise convolution is an operation, or an attribute where that is asked for', () => {
+  const padding = { top: 0, bottom: 1, left: 0, right: 1 };
+  const graph = buildGraph([8, 8, 3], (s, x) => {
+    const y = depthwiseConv2d(s.at('d'), x, 3, { stride: 2, padding });
+    return s.at('logits').tap(dense(s.at('f'), globalAveragePool(s.at('p'), y), 2));
+  });
+  const ops = (depthwisePadding: 'attribute' | 'operation') =>
+    lowerGraph(graph, randomParameters(graph), { depthwisePadding }).operations.slice(0, 2);
+  expect(ops('operation')).toMatchObject([
+    { op: 'Pad', inputs: ['input', 'd/paddings'] },
+    { op: 'DepthwiseConv2dNative', inputs: ['d/Pad', 'd/kernel'], attributes: { padding: { value: 'VALID' } } },
+  ]);
+  expect(ops('attribute')[0]).toMatchObject({
+    op: 'DepthwiseConv2dNative',
+    attributes: { padding: { value: 'EXPLICIT' }, explicit_paddings: { value: [0, 0, 0, 1, 0, 1, 0, 0] } },
+  });
+});
+
+test('what is needed in between is not fused away', () => {
+  const graph = buildGraph([8, 8, 3], (s, x) => {
+    const y = conv2d(s.at('c'), x, 4, 3, { bias: true });
+    const z = conv2d(s.at('d'), activation(s.at('a'), y, 'relu'), 4, 3, { bias: true });
+    const w = conv2d(s.at('e'), y, 4, 3);
+    const joined = conv2d(s.at('g'), activation(s.at('h'), z, 'relu6'), 4, 1, { bias: true });
+    const pooled = globalAveragePool(s.at('p'), joined);
+    globalAveragePool(s.at('q'), w);
+    return s.at('logits').tap(dense(s.at('f'), pooled, 2));
+  });
+  const fused = fuseOperations(lowerGraph(graph, randomParameters(graph))).operations;
+  const brief = fused.map(({ name, op, attributes }) => [name, op, attributes.fused_ops?.value]);
+  expect(brief).toEqual([
+    ['a/relu/Relu', '_FusedConv2D', ['BiasAdd', 'Relu']], // e is not needed for the logits, so nobody else needs c
+    ['h/relu6/Relu6', '_FusedConv2D', ['BiasAdd', 'Relu6']],
+    ['g/BiasAdd', '_FusedConv2D', ['BiasAdd']],
+    ['p/average/Mean', 'Mean', undefined],
+    ['f/BiasAdd', '_FusedMatMul', ['BiasAdd']],
+    ['logits', 'Identity', undefined],
+    ['probabilities', 'Softmax', undefined],
+  ]);
+});

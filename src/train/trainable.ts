@@ -110,8 +110,18 @@ async function loadVariables(
   return variables;
 }
 
+/**
+ * TensorFlow multiplies the one row of a lone picture by a kernel of its own, whose sums differ in the last bit from
+ * those of two or more. A lone picture is sent in twice, so that its value does not depend on how an epoch was divided.
+ */
 function enter(pixels: tf.Tensor, cut: Cut | undefined, frozen: Network | undefined): tf.Tensor {
-  return cut === undefined || frozen === undefined ? tf.clone(pixels) : frozen.run(pixels, [cut.tap]).get(cut.tap)!;
+  if (cut === undefined || frozen === undefined) return tf.clone(pixels);
+  const through = (x: tf.Tensor): tf.Tensor => frozen.run(x, [cut.tap]).get(cut.tap)!;
+  if (pixels.shape[0] !== 1) return through(pixels);
+  return tf.tidy(() => {
+    const value = through(tf.concat([pixels, pixels]));
+    return tf.slice(value, 0, 1);
+  });
 }
 
 interface Parts {

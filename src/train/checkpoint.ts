@@ -61,6 +61,8 @@ export function checkpointWriter(
     }
     if (pending === undefined) return;
     const { state, history, model, slots } = pending;
+    // The checkpoint comes last: a run that is killed in between goes on from the one before, which needs no more rows.
+    await writeHistory(folder, history);
     await saveModelFolder(join(folder, 'last'), record, reader(model), async (fresh) => {
       const entries = [...slots].map(([name, values]) => ({
         name,
@@ -70,7 +72,6 @@ export function checkpointWriter(
       await writeSafetensors(join(fresh, OPTIMIZER), entries);
       await writeFileAtomic(join(fresh, CHECKPOINT), `${JSON.stringify(state, null, 2)}\n`);
     });
-    await writeHistory(folder, history);
     pending = undefined;
     lastWrite = performance.now();
   };

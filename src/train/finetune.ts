@@ -35,7 +35,6 @@ import {
   readCheckpoint,
   readHistory,
   writeArguments,
-  writeHistory,
   writeJson,
 } from './run-folder.js';
 import { learningRate } from './schedule.js';
@@ -49,6 +48,7 @@ import { loadTrainable, type TrainableNetwork } from './trainable.js';
 export async function finetune(options: FinetuneOptions, reporter: Reporter): Promise<FinetuneResult> {
   const resumed = options.resume;
   const before = resumed === undefined ? undefined : await readArguments(resumed);
+  const state = resumed === undefined ? undefined : await readCheckpoint(resumed);
   const settings = before?.settings ?? settingsOf(options);
   checkSettings(settings);
   const folder = resumed ?? options.out ?? nextRunFolder();
@@ -60,7 +60,7 @@ export async function finetune(options: FinetuneOptions, reporter: Reporter): Pr
       ? await startRun(settings, engine, reporter)
       : await restartRun(resumed, before, engine);
   try {
-    return await train(folder, start, options, reporter);
+    return await train({ folder, start, state, options, reporter });
   } finally {
     await start.close();
     await closeLoader();
@@ -73,11 +73,16 @@ function settingsOf(options: FinetuneOptions): FinetuneSettings {
   return settings;
 }
 
-interface Run {
+interface Job {
   readonly folder: string;
   readonly start: Start;
+  /** Where a resumed run stands. */
+  readonly state: CheckpointState | undefined;
   readonly options: FinetuneOptions;
   readonly reporter: Reporter;
+}
+
+interface Run extends Job {
   readonly network: TrainableNetwork;
   readonly optimizer: Optimizer;
   readonly operators: Operators;
@@ -86,38 +91,24 @@ interface Run {
   readonly bad: Map<string, string>;
 }
 
-async function train(
-  folder: string,
-  start: Start,
-  options: FinetuneOptions,
-  reporter: Reporter,
-): Promise<FinetuneResult> {
+async function train(job: Job): Promise<FinetuneResult> {
+  const { folder, start, state, options, reporter } = job;
   const { settings, resolved } = start.args;
-  const state = options.resume === undefined ? undefined : await readCheckpoint(folder);
+  const history = state === undefined ? [] : await readHistory(folder, state.epoch);
   const network = await loadTrainable(start.graph, start.read, start.engine, start.cut);
   const optimizer = createOptimizer(network.trainable, network.updates, {
     name: settings.optimizer,
     momentum: settings.momentum,
     weightDecay: resolved.weightDecay,
   });
-  const history = state === undefined ? [] : await readHistory(folder, state.epoch);
-  const run: Run = {
-    folder,
-    start,
-    options,
-    reporter,
-    network,
-    optimizer,
-    operators: operatorsOf(start.engine),
-    history,
-    bad: new Map(),
-  };
+  const operators = operatorsOf(start.engine);
+  const run: Run = { ...job, network, optimizer, operators, history, bad: new Map() };
   try {
     if (state !== undefined) await restoreOptimizer(folder, optimizer, state);
     else await prepareFolder(folder, start, options.overwrite);
     reporter.info(describe(run));
     const sources = await entrySources(run);
-    const stopped = sources === undefined || !(await trainEpochs(run, sources, state));
+    const stopped = sources === undefined || !(await trainEpochs(run, sources));
     if (run.bad.size > 0) reporter.warn(describeBadImages([...run.bad].map(([path, reason]) => ({ path, reason }))));
     if (history.length === 0) throw stoppedEarly();
     const metrics = metricsOf(run);
@@ -207,25 +198,18 @@ async function entrySources(run: Run): Promise<Sources | undefined> {
 }
 
 /** True when all epochs were done. */
-async function trainEpochs(run: Run, sources: Sources, state: CheckpointState | undefined): Promise<boolean> {
-  const { start, folder, network, optimizer, history } = run;
+async function trainEpochs(run: Run, sources: Sources): Promise<boolean> {
+  const { start, folder, network, optimizer } = run;
   const writer = checkpointWriter(folder, start.record, network, optimizer);
   try {
-    return await epochLoop(run, sources, state, writer);
+    return await epochLoop(run, sources, writer);
   } finally {
-    // Whatever ended the run, the last finished epoch is kept.
-    await writer.flush();
-    if (history.length > 0) await writeHistory(folder, history);
+    await writer.flush(); // whatever ended the run, the last finished epoch is kept
   }
 }
 
-async function epochLoop(
-  run: Run,
-  sources: Sources,
-  state: CheckpointState | undefined,
-  writer: CheckpointWriter,
-): Promise<boolean> {
-  const { start, options, reporter, network, optimizer, operators, history } = run;
+async function epochLoop(run: Run, sources: Sources, writer: CheckpointWriter): Promise<boolean> {
+  const { start, state, options, reporter, network, optimizer, operators, history } = run;
   const { settings, resolved } = start.args;
   const steps = Math.ceil(start.dataset.train.length / settings.batchSize);
   const schedule = {

@@ -1,0 +1,166 @@
+/** A run that was stopped and resumed ends as one that was not, to the bit; what cannot be resumed says why. */
+import { cpSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { FinetuneOptions } from '../../src/train/options.js';
+import { expectFailure } from '../weights/support/temporary.js';
+import {
+  expectEqual,
+  historyOf,
+  numbersOf,
+  pictureFolder,
+  startingWeights,
+  temporary,
+  traces,
+  tracesOf,
+  train,
+  writePicture,
+} from './support/training.js';
+
+let data: string;
+let weights: string;
+beforeAll(async () => {
+  // 7 a class: 21 pictures in 6 batches of 4, the last of one picture.
+  data = await pictureFolder('pictures', 7, 2);
+  weights = await startingWeights('mobilenet_v1_0.25', 'keras');
+});
+
+describe('stopped and resumed', () => {
+  const settings = {
+    epochs: 4,
+    augment: 'flip',
+    optimizer: 'adam',
+    schedule: 'cosine',
+    warmupEpochs: 1,
+    head: { hidden: [8], dropout: 0.5 },
+  } as const;
+
+  /** Stops a run after that many steps, in the middle of an epoch of 6. */
+  async function stopAfter(steps: number, changes: Partial<FinetuneOptions>) {
+    const controller = new AbortController();
+    let done = 0;
+    const result = await train(
+      { data, weights, ...settings, ...changes, signal: controller.signal },
+      { step: () => void (++done === steps && controller.abort()) },
+    );
+    expect(done).toBe(steps);
+    return result;
+  }
+
+  test.each([
+    { freeze: 'backbone', cache: 'auto', steps: 9 },
+    { freeze: 'backbone', cache: 'off', steps: 16 },
+    { freeze: 'last:2', cache: 'auto', steps: 9 },
+    { freeze: 'none', cache: 'auto', steps: 9 },
+  ] as const)('--freeze $freeze, cache $cache, after $steps steps', async ({ freeze, cache, steps }) => {
+    const whole = await tracesOf({ data, weights, ...settings, freeze, cache });
+    const stopped = await stopAfter(steps, { freeze, cache });
+    expect(stopped.stopped).toBe(true);
+    const epochs = Math.floor(steps / 6);
+    expect(stopped.metrics.epochs).toBe(epochs);
+    expect(numbersOf(historyOf(stopped.runFolder))).toEqual(whole.history.slice(0, epochs));
+
+    // Nothing but the folder is needed to go on: everything else is what the run was begun with.
+    const started: number[] = [];
+    const resumed = await train(
+      { data: temporary('not here'), resume: stopped.runFolder, epochs: 1, batchSize: 1 },
+      { epochStart: ({ epoch }) => void started.push(epoch) },
+    );
+    expect(resumed).toMatchObject({ runFolder: stopped.runFolder, stopped: false });
+    expect(started).toEqual(Array.from({ length: 4 - epochs }, (_, i) => epochs + 1 + i));
+    expectEqual(await traces(stopped.runFolder), whole);
+  });
+
+  test('stopped twice, and the second time between two epochs', async () => {
+    const whole = await tracesOf({ data, weights, ...settings, freeze: 'backbone' });
+    const { runFolder } = await stopAfter(8, { freeze: 'backbone' });
+    const controller = new AbortController();
+    const again = await train(
+      { data, resume: runFolder, signal: controller.signal },
+      { epoch: (row) => void (row.epoch === 3 && controller.abort()) },
+    );
+    expect(again.stopped).toBe(true);
+    expect(historyOf(runFolder)).toHaveLength(3);
+    await train({ data, resume: runFolder });
+    expectEqual(await traces(runFolder), whole);
+  });
+
+  test('a finished run that is resumed is left as it is', async () => {
+    const { runFolder } = await train({ data, weights, ...settings, epochs: 2 });
+    const before = await traces(runFolder);
+    const again = await train({ data, resume: runFolder });
+    expect(again.stopped).toBe(false);
+    expect(again.metrics.epochs).toBe(2);
+    expectEqual(await traces(runFolder), before);
+  });
+
+  test('a run that finds a history longer than its checkpoint, as after a power cut, goes on from the checkpoint', async () => {
+    const whole = await tracesOf({ data, weights, ...settings, freeze: 'backbone' });
+    const { runFolder } = await stopAfter(15, { freeze: 'backbone' });
+    const file = join(runFolder, 'history.csv');
+    const rows = readFileSync(file, 'utf8').trimEnd().split('\n');
+    writeFileSync(file, `${[...rows, rows.at(-1)!.replace(/^2,/, '3,')].join('\n')}\n`);
+    await train({ data, resume: runFolder });
+    expectEqual(await traces(runFolder), whole);
+  });
+});
+
+describe('what cannot be resumed', () => {
+  let run: string;
+  beforeAll(async () => {
+    run = (await train({ data, weights, epochs: 1 })).runFolder;
+  });
+  let copies = 0;
+  function changed(change: (folder: string) => void): string {
+    const folder = temporary(`changed-${copies++}`);
+    cpSync(run, folder, { recursive: true });
+    change(folder);
+    return folder;
+  }
+  const resuming = (folder: string) => () => train({ data, resume: folder });
+
+  test('a folder that holds no run', async () => {
+    await expectFailure(resuming(temporary('nowhere')), 'RUN_NOT_FOUND', /args\.json/);
+    await expectFailure(resuming(changed((folder) => rmSync(join(folder, 'args.json')))), 'RUN_NOT_FOUND');
+  });
+
+  test('a run that ended before its first checkpoint', async () => {
+    const folder = changed((path) => {
+      rmSync(join(path, 'last'), { recursive: true });
+      rmSync(join(path, 'best'), { recursive: true });
+    });
+    const error = await expectFailure(resuming(folder), 'RUN_NOTHING_TO_RESUME', /first checkpoint/);
+    expect(error.hint).toContain('--overwrite');
+  });
+
+  test('damaged files are named', async () => {
+    const write = (file: string, text: string) => changed((folder) => writeFileSync(join(folder, file), text));
+    await expectFailure(resuming(write('args.json', '{')), 'JSON_INVALID', /args\.json/);
+    await expectFailure(resuming(write('args.json', '{"settings": {}}')), 'RUN_INVALID', /args\.json/);
+    await expectFailure(resuming(write('last/checkpoint.json', '{"epoch": -1}')), 'RUN_INVALID', /checkpoint\.json/);
+    await expectFailure(resuming(write('history.csv', 'epoch,loss\n1,2\n')), 'HISTORY_INVALID', /train_loss/);
+    await expectFailure(resuming(write('history.csv', '')), 'HISTORY_INVALID', /0 epochs/);
+    await expectFailure(resuming(write('last/weights.safetensors', 'x')), 'FILE_TRUNCATED', /weights\.safetensors/);
+    await expectFailure(resuming(write('last/optimizer.safetensors', 'x')), 'FILE_TRUNCATED', /optimizer/);
+  });
+
+  test('data that are not those the run began with', async () => {
+    const other = await pictureFolder('other', 7, 2);
+    const first = await train({ data: other, weights, epochs: 1 });
+    const extra = join(other, 'train', 'sky', 'extra.png');
+    await writePicture(extra, 2, 'extra');
+    const more = await expectFailure(resuming(first.runFolder), 'RESUME_DATA_CHANGED', /21 for training/);
+    expect(more.message).toContain('22 and 6 now');
+    rmSync(extra);
+    rmSync(join(other, 'val', 'moss', 'val-0.png'));
+    await writePicture(join(other, 'val', 'moss', 'renamed.png'), 1, 'val 1 0');
+    await expectFailure(resuming(first.runFolder), 'RESUME_DATA_CHANGED', /other names/);
+  });
+});
+
+test('the checkpoint is written last: a run killed in between goes on from the one before', async () => {
+  const { runFolder } = await train({ data, weights, epochs: 2 });
+  const writtenAt = (...path: string[]) => statSync(join(runFolder, ...path), { bigint: true }).mtimeNs;
+  expect(writtenAt('best', 'weights.safetensors') <= writtenAt('last', 'checkpoint.json')).toBe(true);
+  expect(writtenAt('history.csv') <= writtenAt('last', 'checkpoint.json')).toBe(true);
+});

@@ -1,5 +1,5 @@
 /** The run folder: what a run leaves behind, and how it starts again from there. */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -51,7 +51,15 @@ export function nextRunFolder(parent = 'runs'): string {
 
 /** Refuses a folder that holds a run, or anything else. @throws RUN_EXISTS */
 export function assertFree(folder: string, overwrite: boolean): void {
-  if (!existsSync(folder) || readdirSync(folder).length === 0) return;
+  if (!existsSync(folder)) return;
+  if (!statSync(folder).isDirectory()) {
+    throw new UsageError({
+      code: 'RUN_EXISTS',
+      message: `${folder} is a file, expected a folder for the run`,
+      hint: 'choose another --out',
+    });
+  }
+  if (readdirSync(folder).length === 0) return;
   const isRun = existsSync(join(folder, ARGS));
   if (isRun && overwrite) return;
   throw new UsageError({

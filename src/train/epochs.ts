@@ -6,7 +6,7 @@ import type { Rng } from '../rng.js';
 import type { EntrySource } from './features.js';
 import type { Optimizer } from './optimizers.js';
 import { smoothedTargets } from './targets.js';
-import { countCorrect, type TrainableNetwork } from './trainable.js';
+import { countCorrect, numbersOf, type TrainableNetwork } from './trainable.js';
 
 /** Means over pictures. */
 export interface Scores {
@@ -39,9 +39,11 @@ export async function trainEpoch(options: EpochOptions): Promise<Scores | undefi
     const targets = tf.tensor2d(smoothedTargets(labels, classes, labelSmoothing), [count, classes]);
     const labelTensor = tf.tensor1d(labels, 'int32');
     const result = network.step({ x, targets, labels: labelTensor, random: random.split(step) });
-    if (!Number.isFinite(result.loss)) throw diverged(epoch, step, result.loss, lr());
-    optimizer.apply(result.gradients, lr());
+    const rate = lr();
+    const sound = Number.isFinite(result.loss);
+    if (sound) optimizer.apply(result.gradients, rate);
     tf.dispose([x, targets, labelTensor, ...result.gradients.values()]);
+    if (!sound) throw diverged(`the loss became ${result.loss} in epoch ${epoch}, step ${step + 1}`, rate);
     loss += result.loss * count;
     correct += result.correct;
     pictures += count;
@@ -51,12 +53,32 @@ export async function trainEpoch(options: EpochOptions): Promise<Scores | undefi
   return { loss: loss / pictures, accuracy: correct / pictures, pictures };
 }
 
-function diverged(epoch: number, step: number, loss: number, lr: number): ToolkitError {
+function diverged(what: string, lr: number): ToolkitError {
   return new ToolkitError({
     code: 'TRAINING_DIVERGED',
-    message: `the loss became ${loss} in epoch ${epoch}, step ${step + 1}, at a learning rate of ${lr}`,
+    message: `${what}, at a learning rate of ${lr}`,
     hint: 'lower --lr (a tenth is a good try), or raise --warmup; the best model so far is kept',
   });
+}
+
+/**
+ * What the last step of an epoch did shows in no loss of that epoch: the validation loss tells, and where there is
+ * none, the numbers themselves.
+ * @throws TRAINING_DIVERGED
+ */
+export async function assertSound(
+  network: TrainableNetwork,
+  validated: Scores,
+  { epoch, lr }: { readonly epoch: number; readonly lr: number },
+): Promise<void> {
+  if (validated.pictures > 0) {
+    if (Number.isFinite(validated.loss)) return;
+    throw diverged(`the validation loss became ${validated.loss} in epoch ${epoch}`, lr);
+  }
+  for (const [path, variable] of network.variables) {
+    const numbers = await numbersOf(variable);
+    if (!numbers.every(Number.isFinite)) throw diverged(`${path} holds no numbers any more after epoch ${epoch}`, lr);
+  }
 }
 
 /** Loss (plain cross-entropy) and accuracy over every picture, none dropped; undefined when stopped. */

@@ -8,7 +8,7 @@ import { ToolkitError } from '../errors.js';
 import { writeFileAtomic } from '../files.js';
 import { rng } from '../rng.js';
 import { type CheckpointWriter, checkpointWriter, restoreOptimizer } from './checkpoint.js';
-import { evaluateEntries, type Scores, trainEpoch } from './epochs.js';
+import { assertSound, evaluateEntries, type Scores, trainEpoch } from './epochs.js';
 import {
   bytesToKeep,
   type EntryOptions,
@@ -257,6 +257,7 @@ async function epochLoop(run: Run, sources: Sources, writer: CheckpointWriter): 
     const trainSeconds = (performance.now() - began) / 1000;
     const validated = await evaluateEntries(network, sources.val, operators, options.signal);
     if (validated === undefined) return false;
+    await assertSound(network, validated, { epoch, lr });
     const isBest = validated.pictures === 0 || validated.loss < best.loss;
     if (isBest) best = { epoch, loss: validated.loss };
     const row = historyRow(epoch, trained, validated, {

@@ -201,6 +201,7 @@ async function finetuneOptions(
     ...(resume === undefined ? {} : { resume }),
     engine: engineOptions(options),
     signal,
+    plot: async (history) => (await import('../../report/curves.js')).curvesPng(history),
   };
 }
 

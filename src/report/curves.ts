@@ -1,0 +1,229 @@
+/** The course of a training run as a picture: loss and accuracy over epochs. */
+import type { EChartsOption, LineSeriesOption, XAXisComponentOption, YAXisComponentOption } from 'echarts';
+import { colours, renderPng } from './chart.js';
+
+/** One epoch. Losses are means over pictures, accuracies lie in 0 to 1; NaN where there are no validation pictures. */
+export interface CurveRow {
+  /** From 1. */
+  readonly epoch: number;
+  readonly trainLoss: number;
+  readonly trainAccuracy: number;
+  readonly valLoss: number;
+  readonly valAccuracy: number;
+  /** The lowest validation loss so far: the last such row is the best epoch. */
+  readonly best: boolean;
+}
+
+const SIZE = { width: 1200, height: 500 };
+/** Up to this many epochs every one gets a dot. */
+const DOTTED_EPOCHS = 30;
+/** Above this ratio of the largest to the smallest loss the axis is logarithmic, or the late epochs are a flat line. */
+const LOG_RATIO = 50;
+
+type Measure = 'Loss' | 'Accuracy';
+const keys = {
+  Loss: { train: 'trainLoss', val: 'valLoss' },
+  Accuracy: { train: 'trainAccuracy', val: 'valAccuracy' },
+} as const;
+
+/**
+ * Draws training and validation loss and accuracy, the best epoch marked: a PNG of 1200x500 pixels.
+ * @param history at least one epoch
+ */
+export async function curvesPng(history: readonly CurveRow[]): Promise<Buffer> {
+  if (history.length === 0) throw new Error('a chart of no epochs');
+  return renderPng(curvesOption(history), SIZE);
+}
+
+function curvesOption(history: readonly CurveRow[]): EChartsOption {
+  const best = history.findLast((row) => row.best);
+  return {
+    title: {
+      text: 'Training',
+      subtext: summary(history, best),
+      left: 24,
+      top: 14,
+      itemGap: 8,
+      textStyle: { fontSize: 20, fontWeight: 'bold', color: colours.ink },
+      subtextStyle: { fontSize: 13, color: colours.faint },
+    },
+    legend: {
+      right: 28,
+      top: 18,
+      itemGap: 24,
+      itemWidth: 26,
+      itemHeight: 8,
+      textStyle: { fontSize: 13, color: colours.ink },
+      data: hasValidation(history) ? ['training', 'validation'] : ['training'],
+    },
+    grid: [
+      { left: 76, width: 486, top: 118, bottom: 62 },
+      { left: 676, width: 486, top: 118, bottom: 62 },
+    ],
+    xAxis: [epochAxis(history, 0), epochAxis(history, 1)],
+    yAxis: [valueAxis(history, 'Loss', 0), valueAxis(history, 'Accuracy', 1)],
+    series: [...series(history, 'Loss', 0, best), ...series(history, 'Accuracy', 1, best)],
+  };
+}
+
+function summary(history: readonly CurveRow[], best: CurveRow | undefined): string {
+  const last = history.at(-1)!;
+  if (best === undefined || !Number.isFinite(best.valLoss)) {
+    return `${plural(last.epoch)}: training loss ${number(last.trainLoss)}, accuracy ${percent(last.trainAccuracy)}`;
+  }
+  const figures = `validation loss ${number(best.valLoss)}, accuracy ${percent(best.valAccuracy)}`;
+  return `best epoch ${best.epoch} of ${last.epoch}: ${figures}`;
+}
+
+const plural = (epochs: number): string => (epochs === 1 ? '1 epoch' : `${epochs} epochs`);
+const number = (value: number): string =>
+  value !== 0 && Math.abs(value) < 0.01 ? value.toPrecision(2) : value.toFixed(3);
+const percent = (share: number, digits = 1): string => `${(100 * share).toFixed(digits)} %`;
+const hasValidation = (history: readonly CurveRow[]): boolean => history.some((row) => Number.isFinite(row.valLoss));
+
+function epochAxis(history: readonly CurveRow[], gridIndex: number): XAXisComponentOption {
+  const [first, last] = [history[0]!.epoch, history.at(-1)!.epoch];
+  const alone = first === last; // one epoch stands in the middle, and is the only one labelled
+  return {
+    type: 'value',
+    gridIndex,
+    name: 'epoch',
+    nameLocation: 'middle',
+    nameGap: 32,
+    nameTextStyle: { fontSize: 13, color: colours.faint },
+    min: alone ? first - 1 : first,
+    max: alone ? first + 1 : last,
+    minInterval: 1,
+    axisLabel: {
+      fontSize: 12,
+      color: colours.faint,
+      hideOverlap: true,
+      formatter: (value: number) => (Number.isInteger(value) && value >= first && value <= last ? String(value) : ''),
+    },
+    axisLine: { onZero: false, lineStyle: { color: colours.faint } },
+    axisTick: { show: false },
+    splitLine: { show: false },
+  };
+}
+
+function valueAxis(history: readonly CurveRow[], measure: Measure, gridIndex: number): YAXisComponentOption {
+  const { low, high } = rangeOf(history, measure);
+  const common = {
+    gridIndex,
+    name: measure,
+    nameGap: 18,
+    nameTextStyle: {
+      fontSize: 15,
+      fontWeight: 'bold' as const,
+      color: colours.ink,
+      align: 'left' as const,
+      padding: [0, 0, 0, -44],
+    },
+    axisLine: { show: false },
+    axisTick: { show: false },
+    splitLine: { lineStyle: { color: colours.grid } },
+  };
+  const label = { fontSize: 12, color: colours.faint };
+  if (measure === 'Accuracy') {
+    const formatter = (value: number): string => percent(value, 0);
+    return {
+      ...common,
+      type: 'value',
+      min: lowestAccuracy(low),
+      max: 1,
+      minInterval: 0.01,
+      axisLabel: { ...label, formatter },
+    };
+  }
+  if (low > 0 && high / low > LOG_RATIO) {
+    return { ...common, type: 'log', name: 'Loss (logarithmic)', axisLabel: { ...label, formatter: compact } };
+  }
+  return { ...common, type: 'value', min: low < 0 ? 'dataMin' : 0, axisLabel: { ...label, formatter: compact } };
+}
+
+const compact = (value: number): string => String(Number(value.toPrecision(3)));
+
+function series(
+  history: readonly CurveRow[],
+  measure: Measure,
+  index: number,
+  best: CurveRow | undefined,
+): LineSeriesOption[] {
+  const dotted = history.length <= DOTTED_EPOCHS;
+  const line = (name: 'training' | 'validation', key: keyof CurveRow): LineSeriesOption => ({
+    name,
+    type: 'line',
+    xAxisIndex: index,
+    yAxisIndex: index,
+    data: history.map((row) => {
+      const value = row[key] as number;
+      return [row.epoch, Number.isFinite(value) ? value : '-']; // '-' is ECharts' gap
+    }),
+    color: colours[name],
+    lineStyle: { width: 2.5 },
+    symbol: 'circle',
+    symbolSize: 6,
+    showSymbol: dotted,
+    clip: false,
+  });
+  const { train, val } = keys[measure];
+  const lines = [line('training', train)];
+  if (hasValidation(history)) lines.push(line('validation', val));
+  const value = best?.[val];
+  if (best === undefined || value === undefined || !Number.isFinite(value)) return lines;
+  const text = measure === 'Loss' ? number(value) : percent(value);
+  const place = (best.epoch - history[0]!.epoch) / (history.at(-1)!.epoch - history[0]!.epoch);
+  const align = place > 0.85 ? 'right' : place < 0.15 ? 'left' : 'center'; // inside the chart
+  const position = history.length === 1 ? 'right' : awayFromLines(history, measure, value, best[train]);
+  lines.push({
+    name: 'best',
+    type: 'line',
+    xAxisIndex: index,
+    yAxisIndex: index,
+    data: [[best.epoch, value]],
+    color: colours.best,
+    symbol: 'circle',
+    symbolSize: 12,
+    itemStyle: { borderColor: '#ffffff', borderWidth: 2 },
+    label: {
+      show: true,
+      formatter: `epoch ${best.epoch}: ${text}`,
+      position,
+      distance: 10,
+      ...(history.length === 1 ? {} : { align }),
+      fontSize: 13,
+      fontWeight: 'bold',
+      color: colours.best,
+      textBorderColor: '#ffffff',
+      textBorderWidth: 4,
+    },
+    markLine: {
+      symbol: 'none',
+      silent: true,
+      label: { show: false },
+      lineStyle: { color: colours.best, type: 'dashed', width: 1.2, opacity: 0.7 },
+      data: [{ xAxis: best.epoch }],
+    },
+    z: 5,
+  });
+  return lines;
+}
+
+/** The side of the best epoch's dot that is away from the training curve, and not outside the chart. */
+function awayFromLines(history: readonly CurveRow[], measure: Measure, value: number, other: number): 'top' | 'bottom' {
+  const { low, high } = rangeOf(history, measure);
+  const [bottom, top] = measure === 'Loss' ? [Math.min(0, low), high] : [lowestAccuracy(low), 1];
+  const height = (value - bottom) / (top - bottom);
+  if (height < 0.1) return 'top';
+  if (height > 0.9) return 'bottom';
+  return value >= other ? 'top' : 'bottom';
+}
+
+function rangeOf(history: readonly CurveRow[], measure: Measure): { low: number; high: number } {
+  const { train, val } = keys[measure];
+  const values = history.flatMap((row) => [row[train], row[val]]).filter((value) => Number.isFinite(value));
+  return { low: Math.min(...values), high: Math.max(...values) };
+}
+
+/** Where the axis of accuracy begins: a tenth that is clear below the lowest value. */
+const lowestAccuracy = (low: number): number => Math.max(0, Math.floor(low * 10 - 0.1) / 10);

@@ -40,7 +40,13 @@ def train_step(of: dict, model, images: np.ndarray):
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.Adam(of["lr"]), loss=loss)
     targets = np.eye(of["classes"], dtype=np.float32)[np.arange(of["batch"]) % of["classes"]]
-    return lambda: [float(model.train_on_batch(images, targets))]
+
+    def step() -> list[float]:
+        if keras_package.__version__.startswith("3."):
+            model.reset_metrics()  # else its train_on_batch gives the mean loss of all batches so far
+        return [float(model.train_on_batch(images, targets))]
+
+    return step
 
 
 def forward(model, images: np.ndarray):

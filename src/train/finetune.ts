@@ -1,6 +1,7 @@
 /** Fine-tuning, from a folder of pictures to a run folder. */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { findBackbone, findPublished } from '../backbones/index.js';
 import { closeLoader, describeBadImages } from '../data/index.js';
 import { type Operators, operatorsOf } from '../engine/operators.js';
 import { loadEngine } from '../engine/tensorflow.js';
@@ -51,6 +52,8 @@ export async function finetune(options: FinetuneOptions, reporter: Reporter): Pr
   const state = resumed === undefined ? undefined : await readCheckpoint(resumed);
   const settings = before?.settings ?? settingsOf(options);
   checkSettings(settings);
+  const backbone = findBackbone(settings.backbone);
+  if (settings.source !== undefined) findPublished(backbone, settings.source);
   const folder = resumed ?? options.out ?? nextRunFolder();
   if (resumed === undefined) assertFree(folder, options.overwrite);
   const engine = await loadEngine(options.engine);

@@ -30,15 +30,15 @@ export interface Start {
 
 /** Looks at everything that can be wrong before anything is computed. */
 export async function startRun(settings: FinetuneSettings, engine: Engine, reporter: Reporter): Promise<Start> {
-  const dataset = scan(settings);
-  if (dataset.ignored > 0) reporter.warn(`${dataset.ignored} files are no pictures and were passed over`);
-  if (dataset.val.length === 0) reporter.warn('there are no validation pictures: the last epoch counts as the best');
   const weights = await resolveWeights({
     backbone: settings.backbone,
     source: settings.source,
     weights: settings.weights,
   });
   try {
+    const dataset = scan(settings);
+    if (dataset.ignored > 0) reporter.warn(`${dataset.ignored} files are no pictures and were passed over`);
+    if (dataset.val.length === 0) reporter.warn('there are no validation pictures: the last epoch counts as the best');
     return await assemble(settings, engine, dataset, weights);
   } catch (error) {
     await weights.close();

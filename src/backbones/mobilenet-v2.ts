@@ -144,8 +144,12 @@ const torchNames: OwnerNames = (path) => {
 
 type Parts = NonNullable<ReturnType<typeof partsOf>>;
 
+/** Block 0 has no expansion, so that its other units move up. */
+const positionOf = (block: number, unit: Parts['unit']): number =>
+  ({ expand: 0, depthwise: 1, project: 2 })[unit] - (block === 0 ? 1 : 0);
+
 function torchvisionName({ block, unit, kind }: Parts): string {
-  const position = { expand: 0, depthwise: 1, project: 2 }[unit] - (block === 0 ? 1 : 0);
+  const position = positionOf(block, unit);
   const inner = unit === 'project' ? position + (kind === 'norm' ? 1 : 0) : `${position}.${kind === 'norm' ? 1 : 0}`;
   return `features.${block + 1}.conv.${inner}`;
 }
@@ -153,8 +157,7 @@ function torchvisionName({ block, unit, kind }: Parts): string {
 function timmName({ block, unit, kind }: Parts): string {
   let [stage, index] = [0, block];
   while (index >= stages[stage]![2]) index -= stages[stage++]![2];
-  const units = block === 0 ? (['depthwise', 'project'] as const) : (['expand', 'depthwise', 'project'] as const);
-  const position = units.findIndex((each) => each === unit);
+  const position = positionOf(block, unit);
   const conv = unit === 'depthwise' ? 'conv_dw' : block === 0 || unit === 'expand' ? 'conv_pw' : 'conv_pwl';
   return `blocks.${stage}.${index}.${kind === 'conv' ? conv : `bn${position + 1}`}`;
 }

@@ -45,25 +45,33 @@ function snippet(p: Preprocessing, { height, width }: { height: number; width: n
   const halfPixel = p.kernel !== 'tf1_bilinear';
   const resize = (h: string | number, w: string | number): string =>
     `x = tf.image.resizeBilinear(x, [${h}, ${w}], false, ${halfPixel});`;
-  const lines = ['let x = tf.browser.fromPixels(picture).toFloat();'];
+  const lines = ["let x = tf.cast(tf.browser.fromPixels(picture), 'float32');"];
   if (p.resize.rule === 'short_side') {
+    // slim rounds the sides and cuts off the crop's offset, torchvision the other way round.
+    const rounding = halfPixel
+      ? { side: 'trunc', guard: ' + 1e-6', crop: 'round' }
+      : { side: 'round', guard: '', crop: 'trunc' };
     lines.push(
       `const ratio = ${shortSideOf(p.resize.ratio, { height, width })} / Math.min(x.shape[0], x.shape[1]);`,
-      'const [rows, columns] = [Math.round(x.shape[0] * ratio), Math.round(x.shape[1] * ratio)];',
+      `const [rows, columns] = [Math.${rounding.side}(x.shape[0] * ratio${rounding.guard}), Math.${rounding.side}(x.shape[1] * ratio${rounding.guard})];`,
       resize('rows', 'columns'),
-      `x = x.slice([(rows - ${height}) >> 1, (columns - ${width}) >> 1, 0], [${height}, ${width}, 3]);`,
+      `const [top, left] = [Math.${rounding.crop}((rows - ${height}) / 2), Math.${rounding.crop}((columns - ${width}) / 2)];`,
+      `x = tf.slice(x, [top, left, 0], [${height}, ${width}, 3]);`,
     );
   } else {
     if (p.resize.rule === 'central_fraction') {
       const rest = 1 - p.resize.fraction;
       lines.push(
         `const [top, left] = [Math.trunc(x.shape[0] * ${rest} / 2), Math.trunc(x.shape[1] * ${rest} / 2)];`,
-        'x = x.slice([top, left, 0], [x.shape[0] - 2 * top, x.shape[1] - 2 * left, 3]);',
+        'x = tf.slice(x, [top, left, 0], [x.shape[0] - 2 * top, x.shape[1] - 2 * left, 3]);',
       );
     }
     lines.push(resize(height, width));
   }
-  if (p.channelOrder === 'bgr') lines.push('x = x.reverse(-1); // blue, green, red');
-  lines.push(`x = x.mul(${p.scale}).sub([${p.mean.join(', ')}]).div([${p.std.join(', ')}]);`, 'x = x.expandDims(0);');
+  if (p.channelOrder === 'bgr') lines.push('x = tf.reverse(x, -1); // blue, green, red');
+  lines.push(
+    `x = tf.div(tf.sub(tf.mul(x, ${p.scale}), [${p.mean.join(', ')}]), [${p.std.join(', ')}]);`,
+    'x = tf.expandDims(x, 0);',
+  );
   return lines;
 }

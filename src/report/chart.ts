@@ -2,9 +2,6 @@
 import { createRequire } from 'node:module';
 import type { EChartsOption } from 'echarts';
 
-/** Pixels of the picture for each unit of the drawing: sharp on today's displays without being a large file. */
-const PIXELS_PER_UNIT = 1;
-
 export const FONT = 'DejaVu Sans';
 
 /** Readable by colour-blind people and in grey print: Okabe and Ito, Color Universal Design, 2008. */
@@ -34,7 +31,6 @@ export async function renderPng(option: EChartsOption, { width, height }: ChartS
     chart.setOption({ animation: false, backgroundColor: '#ffffff', textStyle: { fontFamily: FONT }, ...option });
     const image = await renderAsync(chart.renderToSVGString(), {
       background: '#ffffff',
-      fitTo: { mode: 'zoom', value: PIXELS_PER_UNIT },
       font: { fontFiles: fontFiles(), loadSystemFonts: false, defaultFontFamily: FONT, sansSerifFamily: FONT },
     });
     return image.asPng();

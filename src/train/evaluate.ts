@@ -71,8 +71,7 @@ export async function evaluate(model: OpenedModel, engine: Engine, options: Eval
       });
       pictures += count;
       options.onProgress?.(pictures, samples.length);
-      if (options.signal?.aborted === true)
-        throw new ToolkitError({ code: 'STOPPED', message: 'the evaluation was stopped' });
+      if (options.signal?.aborted === true) throw stopped(pictures, samples.length);
     }
   } finally {
     classifier.dispose();
@@ -88,6 +87,14 @@ export async function evaluate(model: OpenedModel, engine: Engine, options: Eval
     confusion,
     badPictures: bad,
   };
+}
+
+function stopped(done: number, all: number): ToolkitError {
+  return new ToolkitError({
+    code: 'STOPPED',
+    message: `the evaluation was stopped after ${done} of ${all} pictures`,
+    hint: 'start it again: figures of a part of the pictures would mislead',
+  });
 }
 
 function defaultSplit(dataset: PrintedDataset, { data, manifest }: EvaluateOptions, trainedOn: string): EvaluatedSplit {

@@ -37,7 +37,10 @@ export function parseHistory(text: string, file: string): HistoryRow[] {
       const number = (key: keyof typeof columns): number => {
         const cell = record[columns[key]];
         if (cell === undefined) throw new Error(`no column ${columns[key]}`);
-        return cell === '' ? Number.NaN : Number(cell);
+        if (cell === '') return Number.NaN; // as it is written where there is no number
+        const value = Number(cell);
+        if (Number.isNaN(value)) throw new Error(`"${cell}" in column ${columns[key]} is no number`);
+        return value;
       };
       return {
         epoch: number('epoch'),

@@ -18,13 +18,14 @@ beforeAll(async () => {
 /** Both sum the same products in another order. */
 const TOLERANCE = 2e-5;
 
-function numbers(name: string, shape: readonly number[], center = 0, scale = 1): tf.Tensor {
+function draw(name: string, count: number, center = 0, scale = 1): Float32Array {
   const random = rng('operators').split(name);
-  const values = Float32Array.from(
-    { length: shape.reduce((a, b) => a * b, 1) },
-    () => center + scale * random.normal(),
-  );
-  return tf.tensor(values, [...shape]);
+  return Float32Array.from({ length: count }, () => center + scale * random.normal());
+}
+
+function numbers(name: string, shape: readonly number[], center = 0, scale = 1): tf.Tensor {
+  const count = shape.reduce((a, b) => a * b, 1);
+  return tf.tensor(draw(name, count, center, scale), [...shape]);
 }
 
 /** Largest difference, as a share of the largest absolute value. */
@@ -138,6 +139,45 @@ describe.each(windows)(
     });
   },
 );
+
+describe('windows with lopsided padding, stride 2, counted by hand', () => {
+  const geometry = { strides: [2, 2] as const, padding: paddings.lopsided! };
+  const [height, width, channels] = [5, 4, 2];
+  const values = draw('x', height * width * channels, -10);
+  /** What a 3x3 window sees at output place (oy, ox): padding 2 above, 1 on the left. */
+  const seen = (oy: number, ox: number, c: number): (number | undefined)[] =>
+    Array.from({ length: 9 }, (_, k) => {
+      const [row, column] = [2 * oy - 2 + Math.floor(k / 3), 2 * ox - 1 + (k % 3)];
+      if (row < 0 || row >= height || column < 0 || column >= width) return undefined;
+      return values[(row * width + column) * channels + c]!;
+    });
+  /** Rows (5 + 2 - 3) / 2 + 1 and columns (4 + 1 + 3 - 3) / 2 + 1, both rounded down: 3 x 3. */
+  const everyPlace = (value: (oy: number, ox: number, c: number) => number): unknown[] =>
+    Array.from({ length: 9 * channels }, (_, i) => {
+      const place = Math.floor(i / channels);
+      return expect.closeTo(value(Math.floor(place / 3), place % 3, i % channels), 4);
+    });
+
+  test.each(['native', 'composed'] as const)('%s', (kind) => {
+    const operators = { native, composed }[kind];
+    const x = tf.tensor4d(values, [1, height, width, channels]);
+    const [pooled] = operators.maxPool([3, 3], geometry).forward([x]);
+    // Everything is below zero: padding never wins.
+    const largest = everyPlace((...at) => Math.max(...seen(...at).filter((value) => value !== undefined)));
+    expect([...pooled!.dataSync()]).toEqual(largest);
+
+    const kernel = numbers('kernel', [3, 3, channels, 1]);
+    const weight = (k: number, c: number): number => kernel.dataSync()[k * channels + c]!;
+    const sum = (c: number, values: (number | undefined)[]): number =>
+      values.reduce<number>((total, value, k) => total + (value ?? 0) * weight(k, c), 0);
+    const [depthwise] = operators.depthwiseConv2d(geometry).forward([x, kernel]);
+    expect([...depthwise!.dataSync()]).toEqual(everyPlace((oy, ox, c) => sum(c, seen(oy, ox, c))));
+
+    const [full] = operators.conv2d(geometry, 1).forward([x, kernel]);
+    const both = (oy: number, ox: number): number => sum(0, seen(oy, ox, 0)) + sum(1, seen(oy, ox, 1));
+    expect([...full!.dataSync()]).toEqual(everyPlace(both).filter((_, i) => i % channels === 0));
+  });
+});
 
 test('a strided 1x1 convolution looks at every second pixel', () => {
   const geometry = { strides: [2, 2] as const, padding: 'valid' as const };

@@ -11,7 +11,7 @@ import { applyOnly } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { withHead } from '../../src/heads/heads.js';
 import { rng } from '../../src/rng.js';
-import { parameterNumbers, pixels, readerOf } from './support/parameters.js';
+import { parameterNumbers, pixels, readerOf, worst } from './support/parameters.js';
 
 let engine: Engine;
 let operators: Operators;
@@ -201,7 +201,14 @@ describe('training mode', () => {
       mode: training(0),
     });
     expect(bits(outputs.get('a')!)).not.toBe(bits(outputs.get('b')!));
-    tf.dispose([x, ...outputs.values()]);
+    // A mask goes by the name of its node: what else is run does not change it.
+    const alone = run(graph, new Map([[graph.input, x]]), ['b'], {
+      operators,
+      parameters: () => x,
+      mode: training(0),
+    });
+    expect(bits(alone.get('b')!)).toBe(bits(outputs.get('b')!));
+    tf.dispose([x, ...outputs.values(), ...alone.values()]);
   });
 
   test('each batch norm hands its new statistics on, once; inference hands on none', () => {
@@ -238,6 +245,50 @@ describe('training mode', () => {
     tf.dispose([x, ...trained.values(), ...inferred.values(), ...values.values()]);
   });
 });
+
+test.each([false, true])(
+  'a bias that the batch norm after it takes away moves the moving mean all the same (as a tap: %s)',
+  (tapped) => {
+    const rule = { epsilon: 1e-3, momentum: 0.7 };
+    const graph = buildGraph([5, 5, 3], (s, x) => {
+      const conv = conv2d(s.at('conv'), x, 4, 3, { bias: true });
+      if (tapped) s.at('middle').tap(conv);
+      return s.at('end').tap(batchNorm(s.at('norm'), conv, rule));
+    });
+    const values = constants(graph);
+    const value = (path: string) => values.get(path)!;
+    const x = tf.tensor(pixels([2, 5, 5, 3]), [2, 5, 5, 3]);
+    const statistics: tf.Tensor[] = [];
+    const outputs = run(graph, new Map([[graph.input, x]]), tapped ? ['middle', 'end'] : ['end'], {
+      operators,
+      parameters: value,
+      mode: {
+        kind: 'training',
+        apply: applyOnly,
+        random: rng(0),
+        onStatistics: (_, { mean, variance }) => void statistics.push(mean, variance),
+      },
+    });
+    // The same by hand, the bias added.
+    const convolution = operators.conv2d({ strides: [1, 1], padding: 'same' }, 1);
+    const [plain, ...others] = convolution.forward([x, value('conv.kernel')]);
+    const [biased] = operators.biasAdd.forward([plain!, value('conv.bias')]);
+    const norm = ['gamma', 'beta', 'mean', 'variance'].map((leaf) => value(`norm.${leaf}`));
+    const byHand = tf.tidy(() =>
+      operators
+        .batchNormTraining(rule)
+        .forward([biased!, ...norm])
+        .slice(0, 3)
+        .map((tensor) => tensor.dataSync() as Float32Array),
+    );
+    const [y, mean, variance] = byHand;
+    expect(worst(outputs.get('end')!.dataSync(), y!)).toBeLessThan(1e-5);
+    expect(worst(statistics[0]!.dataSync(), mean!)).toBeLessThan(1e-5);
+    expect(worst(statistics[1]!.dataSync(), variance!)).toBeLessThan(1e-5);
+    if (tapped) expect(worst(outputs.get('middle')!.dataSync(), biased!.dataSync())).toBe(0);
+    tf.dispose([x, plain!, ...others, biased!, ...statistics, ...outputs.values(), ...values.values()]);
+  },
+);
 
 test('50 forward passes leave no tensor behind', async () => {
   const graph = built('mobilenet_v1_0.25', 'keras');

@@ -17,6 +17,8 @@ beforeAll(async () => {
 });
 
 const CHANNELS = 12;
+/** Value of every channel of the picture. */
+const LARGE = 10;
 const backbone = (): Graph =>
   buildGraph([4, 4, CHANNELS], (s, x) => s.at('pre_logits').tap(globalAveragePool(s.at('pool'), x)));
 const size = ({ parameters }: Graph): number =>
@@ -117,7 +119,7 @@ describe('values', () => {
         tf.tensor(parameterNumbers(parameter), [...parameter.shape]),
       ]),
     );
-    const x = tf.ones([1, CHANNELS]);
+    const x = tf.fill([1, CHANNELS], LARGE);
     const outputs = run(graph, new Map([[tapOf(graph, 'pre_logits'), x]]), ['logits'], {
       operators: operatorsOf(engine),
       parameters: (path) => values.get(path)!,
@@ -147,8 +149,11 @@ describe('values', () => {
       const [kernel, bias] = [numbers.get(`${name}.kernel`)!, numbers.get(`${name}.bias`)!];
       return Array.from(bias, (b, j) => x.reduce((sum, value, i) => sum + value * kernel[i * bias.length + j]!, b));
     };
-    const ones = new Array<number>(CHANNELS).fill(1);
-    const hidden = layer(ones, 'head.dense1').map((value) => Math.max(0, value));
+    const ones = new Array<number>(CHANNELS).fill(LARGE);
+    const sums = layer(ones, 'head.dense1');
+    const hidden = sums.map((value) => Math.max(0, value));
+    expect(Math.min(...sums)).toBeLessThan(0);
+    expect(Math.max(...sums)).toBeGreaterThan(6); // beyond the corner of relu6
     const expected = layer(hidden, 'head.logits');
     expect(logitsBy(inference)).toEqual(expected.map((value) => expect.closeTo(value, 5)));
   });

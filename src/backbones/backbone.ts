@@ -4,27 +4,73 @@
  * and its own preprocessing.
  */
 import type { Preprocessing } from '../augment/preprocessing.js';
-import type { Node, Scope } from '../engine/graph.js';
+import type { Node, Parameter, Scope, Shape } from '../engine/graph.js';
 
 /** Where a published file comes from, as `--source` names it. */
-export type Source = 'keras' | 'keras_v1' | 'slim' | 'torch';
+export type Source = 'keras' | 'keras_v1' | 'keras_notop' | 'slim' | 'torch' | 'flax' | 'notes' | 'tfjs';
 
 /** How a format names and lays out the parameters of one layer; `weights/dialects.ts` holds the tables. */
-export type DialectName = 'keras' | 'slim' | 'torch';
+export type DialectName = 'keras' | 'slim' | 'torch' | 'flax';
 
 /**
  * Translates the path of a layer into its published name, or names, if files differ: `stage1.block1.reduce.conv` ->
- * `['conv2_block1_1_conv']`. The classifier's path is `classifier`.
+ * `['conv2_block1_1_conv']`. The classifier's path is `classifier`. An empty name stands for parameters that belong to
+ * the network itself.
  */
 export type OwnerNames = (path: string) => readonly string[];
 
+/** How a file holds the numbers of one parameter. */
+export interface Layout {
+  readonly shape: Shape;
+  /** The numbers are one of `of` equal runs along the first axis of the file's tensor. */
+  readonly part?: Part;
+  /** Dimensions that the numbers are divided into before axes are moved; by default those of the file (or the part). */
+  readonly view?: Shape;
+  /** Axes of the view in the order in which ours are; none where the numbers lie as they should. */
+  readonly permutation?: readonly number[];
+  /** What the report says was done, beyond moving axes. */
+  readonly adaptation?: string;
+}
+
+/** One of several parameters that a file holds as one tensor: `index` of `of`. */
+export interface Part {
+  readonly index: number;
+  readonly of: number;
+}
+
+/** A classifier on an intermediate that helps training and vanishes afterwards. */
+export interface Auxiliary {
+  /** Its path: `aux1`. */
+  readonly name: string;
+  /** The tap it stands on. */
+  readonly tap: string;
+  /** Share of its loss in the whole. */
+  readonly weight: number;
+  build(s: Scope, x: Node, classes: number): Node;
+}
+
 export interface Published {
   readonly source: Source;
+  /** The source that users would name for this file too: `keras` for `keras_v1`. */
+  readonly variantOf?: Source;
   readonly dialect: DialectName;
-  /** 1000, or 1001 with a background class at index 0. */
-  readonly classes: 1000 | 1001;
+  /** Of the published classifier; slim's 1001 have a background class at index 0. */
+  readonly classes: number;
   readonly ownerNames: OwnerNames;
+  /** Which part of a tensor a layer's parameters are, where a file holds several layers as one. */
+  part?(path: string): Part | undefined;
+  /** Layouts that differ from the dialect's. */
+  layouts?(parameter: Parameter): readonly Layout[] | undefined;
+  /** Tensors of the file that no parameter takes: constants, or what belongs to preprocessing. */
+  readonly setAside?: readonly RegExp[];
   readonly preprocessing: Preprocessing;
+  /** Channels of the pictures it was trained on; 3 by default. */
+  readonly channels?: 1 | 3;
+  readonly auxiliary?: readonly Auxiliary[];
+  /** Units of a dense tanh layer that some files have between the backbone and the classifier. */
+  readonly representation?: number;
+  /** Paths of the layers that the publisher counts as the classifier; `classifier` alone by default. */
+  readonly top?: readonly string[];
   /** Where the publisher keeps it, for people: an address or a package and a name. */
   readonly origin: string;
   readonly license: string;

@@ -1,14 +1,14 @@
 /** Every backbone there is. A new family is one import and one line here. */
 import { distance } from 'fastest-levenshtein';
 import { buildGraph, extendGraph, type Graph, tapOf } from '../engine/graph.js';
-import { dense } from '../engine/layers.js';
+import { activation, dense } from '../engine/layers.js';
 import { UsageError } from '../errors.js';
 import type { Backbone, Published, Source } from './backbone.js';
 import { mobilenetsV1 } from './mobilenet-v1.js';
 import { mobilenetsV2 } from './mobilenet-v2.js';
 import { resnets } from './resnet.js';
 
-export type { Backbone, DialectName, OwnerNames, Published, Source } from './backbone.js';
+export type { Auxiliary, Backbone, DialectName, Layout, OwnerNames, Part, Published, Source } from './backbone.js';
 
 export const backbones: readonly Backbone[] = [...resnets, ...mobilenetsV1, ...mobilenetsV2];
 
@@ -40,18 +40,41 @@ export interface BuildOptions {
   readonly size: { readonly height: number; readonly width: number };
   /** Adds the published classifier, `classifier`, with that many classes, as the tap `logits`. */
   readonly classes?: number | undefined;
+  /** Channels of the pictures; by default those it was trained on. */
+  readonly channels?: number | undefined;
+  /** Adds the representation layer: `pre_logits` then comes after it, and `encoded` before it. */
+  readonly representation?: boolean | undefined;
+  /** Adds the auxiliary classifiers, with `classes`, as the taps `aux1.logits`, ... */
+  readonly auxiliary?: boolean | undefined;
 }
 
-/** Builds a published variant: from `[height, width, 3]` to the tap `pre_logits`, and `logits` where asked for. */
-export function buildBackbone(published: Published, { size, classes }: BuildOptions): Graph {
-  const graph = buildGraph([size.height, size.width, 3], (s, x) => s.at('pre_logits').tap(published.build(s, x)));
-  return classes === undefined ? graph : withClassifier(graph, 'classifier', classes);
+/** Builds a published variant: from `[height, width, channels]` to the tap `pre_logits`, and `logits` where asked for. */
+export function buildBackbone(published: Published, options: BuildOptions): Graph {
+  const { size, classes, channels = published.channels ?? 3 } = options;
+  const backbone = buildGraph([size.height, size.width, channels], (s, x) => {
+    const encoded = published.build(s, x);
+    if (options.representation !== true) return s.at('pre_logits').tap(encoded);
+    s.at('encoded').tap(encoded);
+    const at = s.at('representation');
+    return s.at('pre_logits').tap(activation(at, dense(at, encoded, published.representation!), 'tanh'));
+  });
+  const graph = classes === undefined ? backbone : withClassifier(backbone, 'classifier', classes);
+  return options.auxiliary === true && classes !== undefined ? withAuxiliary(graph, published, classes) : graph;
 }
 
 /** Adds a dense layer on `pre_logits` as the tap `logits`. */
 function withClassifier(graph: Graph, path: string, classes: number): Graph {
   return extendGraph(graph, (s) => {
     s.at('logits').tap(dense(s.at(path), tapOf(graph, 'pre_logits'), classes));
+  });
+}
+
+/** Adds the published auxiliary classifiers, each as the tap `<name>.logits`. */
+export function withAuxiliary(graph: Graph, published: Published, classes: number): Graph {
+  return extendGraph(graph, (s) => {
+    for (const { name, tap, build } of published.auxiliary ?? []) {
+      s.at(`${name}.logits`).tap(build(s.at(name), tapOf(graph, tap), classes));
+    }
   });
 }
 

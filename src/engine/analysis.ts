@@ -12,7 +12,7 @@ export interface NodeAnalysis {
   readonly trainable: number;
   /** Moving means and variances of batch normalisation. */
   readonly statistics: number;
-  /** Multiply-accumulates of convolutions and dense layers for one picture; other operations count as none. */
+  /** Multiply-accumulates of convolutions, dense layers and attention for one picture; other operations count as none. */
   readonly macs: number;
   /** Height and width in input pixels of what one value of the output can depend on; it may exceed the input. */
   readonly receptiveField: Pair;
@@ -84,7 +84,11 @@ function macsOf(node: Node): number {
       // [kh, kw, cin / groups, cout] or [kh, kw, cin, multiplier], at every one of the H' W' places
       return product(node.parameters[0]!.shape) * node.shape[0]! * node.shape[1]!;
     case 'dense':
-      return product(node.parameters[0]!.shape);
+      return product(node.parameters[0]!.shape) * product(node.shape.slice(0, -1));
+    case 'attention': {
+      const [tokens, depth] = node.shape as readonly [number, number];
+      return 2 * tokens * tokens * depth; // q k^T, and the weighted sum of the values
+    }
     default:
       return 0;
   }
@@ -97,11 +101,20 @@ function fieldOf(node: Node, inputs: readonly NodeAnalysis[]): Pick<NodeAnalysis
     Math.max(...inputs.map((input) => of(input)[1])),
   ];
   const [field, jump] = [largest((input) => input.receptiveField), largest((input) => input.jump)];
+  if (node.operation.kind === 'attention') {
+    const [height, width] = pictureOf(node).shape as readonly [number, number];
+    return { receptiveField: [Math.max(field[0], height), Math.max(field[1], width)], jump };
+  }
   const { size, strides } = windowOf(node);
   return {
     receptiveField: [field[0] + (size[0] - 1) * jump[0], field[1] + (size[1] - 1) * jump[1]],
     jump: [jump[0] * strides[0], jump[1] * strides[1]],
   };
+}
+
+/** The input of the network that a node belongs to. */
+function pictureOf(node: Node): Node {
+  return node.inputs.length === 0 ? node : pictureOf(node.inputs[0]!);
 }
 
 function windowOf({ operation, parameters, inputs }: Node): Window {
@@ -112,7 +125,13 @@ function windowOf({ operation, parameters, inputs }: Node): Window {
       return { size: [height, width], strides: operation.strides };
     }
     case 'max_pool':
+    case 'average_pool':
       return operation;
+    case 'adaptive_average_pool': {
+      const [height, width] = inputs[0]!.shape as readonly [number, number];
+      const strides: Pair = [Math.floor(height / operation.size[0]) || 1, Math.floor(width / operation.size[1]) || 1];
+      return { size: [Math.ceil(height / operation.size[0]), Math.ceil(width / operation.size[1])], strides };
+    }
     case 'global_average_pool': {
       // One window over the whole picture.
       const [height, width] = inputs[0]!.shape as readonly [number, number];

@@ -15,16 +15,36 @@ export type Role =
   | 'depthwise.kernel' // [height, width, in, multiplier]
   | 'dense.kernel' // [in, out]
   | 'bias'
+  | 'layer_scale' // [channels]
+  | 'class_token' // [D]
+  | 'position_embedding' // [tokens, D]
   | 'norm.gamma'
   | 'norm.beta'
   | 'norm.mean'
   | 'norm.variance';
+
+/** How a position embedding lies on a picture: tokens of no place (the class token) come before the grid's. */
+export interface Places {
+  readonly grid: readonly [height: number, width: number];
+  /**
+   * How its publisher brings it to another grid: by Pillow's bicubic filter with antialiasing, as PyTorch's
+   * `interpolate` and timm do, or linearly with the corners in place, as `scipy.ndimage.zoom` and Google's code do.
+   */
+  readonly resampling: 'bicubic_antialias' | 'linear_corners';
+}
 
 export interface Parameter {
   /** Dotted and unique in its graph: `stage1.block1.reduce.conv.kernel`. */
   readonly path: string;
   readonly role: Role;
   readonly shape: Shape;
+  /**
+   * The same numbers before dimensions were joined, where a file may hold them so: `[7, 7, 512, 4096]` of a dense kernel
+   * on a flattened picture, `[D, heads, D / heads]` of a projection for attention.
+   */
+  readonly unflattened?: Shape;
+  /** Of a position embedding. */
+  readonly places?: Places;
   /** False for statistics, which are updated by running averages and never by a gradient. */
   readonly trainable: boolean;
   readonly initializer: Initializer;

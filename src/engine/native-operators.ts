@@ -3,8 +3,10 @@
  * @see https://www.tensorflow.org/api_docs/python/tf/raw_ops for every operation named here
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { activationOperator } from './activations.js';
 import { type ActivationName, type Pair, windowPadding } from './operations.js';
-import type { BatchNormRule, ConvolutionGeometry, Operator, Operators } from './operators.js';
+import type { Operator } from './operator.js';
+import type { BatchNormRule, ConvolutionGeometry, Operators } from './operators.js';
 import { LOWEST, padExplicitly } from './padding.js';
 import type { NativeAttribute, NativeKernels } from './tensorflow.js';
 
@@ -141,14 +143,16 @@ function biasAdd(native: NativeKernels): Operator {
   };
 }
 
-const ACTIVATIONS: Record<ActivationName, { op: string; gradient: string }> = {
+const ACTIVATIONS: Partial<Record<ActivationName, { op: string; gradient: string }>> = {
   relu: { op: 'Relu', gradient: 'ReluGrad' },
   relu6: { op: 'Relu6', gradient: 'Relu6Grad' },
 };
 
 function activation(native: NativeKernels, name: ActivationName): Operator {
+  const kernels = ACTIVATIONS[name];
+  if (kernels === undefined) return activationOperator(name);
   const attributes = [native.typeAttribute('T', 'float32')];
-  const { op, gradient } = ACTIVATIONS[name];
+  const { op, gradient } = kernels;
   return {
     forward: ([x]) => [native.execute(op, attributes, [x!])],
     // The result tells as much as the argument, and the next layer keeps it anyway.

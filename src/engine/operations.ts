@@ -11,13 +11,42 @@ export interface ExplicitPadding {
 /** `same` is TensorFlow's rule: the extra row or column goes to the bottom and the right. */
 export type Padding = 'valid' | 'same' | ExplicitPadding;
 
-export type ActivationName = 'relu' | 'relu6';
+/**
+ * `gelu` is the exact form with erf, `gelu_tanh` its approximation (Hendrycks and Gimpel 2016, section 2); `swish` is
+ * x sigmoid(x); `hard_sigmoid` is relu6(x + 3) / 6 and `hard_swish` x times it (Howard et al. 2019, section 5.2).
+ */
+export type ActivationName =
+  | 'relu'
+  | 'relu6'
+  | 'sigmoid'
+  | 'hard_sigmoid'
+  | 'swish'
+  | 'hard_swish'
+  | 'gelu'
+  | 'gelu_tanh'
+  | 'tanh';
+
+/**
+ * Weight standardisation: each output channel of a kernel gets mean 0 and deviation 1 before it is used. Epsilon is
+ * added to the standard deviation (Google's big transfer code) or to the variance (timm).
+ * @see Qiao et al. 2019, https://arxiv.org/abs/1903.10520
+ */
+export interface KernelStandardization {
+  readonly epsilon: number;
+  readonly addedTo: 'deviation' | 'variance';
+}
 
 export type Pair = readonly [height: number, width: number];
 
 export type Operation =
   | { readonly kind: 'input' }
-  | { readonly kind: 'conv2d'; readonly strides: Pair; readonly padding: Padding; readonly groups: number }
+  | {
+      readonly kind: 'conv2d';
+      readonly strides: Pair;
+      readonly padding: Padding;
+      readonly groups: number;
+      readonly standardization?: KernelStandardization;
+    }
   | { readonly kind: 'depthwise_conv2d'; readonly strides: Pair; readonly padding: Padding }
   | { readonly kind: 'dense' }
   | {
@@ -26,11 +55,35 @@ export type Operation =
       readonly momentum: number;
       readonly variance: VarianceRule;
     }
+  | { readonly kind: 'group_norm'; readonly groups: number; readonly epsilon: number }
+  | { readonly kind: 'layer_norm'; readonly epsilon: number }
   | { readonly kind: 'activation'; readonly name: ActivationName }
   | { readonly kind: 'add' }
+  /** `[H, W, C]` times `[C]`: what squeeze and excitation does. */
+  | { readonly kind: 'scale_channels' }
+  /** Times one trained number a channel. */
+  | { readonly kind: 'layer_scale' }
+  /** Along the last dimension. */
+  | { readonly kind: 'concat' }
   | { readonly kind: 'max_pool'; readonly size: Pair; readonly strides: Pair; readonly padding: Padding }
+  /** Padded cells do not count. */
+  | { readonly kind: 'average_pool'; readonly size: Pair; readonly strides: Pair; readonly padding: 'valid' | 'same' }
+  /** To a fixed grid, by windows that may differ in size by one. */
+  | { readonly kind: 'adaptive_average_pool'; readonly size: Pair }
   | { readonly kind: 'global_average_pool' }
-  | { readonly kind: 'dropout'; readonly rate: number };
+  /** To the node's shape, in C order. */
+  | { readonly kind: 'reshape' }
+  /** `[T, D] -> [1 + T, D]`: a trained token before the others. */
+  | { readonly kind: 'class_token' }
+  /** `[T, D]` plus a trained `[T, D]`. */
+  | { readonly kind: 'position_embedding' }
+  /** Queries, keys and values `[T, D]` each: softmax(q k^T / sqrt(D / heads)) v in every head. */
+  | { readonly kind: 'attention'; readonly heads: number }
+  /** `[T, D] -> [D]`. */
+  | { readonly kind: 'take_token'; readonly index: number }
+  | { readonly kind: 'dropout'; readonly rate: number }
+  /** Stochastic depth: in training, a picture's whole branch becomes zero with probability `rate`. */
+  | { readonly kind: 'drop_path'; readonly rate: number };
 
 /**
  * Which batch variance goes into the moving variance. TensorFlow's fused kernel (so Keras 2 and slim) and PyTorch use

@@ -4,28 +4,17 @@
  * composed of tfjs's operations, and its gradient is tfjs's own.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { activationOperator } from './activations.js';
+import { tokenOperators } from './attention.js';
 import { nativeOperators } from './native-operators.js';
-import type { ActivationName, Padding, Pair } from './operations.js';
+import { groupNorm, layerNorm, standardizeKernel } from './normalizations.js';
+import type { ActivationName, KernelStandardization, Padding, Pair } from './operations.js';
+import { composed, type Operator, sumToLast } from './operator.js';
 import { LOWEST, padExplicitly } from './padding.js';
+import { gridOperators } from './pools.js';
 import type { Engine } from './tensorflow.js';
 
-/** What a backward pass has at hand. */
-export interface Saved {
-  /** Gradient of the loss with respect to the first output. */
-  readonly dy: tf.Tensor;
-  readonly inputs: readonly tf.Tensor[];
-  readonly outputs: readonly tf.Tensor[];
-}
-
-/** A differentiable function of tensors. */
-export interface Operator {
-  /** The first output is the result; others are for the backward pass, or moving statistics. */
-  forward(inputs: readonly tf.Tensor[]): tf.Tensor[];
-  /** Positions of the inputs and outputs that `backward` looks at; the others are not kept for it. */
-  readonly saves: { readonly inputs: readonly number[]; readonly outputs: readonly number[] };
-  /** One gradient for each input that is wanted, in their order. */
-  backward(saved: Saved, wanted: readonly boolean[]): (tf.Tensor | undefined)[];
-}
+export type { Operator } from './operator.js';
 
 export interface ConvolutionGeometry {
   readonly strides: Pair;
@@ -44,7 +33,7 @@ export interface Operators {
   conv2d(geometry: ConvolutionGeometry, groups: number): Operator;
   /** `[N, H, W, C]`, `[h, w, C, multiplier]` -> `[N, H', W', C * multiplier]`. */
   depthwiseConv2d(geometry: ConvolutionGeometry): Operator;
-  /** `[N, in]`, `[in, out]` -> `[N, out]`. */
+  /** `[..., in]`, `[in, out]` -> `[..., out]`. */
   readonly matMul: Operator;
   /** `[..., C]`, `[C]` -> `[..., C]`. */
   readonly biasAdd: Operator;
@@ -55,6 +44,32 @@ export interface Operators {
   batchNorm(rule: BatchNormRule): Operator;
   /** x, gamma, beta, moving mean, moving variance -> y by batch statistics, new moving mean, new moving variance, ... */
   batchNormTraining(rule: BatchNormRule): Operator;
+  /** x, gamma, beta -> y. */
+  groupNorm(rule: { readonly groups: number; readonly epsilon: number }): Operator;
+  /** x, gamma, beta -> y. */
+  layerNorm(epsilon: number): Operator;
+  /** `[h, w, in / groups, out]` -> the same shape, each output channel with mean 0 and deviation 1. */
+  standardizeKernel(rule: KernelStandardization): Operator;
+  /** `[N, H, W, C]`, `[N, C]` -> `[N, H, W, C]`. */
+  readonly scaleChannels: Operator;
+  /** `[..., C]`, `[C]` -> `[..., C]`. */
+  readonly layerScale: Operator;
+  /** Tensors of `sizes` channels -> one of their sum. */
+  concat(sizes: readonly number[]): Operator;
+  /** Shapes without the batch. */
+  reshape(from: readonly number[], to: readonly number[]): Operator;
+  /** `[N, T, D]`, `[D]` -> `[N, 1 + T, D]`. */
+  readonly classToken: Operator;
+  /** `[N, T, D]`, `[T, D]` -> `[N, T, D]`. */
+  readonly addPosition: Operator;
+  /** Queries, keys, values `[N, T, D]` -> `[N, T, D]`. */
+  attention(heads: number): Operator;
+  /** `[N, T, D]` -> `[N, D]`. */
+  takeToken(index: number, tokens: number): Operator;
+  /** `[N, H, W, C]` -> `[N, H', W', C]`; padded cells do not count. */
+  averagePool(size: Pair, geometry: ConvolutionGeometry): Operator;
+  /** `[N, H, W, C]` -> `[N, ...size, C]`. */
+  adaptiveAveragePool(size: Pair): Operator;
   /** `[N, H, W, C]` -> `[N, H', W', C]`. */
   maxPool(size: Pair, geometry: ConvolutionGeometry): Operator;
   /** `[N, H, W, C]` -> `[N, C]`. */
@@ -65,19 +80,6 @@ export interface Operators {
 
 export function operatorsOf(engine: Engine): Operators {
   return engine.native === undefined ? composedOperators : { ...composedOperators, ...nativeOperators(engine.native) };
-}
-
-/** An operator of tfjs operations, with tfjs's gradient: the forward pass is done once more in the backward pass. */
-export function composed(inputCount: number, compute: (inputs: readonly tf.Tensor[]) => tf.Tensor): Operator {
-  return {
-    forward: (inputs) => [compute(inputs)],
-    saves: { inputs: Array.from({ length: inputCount }, (_, i) => i), outputs: [] },
-    backward: ({ dy, inputs }, wanted) => {
-      const xs = inputs.filter((_, i) => wanted[i]);
-      const { grads } = tf.engine().gradients(() => compute(inputs), xs, dy, true);
-      return wanted.map((each) => (each ? grads.shift() : undefined));
-    },
-  };
 }
 
 const paddingName = (padding: Padding): 'same' | 'valid' => (padding === 'same' ? 'same' : 'valid');
@@ -149,6 +151,12 @@ function trainingBatchNorm({ epsilon, momentum }: BatchNormRule): Operator {
   };
 }
 
+/** Every dimension but the last in one. */
+const rolled = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
+/** The other way, with the outer dimensions of `like`. */
+const unrolled = (x: tf.Tensor2D, like: tf.Tensor): tf.Tensor =>
+  like.rank === 2 ? x : tf.reshape(x, [...like.shape.slice(0, -1), x.shape[1]]);
+
 const composedOperators: Operators = {
   conv2d: (geometry, groups) =>
     composed(2, ([x, kernel]) =>
@@ -166,25 +174,17 @@ const composedOperators: Operators = {
       ),
     ),
   matMul: {
-    forward: ([x, kernel]) => [tf.matMul(x as tf.Tensor2D, kernel as tf.Tensor2D)],
+    forward: ([x, kernel]) => [unrolled(tf.matMul(rolled(x!), kernel as tf.Tensor2D), x!)],
     saves: { inputs: [0, 1], outputs: [] },
     backward: ({ dy, inputs: [x, kernel] }, wanted) => [
-      wanted[0] ? tf.matMul(dy as tf.Tensor2D, kernel as tf.Tensor2D, false, true) : undefined,
-      wanted[1] ? tf.matMul(x as tf.Tensor2D, dy as tf.Tensor2D, true, false) : undefined,
+      wanted[0] ? unrolled(tf.matMul(rolled(dy), kernel as tf.Tensor2D, false, true), x!) : undefined,
+      wanted[1] ? tf.matMul(rolled(x!), rolled(dy), true, false) : undefined,
     ],
   },
   biasAdd: {
     forward: ([x, bias]) => [tf.add(x!, bias!)],
     saves: { inputs: [], outputs: [] },
-    backward: ({ dy }, wanted) => [
-      wanted[0] ? tf.clone(dy) : undefined,
-      wanted[1]
-        ? tf.sum(
-            dy,
-            Array.from({ length: dy.rank - 1 }, (_, axis) => axis),
-          )
-        : undefined,
-    ],
+    backward: ({ dy }, wanted) => [wanted[0] ? tf.clone(dy) : undefined, wanted[1] ? sumToLast(dy) : undefined],
   },
   add: {
     forward: ([a, b]) => [tf.add(a!, b!)],
@@ -199,7 +199,16 @@ const composedOperators: Operators = {
       wanted[1] ? tf.mul(dy, a!) : undefined,
     ],
   },
-  activation: (name) => composed(1, ([x]) => (name === 'relu' ? tf.relu(x!) : tf.relu6(x!))),
+  activation: activationOperator,
+  groupNorm,
+  layerNorm,
+  standardizeKernel,
+  ...tokenOperators,
+  ...gridOperators,
+  averagePool: (size, geometry) =>
+    composed(1, ([x]) =>
+      tf.avgPool(x as tf.Tensor4D, [size[0], size[1]], stridesOf(geometry), paddingName(geometry.padding)),
+    ),
   batchNorm: ({ epsilon }) =>
     composed(5, ([x, gamma, beta, mean, variance]) =>
       tf.batchNorm(

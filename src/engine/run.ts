@@ -2,6 +2,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Rng } from '../rng.js';
 import { type Graph, type Node, nodesBetween, tapOf } from './graph.js';
+import { channels } from './layers.js';
+import type { OperationOf } from './operations.js';
 import type { Operator, Operators } from './operators.js';
 import { type Apply, applyOnly } from './tape.js';
 
@@ -111,12 +113,28 @@ function evaluate(
     y.dispose();
     return result;
   };
+  const convolve = ({ standardization, ...geometry }: OperationOf<'conv2d'>): tf.Tensor => {
+    const convolution = operators.conv2d(geometry, geometry.groups);
+    if (standardization === undefined) return only(convolution, [...inputs, value('kernel')]);
+    const kernel = only(operators.standardizeKernel(standardization), [value('kernel')]);
+    const y = only(convolution, [...inputs, kernel]);
+    kernel.dispose();
+    return y;
+  };
+  const masked = (shape: readonly number[], rate: number): tf.Tensor => {
+    const [x] = inputs;
+    if (mode.kind === 'inference' || rate === 0) return tf.clone(x!);
+    const mask = dropoutMask(shape, rate, mode.random.split(node.path));
+    const result = only(operators.multiply, [x!, mask]);
+    mask.dispose();
+    return result;
+  };
   const operation = node.operation;
   switch (operation.kind) {
     case 'input':
       throw new Error('the input of a network was not given');
     case 'conv2d':
-      return biased(only(operators.conv2d(operation, operation.groups), [...inputs, value('kernel')]));
+      return biased(convolve(operation));
     case 'depthwise_conv2d':
       return biased(only(operators.depthwiseConv2d(operation), [...inputs, value('kernel')]));
     case 'dense':
@@ -142,14 +160,35 @@ function evaluate(
       return only(operators.maxPool(operation.size, operation), inputs);
     case 'global_average_pool':
       return only(operators.globalAveragePool, inputs);
-    case 'dropout': {
-      const [x] = inputs;
-      if (mode.kind === 'inference' || operation.rate === 0) return tf.clone(x!);
-      const mask = dropoutMask(x!.shape, operation.rate, mode.random.split(node.path));
-      const result = only(operators.multiply, [x!, mask]);
-      mask.dispose();
-      return result;
-    }
+    case 'group_norm':
+      return only(operators.groupNorm(operation), [...inputs, value('gamma'), value('beta')]);
+    case 'layer_norm':
+      return only(operators.layerNorm(operation.epsilon), [...inputs, value('gamma'), value('beta')]);
+    case 'scale_channels':
+      return only(operators.scaleChannels, inputs);
+    case 'layer_scale':
+      return only(operators.layerScale, [...inputs, value('gamma')]);
+    case 'concat':
+      return only(operators.concat(node.inputs.map(channels)), inputs);
+    case 'average_pool':
+      return only(operators.averagePool(operation.size, operation), inputs);
+    case 'adaptive_average_pool':
+      return only(operators.adaptiveAveragePool(operation.size), inputs);
+    case 'reshape':
+      return only(operators.reshape(node.inputs[0]!.shape, node.shape), inputs);
+    case 'class_token':
+      return only(operators.classToken, [...inputs, value('token')]);
+    case 'position_embedding':
+      return only(operators.addPosition, [...inputs, value('embedding')]);
+    case 'attention':
+      return only(operators.attention(operation.heads), inputs);
+    case 'take_token':
+      return only(operators.takeToken(operation.index, node.inputs[0]!.shape[0]!), inputs);
+    case 'dropout':
+      return masked(inputs[0]!.shape, operation.rate);
+    case 'drop_path':
+      // one number a picture
+      return masked([inputs[0]!.shape[0]!, ...node.shape.map(() => 1)], operation.rate);
   }
 }
 

@@ -3,7 +3,7 @@
  * once, activations and their gradients alike, so the peak is what the forward pass leaves behind.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Operator } from './operators.js';
+import type { Operator } from './operator.js';
 
 /** Runs operators; a recording one remembers them. Gives every output; the caller disposes of them. */
 export type Apply = (operator: Operator, inputs: readonly tf.Tensor[]) => tf.Tensor[];

@@ -79,6 +79,7 @@ function lower(b: Builder, node: Node): string {
     case 'batch_norm':
       return batchNorm(b, node, x, operation);
     case 'activation':
+      if (operation.name !== 'relu' && operation.name !== 'relu6') throw notLowered(operation.name);
       return emitFor(b, node, { relu: 'Relu', relu6: 'Relu6' }[operation.name], [x], { T: FLOAT });
     case 'add':
       return emitFor(b, node, 'AddV2', [x, b.names.get(node.inputs[1]!)!], { T: FLOAT });
@@ -89,8 +90,15 @@ function lower(b: Builder, node: Node): string {
       return emitFor(b, node, 'Mean', [x, axes], { T: FLOAT, Tidx: INT, keep_dims: flag(false) });
     }
     case 'dropout':
+    case 'drop_path':
       return x;
+    default:
+      throw notLowered(operation.kind);
   }
+}
+
+function notLowered(what: string): Error {
+  return new Error(`${what} cannot be lowered yet`);
 }
 
 /** A convolution with groups is one convolution a group: TensorFlow.js knows no other. */

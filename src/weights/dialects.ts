@@ -2,45 +2,51 @@
  * Dialects: how a framework names the parameters of one layer, joins them to the layer's name, and lays them out.
  * The layers' own names belong to the family (`Published.ownerNames`); the two tables never mix.
  */
-import type { DialectName } from '../backbones/backbone.js';
-import type { Role, Shape } from '../engine/graph.js';
+import type { DialectName, Layout } from '../backbones/backbone.js';
+import type { Parameter, Role, Shape } from '../engine/graph.js';
+
+export type { Layout } from '../backbones/backbone.js';
 
 export interface Dialect {
   /** Between a layer's name and a parameter's. */
   readonly separator: '/' | '.';
   /** What a parameter may be called; `layer` is the last part of its layer's name. */
   leafs(role: Role, layer: string): readonly string[];
-  /** The shapes in which a file may hold a parameter of `shape`, and how to read each of them. */
-  layouts(role: Role, shape: Shape): readonly Layout[];
+  /** The shapes in which a file may hold a parameter, and how to read each of them; the usual one first. */
+  layouts(parameter: Pick<Parameter, 'role' | 'shape' | 'unflattened'>): readonly Layout[];
   /** Tensors of training or bookkeeping, which no network reads: set aside, and listed as such. */
   readonly setAside: readonly RegExp[];
 }
 
-export interface Layout {
-  readonly shape: Shape;
-  /** Axes of the file's shape in the order in which ours are; none where the numbers lie as they should. */
-  readonly permutation?: readonly number[];
-  /** What the report says was done, beyond moving axes. */
-  readonly adaptation?: string;
-}
-
-const asIs = (shape: Shape): Layout[] => [{ shape }];
+/** As it is, and as the same numbers in other dimensions. */
+const asIs = ({ role, shape, unflattened }: Pick<Parameter, 'role' | 'shape' | 'unflattened'>): Layout[] => [
+  { shape },
+  ...(unflattened === undefined ? [] : [{ shape: unflattened, adaptation: 'read as a dense layer' }]),
+  // of a batch of one
+  ...(role === 'class_token' ? [{ shape: [1, 1, ...shape] }, { shape: [1, ...shape] }] : []),
+  ...(role === 'position_embedding' ? [{ shape: [1, ...shape] }] : []),
+];
 
 /** TensorFlow keeps our layout; classifiers may be 1x1 convolutions instead of dense layers. */
-const tensorflowLayouts = (role: Role, shape: Shape): Layout[] =>
-  role === 'dense.kernel'
-    ? [{ shape }, { shape: [1, 1, ...shape], adaptation: '1x1 convolution read as a dense layer' }]
-    : asIs(shape);
+const tensorflowLayouts: Dialect['layouts'] = (parameter) => {
+  const { role, shape } = parameter;
+  if (role !== 'dense.kernel') return asIs(parameter);
+  return [...asIs(parameter), { shape: [1, 1, ...shape], adaptation: '1x1 convolution read as a dense layer' }];
+};
 
 const dialects: Record<DialectName, Dialect> = {
   keras: {
     separator: '/',
     leafs: (role, layer) => {
       const names = {
-        'conv.kernel': ['kernel', `${layer}_W`, `${layer}_W_1`],
+        // of a grouped one, Keras' ResNeXt keeps the kernel of a depthwise convolution
+        'conv.kernel': ['kernel', `${layer}_W`, `${layer}_W_1`, 'depthwise_kernel'],
         'depthwise.kernel': ['depthwise_kernel', 'kernel'], // Keras 2 and Keras 3
         'dense.kernel': ['kernel', `${layer}_W`, `${layer}_W_1`],
         bias: ['bias', `${layer}_b`, `${layer}_b_1`],
+        layer_scale: ['gamma'],
+        class_token: ['cls'],
+        position_embedding: ['pos_embed'],
         'norm.gamma': ['gamma', `${layer}_gamma`, `${layer}_gamma_1`],
         'norm.beta': ['beta', `${layer}_beta`, `${layer}_beta_1`],
         'norm.mean': ['moving_mean', `${layer}_running_mean`, `${layer}_running_mean_1`],
@@ -60,6 +66,9 @@ const dialects: Record<DialectName, Dialect> = {
         'depthwise.kernel': ['depthwise_weights'],
         'dense.kernel': ['weights'],
         bias: ['biases'],
+        layer_scale: ['gamma'],
+        class_token: ['cls'],
+        position_embedding: ['pos_embedding'],
         'norm.gamma': ['gamma'],
         'norm.beta': ['beta'],
         'norm.mean': ['moving_mean'],
@@ -74,35 +83,78 @@ const dialects: Record<DialectName, Dialect> = {
       ({
         'conv.kernel': ['weight'],
         'depthwise.kernel': ['weight'],
-        'dense.kernel': ['weight'],
-        bias: ['bias'],
+        'dense.kernel': ['weight', 'in_proj_weight'], // torch.nn.MultiheadAttention
+        bias: ['bias', 'in_proj_bias'],
+        layer_scale: ['gamma', 'layer_scale'], // timm, torchvision
+        class_token: ['cls_token', 'class_token'],
+        position_embedding: ['pos_embed', 'pos_embedding'],
         'norm.gamma': ['weight'],
         'norm.beta': ['bias'],
         'norm.mean': ['running_mean'],
         'norm.variance': ['running_var'],
       })[role],
-    layouts: (role, shape) => {
-      const [a, b, c, d] = shape as readonly [number, number, number, number];
-      switch (role) {
-        case 'conv.kernel': // OIHW
-          return [{ shape: [d, c, a, b], permutation: [2, 3, 1, 0] }];
-        case 'depthwise.kernel': // [channels * multiplier, 1, h, w]; every one here has multiplier 1
-          return [{ shape: [c, d, a, b], permutation: [2, 3, 0, 1] }];
-        case 'dense.kernel':
-          return [
-            { shape: [b, a], permutation: [1, 0] },
-            { shape: [b, a, 1, 1], permutation: [2, 3, 1, 0], adaptation: '1x1 convolution read as a dense layer' },
-          ];
-        default:
-          return asIs(shape);
-      }
-    },
+    layouts: torchLayouts,
     setAside: [/\.num_batches_tracked$/],
+  },
+  flax: {
+    separator: '/',
+    leafs: (role) =>
+      ({
+        'conv.kernel': ['kernel'],
+        'depthwise.kernel': ['kernel'],
+        'dense.kernel': ['kernel'],
+        bias: ['bias'],
+        layer_scale: ['gamma'],
+        class_token: ['cls'],
+        position_embedding: ['pos_embedding'],
+        'norm.gamma': ['scale'],
+        'norm.beta': ['bias'],
+        'norm.mean': ['mean'],
+        'norm.variance': ['var'],
+      })[role],
+    layouts: (parameter) =>
+      parameter.role.startsWith('norm.')
+        ? [...asIs(parameter), { shape: [1, 1, 1, ...parameter.shape] }] // group norms of the hybrid
+        : asIs(parameter),
+    setAside: [/^opt(imizer)?\//],
   },
 };
 
+function torchLayouts(parameter: Pick<Parameter, 'role' | 'shape' | 'unflattened'>): Layout[] {
+  const { role, shape, unflattened } = parameter;
+  const [a, b, c, d] = shape as readonly [number, number, number, number];
+  switch (role) {
+    case 'conv.kernel': // OIHW
+      return [{ shape: [d, c, a, b], permutation: [2, 3, 1, 0] }];
+    case 'depthwise.kernel': // [channels * multiplier, 1, h, w]; every one here has multiplier 1
+      return [{ shape: [c, d, a, b], permutation: [2, 3, 0, 1] }];
+    case 'dense.kernel': {
+      if (unflattened?.length === 4) {
+        const [h, w, channels, out] = unflattened as [number, number, number, number];
+        const adaptation = 'rows of a flattened picture moved from channels first to channels last';
+        return [{ shape: [b, a], view: [out, channels, h, w], permutation: [2, 3, 1, 0], adaptation }];
+      }
+      return [
+        { shape: [b, a], permutation: [1, 0] },
+        { shape: [b, a, 1, 1], permutation: [2, 3, 1, 0], adaptation: '1x1 convolution read as a dense layer' },
+      ];
+    }
+    case 'layer_scale':
+      return [{ shape }, { shape: [a, 1, 1] }];
+    default:
+      return asIs(parameter);
+  }
+}
+
 export function dialectOf(name: DialectName): Dialect {
   return dialects[name];
+}
+
+/** A parameter's numbers in our layout, from a file's tensor. */
+export function relay(tensor: Float32Array, { shape, part, view, permutation }: Layout): Float32Array {
+  const length = part === undefined ? tensor.length : tensor.length / part.of;
+  const values = part === undefined ? tensor : tensor.slice(part.index * length, (part.index + 1) * length);
+  return permutation === undefined ? values : permute(values, view ?? shape, permutation);
 }
 
 /** Moves axes: `permutation[i]` is the axis of `shape` that becomes axis i. Values are in C order before and after. */

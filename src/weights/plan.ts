@@ -2,10 +2,10 @@
  * The planner: which tensor of a file becomes which parameter, decided from names and shapes alone, before any number
  * is read. A load is complete or it throws one error with every fault.
  */
-import { type Backbone, backbones, buildBackbone, type Published } from '../backbones/index.js';
+import { type Backbone, type BuildOptions, backbones, buildBackbone, type Published } from '../backbones/index.js';
 import type { Graph, Parameter, Shape } from '../engine/graph.js';
 import { listFaults, UsageError, WeightsError } from '../errors.js';
-import { dialectOf, type Layout, permute } from './dialects.js';
+import { dialectOf, type Layout, relay } from './dialects.js';
 import type { FileDtype, TensorInfo, TensorSource } from './source.js';
 
 export type Verdict = 'ok' | 'absent' | 'wrong_shape' | 'wrong_dtype' | 'extra' | 'set_aside' | 'ignored';
@@ -51,7 +51,8 @@ export function planWeights(
     source.tensors.filter((t) => t.name.startsWith(wrapper)).map((t) => [t.name.slice(wrapper.length), t]),
   );
   const classes = classesIn(tensors, published);
-  const graph = classes === undefined ? headless : buildBackbone(published, { size, classes });
+  const has = (parameter: Parameter) => soughtNames(published, parameter).some((name) => tensors.has(name));
+  const graph = classes === undefined ? headless : buildWhole(published, { size, classes }, has);
 
   const used = new Set<TensorInfo>();
   const rows: PlanRow[] = graph.parameters.map((parameter) => {
@@ -60,9 +61,9 @@ export function planWeights(
     if (name === undefined) return { verdict: 'absent', parameter, sought };
     const tensor = tensors.get(name)!;
     used.add(tensor);
-    return judge(parameter, sought, tensor, dialectOf(published.dialect).layouts(parameter.role, parameter.shape));
+    return judge(withGridOf(parameter, tensor), sought, tensor, (each) => layoutsOf(published, each));
   });
-  const { setAside } = dialectOf(published.dialect);
+  const setAside = [...dialectOf(published.dialect).setAside, ...(published.setAside ?? [])];
   for (const tensor of source.tensors) {
     if (used.has(tensor)) continue;
     const aside = setAside.some(
@@ -71,6 +72,44 @@ export function planWeights(
     rows.push({ verdict: aside ? 'set_aside' : 'extra', sought: [], tensor });
   }
   return { backbone, published, classes, graph, rows: applyIgnore(rows, ignore), wrapper };
+}
+
+/** The network with its classifier, and with those of the parts that not every file has, of which this one has any. */
+function buildWhole(
+  published: Published,
+  options: { readonly size: BuildOptions['size']; readonly classes: number },
+  has: (parameter: Parameter) => boolean,
+): Graph {
+  const parts = { representation: published.representation !== undefined, auxiliary: true };
+  const whole = buildBackbone(published, { ...options, ...parts });
+  const found = (...owners: string[]) =>
+    whole.parameters.some((each) => owners.some((owner) => each.path.startsWith(`${owner}.`)) && has(each));
+  return buildBackbone(published, {
+    ...options,
+    representation: found('representation'),
+    auxiliary: found(...(published.auxiliary ?? []).map(({ name }) => name)),
+  });
+}
+
+/** Every layout in which a file may hold a parameter. */
+function layoutsOf(published: Published, parameter: Parameter): readonly Layout[] {
+  const layouts = published.layouts?.(parameter) ?? dialectOf(published.dialect).layouts(parameter);
+  const part = published.part?.(parameter.path.slice(0, parameter.path.lastIndexOf('.')));
+  if (part === undefined) return layouts;
+  return layouts.map((layout) => {
+    const [first, ...others] = layout.shape as [number, ...number[]];
+    return { ...layout, part, view: layout.view ?? layout.shape, shape: [first * part.of, ...others] };
+  });
+}
+
+/** A position embedding is taken at the size of the file's grid; `adapt.ts` brings it to another one when it is used. */
+function withGridOf(parameter: Parameter, tensor: TensorInfo): Parameter {
+  if (parameter.places === undefined) return parameter;
+  const { grid } = parameter.places;
+  const [tokens, depth] = [tensor.shape.at(-2) ?? 0, parameter.shape[1]!];
+  const side = Math.sqrt(tokens - (parameter.shape[0]! - grid[0] * grid[1]));
+  if (!Number.isInteger(side) || side < 1) return parameter;
+  return { ...parameter, shape: [tokens, depth], places: { ...parameter.places, grid: [side, side] } };
 }
 
 /**
@@ -86,13 +125,16 @@ export function planCanonical(
   const size = { height: backbone.inputSize, width: backbone.inputSize };
   const tensors = new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
   const classes = tensors.get(`${CLASSIFIER}.bias`)?.shape.at(-1);
-  const graph = buildBackbone(published, { size, classes });
+  const graph =
+    classes === undefined
+      ? buildBackbone(published, { size })
+      : buildWhole(published, { size, classes }, (parameter) => tensors.has(parameter.path));
   const rows: PlanRow[] = graph.parameters.map((parameter) => {
     const tensor = tensors.get(parameter.path);
     const sought = [parameter.path];
     if (tensor === undefined) return { verdict: 'absent', parameter, sought };
     tensors.delete(tensor.name);
-    return judge(parameter, sought, tensor, [{ shape: parameter.shape }]);
+    return judge(withGridOf(parameter, tensor), sought, tensor, ({ shape }) => [{ shape }]);
   });
   for (const tensor of tensors.values()) {
     rows.push({ verdict: tensor.name.startsWith('head.') ? 'set_aside' : 'extra', sought: [], tensor });
@@ -107,8 +149,9 @@ function judge(
   parameter: Parameter,
   sought: readonly string[],
   tensor: TensorInfo,
-  layouts: readonly Layout[],
+  layoutsFor: (parameter: Parameter) => readonly Layout[],
 ): PlanRow {
+  const layouts = layoutsFor(parameter);
   const layout = layouts.find((each) => sameShape(each.shape, tensor.shape));
   if (layout === undefined) {
     return { verdict: 'wrong_shape', parameter, sought, tensor, expected: layouts[0]!.shape };
@@ -122,7 +165,9 @@ function soughtNames(published: Published, parameter: Parameter): string[] {
   const dialect = dialectOf(published.dialect);
   return published.ownerNames(parameter.path.slice(0, dot)).flatMap((owner) => {
     const layer = owner.slice(owner.lastIndexOf('/') + 1);
-    return dialect.leafs(parameter.role, layer).map((leaf) => `${owner}${dialect.separator}${leaf}`);
+    return dialect
+      .leafs(parameter.role, layer)
+      .map((leaf) => (owner === '' ? leaf : `${owner}${dialect.separator}${leaf}`));
   });
 }
 
@@ -224,8 +269,7 @@ export function assertComplete(plan: Plan, file: string, fits: readonly Variant[
 /** Reads the numbers of one planned parameter in our layout. */
 export async function readPlanned(source: TensorSource, row: PlanRow): Promise<Float32Array> {
   const values = await source.read(row.tensor!.name);
-  const { shape, permutation } = row.layout!;
-  return permutation === undefined ? values : permute(values, shape, permutation);
+  return relay(values, row.layout!);
 }
 
 /** A published variant of a backbone. */
@@ -242,6 +286,7 @@ export function recognise(source: TensorSource): Variant[] {
   const fits: (Variant & { extra: number; faults: number })[] = [];
   for (const backbone of backbones) {
     for (const published of backbone.published) {
+      if (!mayHold(source, backbone, published)) continue;
       const { rows } = planWeights(source, backbone, published);
       const faulty = rows.filter((row) => row.verdict !== 'ok' && row.parameter !== undefined);
       if (!faulty.every((row) => row.parameter!.path.startsWith(`${CLASSIFIER}.`))) continue;
@@ -252,6 +297,19 @@ export function recognise(source: TensorSource): Variant[] {
   fits.sort((a, b) => a.extra - b.extra || a.faults - b.faults);
   return fits.map(({ backbone, published }) => ({ backbone, published }));
 }
+
+/** Whether a file has a tensor that ends in the name of the first parameter: most variants are told apart by that. */
+function mayHold(source: TensorSource, backbone: Backbone, published: Published): boolean {
+  let sought = firstNames.get(published);
+  if (sought === undefined) {
+    const size = { height: backbone.inputSize, width: backbone.inputSize };
+    sought = soughtNames(published, buildBackbone(published, { size }).parameters[0]!);
+    firstNames.set(published, sought);
+  }
+  return source.tensors.some(({ name }) => sought.some((each) => name.endsWith(each)));
+}
+
+const firstNames = new WeakMap<Published, readonly string[]>();
 
 /**
  * The variant a file is planned for: what the user named, completed by what the file tells.
@@ -264,7 +322,7 @@ export function chooseVariant(
   const { backbone } = wanted;
   const candidates = (backbone === undefined ? backbones : [backbone]).flatMap((each) =>
     each.published
-      .filter((p) => wanted.source === undefined || p.source === wanted.source)
+      .filter((p) => wanted.source === undefined || p.source === wanted.source || p.variantOf === wanted.source)
       .map((p): Variant => ({ backbone: each, published: p })),
   );
   if (backbone !== undefined && candidates.length === 1) return candidates[0]!;

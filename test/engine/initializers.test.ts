@@ -1,9 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { fans, type Initializer, initialize } from '../../src/engine/initializers.js';
+import { fans, initialize } from '../../src/engine/initializers.js';
 import { rng } from '../../src/rng.js';
 
-const draw = (kind: Initializer['kind'], shape: readonly number[], seed = 0): Float32Array =>
-  initialize({ kind }, shape, rng(seed));
+const draw = (
+  kind: 'zeros' | 'ones' | 'he_normal_fan_out' | 'glorot_uniform',
+  shape: readonly number[],
+  seed = 0,
+): Float32Array => initialize({ kind }, shape, rng(seed));
 const deviation = (values: Float32Array): number =>
   Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length);
 

@@ -34,18 +34,18 @@ function publishedName(published: Published, { path, role }: Parameter, names: R
 }
 
 /** Our layout from the published one. */
-function ours(published: Published, { role, shape }: Parameter, values: Float32Array): Float32Array {
-  const layout = dialectOf(published.dialect).layouts(role, shape)[0]!;
+function ours(published: Published, parameter: Parameter, values: Float32Array): Float32Array {
+  const layout = dialectOf(published.dialect).layouts(parameter)[0]!;
   return layout.permutation === undefined ? values : permute(values, layout.shape, layout.permutation);
 }
 
 /** The published layout from ours. */
-function theirs(published: Published, { role, shape }: Parameter, values: Float32Array): Float32Array {
-  const { permutation } = dialectOf(published.dialect).layouts(role, shape)[0]!;
+function theirs(published: Published, parameter: Parameter, values: Float32Array): Float32Array {
+  const { permutation } = dialectOf(published.dialect).layouts(parameter)[0]!;
   if (permutation === undefined) return values;
   return permute(
     values,
-    shape,
+    parameter.shape,
     permutation.map((_, axis) => permutation.indexOf(axis)),
   );
 }

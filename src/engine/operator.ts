@@ -1,0 +1,41 @@
+/** What an operator is: a function of tensors with its gradient. */
+import * as tf from '@tensorflow/tfjs-core';
+
+/** What a backward pass has at hand. */
+export interface Saved {
+  /** Gradient of the loss with respect to the first output. */
+  readonly dy: tf.Tensor;
+  readonly inputs: readonly tf.Tensor[];
+  readonly outputs: readonly tf.Tensor[];
+}
+
+/** A differentiable function of tensors. */
+export interface Operator {
+  /** The first output is the result; others are for the backward pass, or moving statistics. */
+  forward(inputs: readonly tf.Tensor[]): tf.Tensor[];
+  /** Positions of the inputs and outputs that `backward` looks at; the others are not kept for it. */
+  readonly saves: { readonly inputs: readonly number[]; readonly outputs: readonly number[] };
+  /** One gradient for each input that is wanted, in their order. */
+  backward(saved: Saved, wanted: readonly boolean[]): (tf.Tensor | undefined)[];
+}
+
+/** An operator of tfjs operations, with tfjs's gradient: the forward pass is done once more in the backward pass. */
+export function composed(inputCount: number, compute: (inputs: readonly tf.Tensor[]) => tf.Tensor): Operator {
+  return {
+    forward: (inputs) => [compute(inputs)],
+    saves: { inputs: Array.from({ length: inputCount }, (_, i) => i), outputs: [] },
+    backward: ({ dy, inputs }, wanted) => {
+      const xs = inputs.filter((_, i) => wanted[i]);
+      const { grads } = tf.engine().gradients(() => compute(inputs), xs, dy, true);
+      return wanted.map((each) => (each ? grads.shift() : undefined));
+    },
+  };
+}
+
+/** Sum over every dimension but the last. */
+export function sumToLast(x: tf.Tensor): tf.Tensor {
+  return tf.sum(
+    x,
+    Array.from({ length: x.rank - 1 }, (_, axis) => axis),
+  );
+}

@@ -1,0 +1,58 @@
+/** Operators that move, join and weigh channels and places, with their gradients written out. */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Pair } from './operations.js';
+import { composed, type Operator, sumToLast } from './operator.js';
+
+const scaleChannels: Operator = {
+  forward: ([x, scale]) => [tf.mul(x!, eachPlace(scale!))],
+  saves: { inputs: [0, 1], outputs: [] },
+  backward: ({ dy, inputs: [x, scale] }, wanted) => [
+    wanted[0] ? tf.mul(dy, eachPlace(scale!)) : undefined,
+    wanted[1] ? tf.sum(tf.mul(dy, x!), [1, 2]) : undefined,
+  ],
+};
+
+/** `[N, C]` -> `[N, 1, 1, C]`. */
+const eachPlace = (scale: tf.Tensor): tf.Tensor => tf.reshape(scale, [scale.shape[0]!, 1, 1, scale.shape[1]!]);
+
+const layerScale: Operator = {
+  forward: ([x, gamma]) => [tf.mul(x!, gamma!)],
+  saves: { inputs: [0, 1], outputs: [] },
+  backward: ({ dy, inputs: [x, gamma] }, wanted) => [
+    wanted[0] ? tf.mul(dy, gamma!) : undefined,
+    wanted[1] ? sumToLast(tf.mul(dy, x!)) : undefined,
+  ],
+};
+
+const concat = (sizes: readonly number[]): Operator => ({
+  forward: (inputs) => [tf.concat([...inputs], -1)],
+  saves: { inputs: [], outputs: [] },
+  backward: ({ dy }) => tf.split(dy, [...sizes], -1),
+});
+
+const reshape = (from: readonly number[], to: readonly number[]): Operator => ({
+  forward: ([x]) => [tf.reshape(x!, [x!.shape[0]!, ...to])],
+  saves: { inputs: [], outputs: [] },
+  backward: ({ dy }) => [tf.reshape(dy, [dy.shape[0]!, ...from])],
+});
+
+/** Rows of a matrix `[size, length]` that average the windows: floor(i L / size) up to ceil((i + 1) L / size). */
+function averaging(length: number, size: number): tf.Tensor3D {
+  const values = new Float32Array(size * length);
+  for (let i = 0; i < size; i++) {
+    const [start, end] = [Math.floor((i * length) / size), Math.ceil(((i + 1) * length) / size)];
+    values.fill(1 / (end - start), i * length + start, i * length + end);
+  }
+  return tf.tensor3d(values, [1, size, length]);
+}
+
+/** @see torch/aten/src/ATen/native/AdaptivePooling.h, start_index and end_index */
+const adaptiveAveragePool = (size: Pair): Operator =>
+  composed(1, ([x]) => {
+    const [count, height, width, channels] = x!.shape as [number, number, number, number];
+    const rows = tf.matMul(averaging(height, size[0]), tf.reshape(x!, [count, height, width * channels]));
+    const cells = tf.matMul(averaging(width, size[1]), tf.reshape(rows, [count * size[0], width, channels]));
+    return tf.reshape(cells, [count, size[0], size[1], channels]);
+  });
+
+export const gridOperators = { scaleChannels, layerScale, concat, reshape, adaptiveAveragePool };

@@ -17,40 +17,27 @@ import { asset } from './assets.mjs';
 
 const TOLERANCE = 1e-4;
 
-/** Names of tools/golden's networks; the part after the last dot decides which Python writes them. */
-const VARIANTS = [
-  'resnet50.keras',
-  'resnet50.keras_v1',
-  'resnet50.slim',
-  'resnet50.torch',
-  'mobilenet_v1_1.0.keras',
-  'mobilenet_v1_0.25.keras',
-  'mobilenet_v1_0.25.slim',
-  'mobilenet_v1_1.0.torch',
-  'mobilenet_v2_1.0.keras',
-  'mobilenet_v2_0.35.keras',
-  'mobilenet_v2_1.4.keras',
-  'mobilenet_v2_0.35.slim',
-  'mobilenet_v2_1.0.torch',
-  'mobilenet_v2_1.4.timm',
-];
-
 /** Photograph -> the class of ImageNet that it shows: Egyptian cat, espresso, moped. */
 const PHOTOGRAPHS = { 'chelsea.png': 285, 'coffee.png': 967, 'motorcycle_left.png': 665 };
 
 /** Real weights -> who runs them in Python. `background`: class 0 of these logits is none of ImageNet's. */
 const REAL = [
-  { name: 'real.mobilenet_v2_1.0.torch', weights: ['mobilenet_v2-b0353104.pth'], background: 0 },
-  { name: 'real.mobilenet_v1_1.0.slim', weights: [], background: 1 },
+  {
+    name: 'real.mobilenet_v2_1.0.torch',
+    environment: 'torch',
+    script: 'parity_torch.py',
+    weights: ['mobilenet_v2-b0353104.pth'],
+    background: 0,
+  },
+  { name: 'real.mobilenet_v1_1.0.slim', environment: 'tf', script: 'parity_slim.py', weights: [], background: 1 },
 ];
 
-const WRITERS = {
-  keras: ['tf', 'parity_keras.py'],
-  keras_v1: ['tf', 'parity_keras.py'],
-  slim: ['tf', 'parity_slim.py'],
-  torch: ['torch', 'parity_torch.py'],
-  timm: ['torch', 'parity_torch.py'],
-};
+/** Environment of tools/golden and the script that lists its networks and writes them. */
+const WRITERS = [
+  ['tf', 'parity_keras.py'],
+  ['tf', 'parity_slim.py'],
+  ['torch', 'parity_torch.py'],
+];
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const golden = join(root, 'tools', 'golden');
@@ -88,6 +75,17 @@ async function python(environment, script, ...args) {
   return stdout;
 }
 
+/** Every network that a reference can be had of, with the script that writes it. */
+async function listVariants() {
+  const lists = await Promise.all(WRITERS.map(([environment, script]) => python(environment, script, '--list')));
+  return lists.flatMap((names, i) => {
+    const [environment, script] = WRITERS[i];
+    return names
+      .split('\n')
+      .flatMap((name) => (name.trim() === '' ? [] : [{ name: name.trim(), environment, script }]));
+  });
+}
+
 /** Runs `tl ... --json` with a store of its own, beside the engine that is set up. */
 function commandLine(home) {
   return async (...args) => {
@@ -100,9 +98,7 @@ function commandLine(home) {
 }
 
 /** One row of the table: a variant's differences over all its inputs. */
-async function compareVariant(name, folder, tl, writerArguments = []) {
-  const source = name.slice(name.lastIndexOf('.') + 1);
-  const [environment, script] = WRITERS[source];
+async function compareVariant({ name, environment, script }, folder, tl, writerArguments = []) {
   await mkdir(folder);
   say(`${name}: reference`);
   await python(environment, script, name.startsWith('real.') ? 'real' : name, folder, ...writerArguments);
@@ -217,15 +213,16 @@ async function comparePhotographs(result, photographs, tl, background) {
 }
 
 async function main() {
-  const chosen = (name) => filters.length === 0 || filters.some((filter) => name.includes(filter));
-  const variants = VARIANTS.filter(chosen);
-  const real = REAL.filter(({ name }) => chosen(name));
-  if (variants.length + real.length === 0) {
-    say(`nothing matches; there are: ${[...VARIANTS, ...REAL.map(({ name }) => name)].join(', ')}`);
-    return 2;
-  }
+  const chosen = ({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter));
   say('environments');
   await run('bash', [join(golden, 'run.sh'), 'setup'], { env: { ...process.env, TL_GOLDEN_HOME: goldenHome } });
+  const all = await listVariants();
+  const variants = all.filter(chosen);
+  const real = REAL.filter(chosen);
+  if (variants.length + real.length === 0) {
+    say(`nothing matches; there are: ${[...all, ...REAL].map(({ name }) => name).join(', ')}`);
+    return 2;
+  }
   const work = await mkdtemp(join(tmpdir(), 'tl-parity-'));
   const home = join(work, 'home');
   await mkdir(home);
@@ -234,18 +231,19 @@ async function main() {
   const results = [];
   const photographRows = [];
   try {
-    for (const name of variants) {
-      const folder = join(work, name);
-      results.push(await compareVariant(name, folder, tl));
+    for (const variant of variants) {
+      const folder = join(work, variant.name);
+      results.push(await compareVariant(variant, folder, tl));
       if (!keep) await rm(folder, { recursive: true });
     }
-    for (const { name, weights, background } of real) {
+    for (const variant of real) {
+      const { name, weights, background } = variant;
       const folder = join(work, name);
       const photographs = {};
       for (const photograph of Object.keys(PHOTOGRAPHS)) photographs[photograph] = await asset(photograph);
       const files = [];
       for (const file of weights) files.push(await asset(file));
-      const result = await compareVariant(name, folder, tl, [...files, ...Object.values(photographs)]);
+      const result = await compareVariant(variant, folder, tl, [...files, ...Object.values(photographs)]);
       results.push(result);
       photographRows.push(...(await comparePhotographs({ ...result, folder }, photographs, tl, background)));
     }

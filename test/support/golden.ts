@@ -113,12 +113,12 @@ export function generatedSource(tensors: readonly GoldenRow[], format: TensorSou
 
 /** Every committed forward fixture. */
 export function listForwardGoldens(): { backbone: string; source: string }[] {
-  return listGoldens(/^((?:resnet|mobilenet)\w*?(?:_\d\.\d+)?)\.(\w+)\.json$/);
+  return listGoldens(/^(\w+?(?:_\d\.\d+)?)\.(\w+)\.json$/);
 }
 
 /** Every committed training fixture. */
 export function listTrainGoldens(): { backbone: string; source: string }[] {
-  return listGoldens(/^((?:resnet|mobilenet)\w*?(?:_\d\.\d+)?)\.(\w+)\.train\.json$/);
+  return listGoldens(/^(\w+?(?:_\d\.\d+)?)\.(\w+)\.train\.json$/);
 }
 
 function listGoldens(pattern: RegExp): { backbone: string; source: string }[] {

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 
+from families import load
 from generator import input_batch
-from keras_nets import NETS, forward, keras, set_weights
-from store import CASES, forward_fixture
+from keras_nets import forward, keras, set_weights
+from store import forward_fixture
 
 
 def main(names: list[str]) -> None:
-    for name in names or list(NETS):
-        net, cases, of = NETS[name](), [], []
-        for shape in CASES:
+    nets = {name: make() for name, make in load("keras").items() if not names or name in names}
+    for name, net in nets.items():
+        if not (names or net.committed):
+            continue
+        cases, of = [], []
+        for shape in net.cases:
             keras.backend.clear_session()
             model = net.build(shape[1:])
             of = set_weights(model)

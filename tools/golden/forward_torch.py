@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 
+from families import load
 from generator import input_batch
-from store import CASES, forward_fixture
-from torch_nets import NETS, forward, set_weights
+from store import forward_fixture
+from torch_nets import forward, set_weights
 
 
 def main(names: list[str]) -> None:
-    for name in names or list(NETS):
-        net = NETS[name]()
+    nets = {name: make() for name, make in load("torch").items() if not names or name in names}
+    for name, net in nets.items():
+        if not (names or net.committed):
+            continue
         model = net.build()
         of = set_weights(model, net.classifier)
-        cases = [(shape, forward(net, model, input_batch(shape))) for shape in CASES]
+        cases = [(shape, forward(net, model, input_batch(shape))) for shape in net.cases]
         forward_fixture(net.backbone, net.source, net.reference, of, cases, net.file)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from generator import Row, row, tensor_of, training_row
+from store import CASES, SIZES, TRAIN_INPUT
 
 keras = tf.keras
 layers = keras.layers
@@ -30,6 +31,16 @@ class Net:
     """build(input_shape, include_top) -> model whose last output is logits (or the last tap without top)."""
     taps: dict[str, str]
     """Canonical tap -> layer name, without pre_logits and logits."""
+    committed: bool = False
+    """Whether its forward fixture is committed; all are compared at real size by `npm run parity`."""
+    trained: bool = False
+    """Whether its training fixture is committed."""
+    cases: Sequence[Sequence[int]] = CASES
+    """Input shapes of the forward fixture."""
+    sizes: Sequence[int] = SIZES
+    """Input sizes of the comparison at real size."""
+    train_input: Sequence[int] = TRAIN_INPUT
+    """Input shape of the training fixture."""
 
 
 def resnet_taps(stem: str, pool: str, block: Callable[[int, int], str]) -> dict[str, str]:
@@ -47,7 +58,8 @@ def resnet50() -> Net:
         )
 
     taps = resnet_taps("conv1_relu", "pool1_pool", lambda s, b: f"conv{s + 1}_block{b}_out")
-    return Net("resnet50", "keras", f"keras.applications {VERSION} ResNet50", build, taps)
+    reference = f"keras.applications {VERSION} ResNet50"
+    return Net("resnet50", "keras", reference, build, taps, committed=True, trained=True)
 
 
 def mobilenet_v1(alpha: str) -> Net:
@@ -58,7 +70,7 @@ def mobilenet_v1(alpha: str) -> Net:
 
     taps = {"stem": "conv1_relu"} | {f"block{i}": f"conv_pw_{i}_relu" for i in range(1, 14)}
     reference = f"keras.applications {VERSION} MobileNet(alpha={alpha})"
-    return Net(f"mobilenet_v1_{alpha}", "keras", reference, build, taps)
+    return Net(f"mobilenet_v1_{alpha}", "keras", reference, build, taps, committed=True, trained=alpha == "0.25")
 
 
 def mobilenet_v2(alpha: str) -> Net:
@@ -73,7 +85,7 @@ def mobilenet_v2(alpha: str) -> Net:
     taps |= {f"block{i}": f"block_{i}_{'project_BN' if i in first else 'add'}" for i in range(1, 17)}
     taps |= {"top": "out_relu"}
     reference = f"keras.applications {VERSION} MobileNetV2(alpha={alpha})"
-    return Net(f"mobilenet_v2_{alpha}", "keras", reference, build, taps)
+    return Net(f"mobilenet_v2_{alpha}", "keras", reference, build, taps, committed=True, trained=alpha == "0.35")
 
 
 def resnet50_2016() -> Net:
@@ -115,7 +127,7 @@ def resnet50_2016() -> Net:
 
     taps = resnet_taps("stem_relu", "pool1", lambda s, b: f"stage{s}_block{b}")
     reference = f"Keras {VERSION} layers, the 2016-2018 ResNet50 (stride in the first 1x1, epsilon 1e-3)"
-    return Net("resnet50", "keras_v1", reference, build, taps)
+    return Net("resnet50", "keras_v1", reference, build, taps, committed=True)
 
 
 NETS: dict[str, Callable[[], Net]] = {

@@ -15,10 +15,6 @@ import numpy as np
 
 from generator import Row, input_batch
 
-SIZES = (224, 193)
-"""The published size, and an odd one that tells padding rules apart."""
-
-
 def write_input(folder: Path, name: str, image: np.ndarray) -> None:
     np.save(folder / f"input-{name}.npy", np.ascontiguousarray(image, dtype=np.float32))
 

@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
+from families import load, main_arguments
 from generator import tensor_of
-from parity import SIZES, batch, write_case
-from slim_nets import NETS, forward, frozen_mobilenet_v1, mobilenet_v1, tf, v1
+from parity import batch, write_case
+from slim_nets import forward, frozen_mobilenet_v1, mobilenet_v1, tf, v1
 
 
 def preprocess(path: Path) -> np.ndarray:
@@ -42,8 +43,8 @@ def real(folder: Path, photographs: list[Path]) -> None:
 def main(name: str, folder: Path, photographs: list[Path]) -> None:
     if name == "real":
         return real(folder, photographs)
-    net, outputs = NETS[name](), {}
-    for size in SIZES:
+    net, outputs = load("slim")[name](), {}
+    for size in net.sizes:
         of, values = forward(net, batch(size))
         outputs[str(size)] = (batch(size), values)
     file = f"{name}.safetensors"
@@ -52,4 +53,5 @@ def main(name: str, folder: Path, photographs: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), [Path(at) for at in sys.argv[3:]])
+    if arguments := main_arguments(load("slim")):
+        main(arguments[0], Path(arguments[1]), [Path(at) for at in arguments[2:]])

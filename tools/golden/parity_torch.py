@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from parity import SIZES, batch, write_case
-from torch_nets import NETS, forward, rows, set_weights
+from families import load, main_arguments
+from parity import batch, write_case
+from torch_nets import forward, mobilenet_v2, rows, set_weights
 
 # torchvision references/classification/presets.py, ClassificationPresetEval
 preprocess = transforms.Compose(
@@ -29,7 +30,7 @@ preprocess = transforms.Compose(
 
 
 def real(folder: Path, weights: Path, photographs: list[Path]) -> None:
-    net = NETS["mobilenet_v2_1.0.torch"]()
+    net = mobilenet_v2()
     model = net.build()
     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     shutil.copy(weights, folder / weights.name)
@@ -44,14 +45,15 @@ def real(folder: Path, weights: Path, photographs: list[Path]) -> None:
 def main(name: str, folder: Path, arguments: list[Path]) -> None:
     if name == "real":
         return real(folder, arguments[0], arguments[1:])
-    net = NETS[name]()
+    net = load("torch")[name]()
     model = net.build()
     of = set_weights(model, net.classifier)
     file = f"{name}.pth"
     torch.save(model.state_dict(), folder / file)
-    outputs = {str(size): (batch(size), forward(net, model, batch(size))) for size in SIZES}
+    outputs = {str(size): (batch(size), forward(net, model, batch(size))) for size in net.sizes}
     write_case(folder, net.backbone, net.source, net.reference, file, of, outputs)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), [Path(at) for at in sys.argv[3:]])
+    if arguments := main_arguments(load("torch")):
+        main(arguments[0], Path(arguments[1]), [Path(at) for at in arguments[2:]])

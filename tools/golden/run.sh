@@ -4,7 +4,6 @@
 # Needs Python 3.9 to 3.11 (TensorFlow 2.15); name another one in $PYTHON.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
 export TL_GOLDEN_HOME=${TL_GOLDEN_HOME:-$HOME/.cache/tl/golden}
 export TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore
 python=${PYTHON:-python3}
@@ -83,5 +82,3 @@ case $what in
   all) resize && forward && train && files ;;
   *) echo "usage: run.sh [setup | resize | forward | train | files | all]" >&2 && exit 2 ;;
 esac
-# The linter formats JSON: leave the fixtures as it wants them.
-(cd "$root" && npx biome check --write test/golden/fixtures)

@@ -17,7 +17,7 @@ import pkgutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -26,6 +26,7 @@ import tensorflow as tf
 import tf_keras.src.legacy_tf_layers as legacy_layers
 
 from generator import Row, row, tensor_of
+from store import CASES, SIZES
 
 # tf-slim 1.1 imports a module path that Keras 2.15 moved.
 sys.modules["tf_keras.legacy_tf_layers"] = legacy_layers
@@ -49,6 +50,12 @@ class Net:
     """build(image placeholder, constants) -> canonical tap -> tensor, with pre_logits and logits, in inference mode."""
     rows: list[Row] | None = None
     """Weight rows where they go into the graph as constants; otherwise they follow from the graph's variables."""
+    committed: bool = False
+    """Whether its forward fixture is committed; all are compared at real size by `npm run parity`."""
+    cases: Sequence[Sequence[int]] = CASES
+    """Input shapes of the forward fixture."""
+    sizes: Sequence[int] = SIZES
+    """Input sizes of the comparison at real size."""
 
 
 def resnet50() -> Net:
@@ -62,7 +69,7 @@ def resnet50() -> Net:
                 taps[f"stage{stage}.block{b}"] = ends[f"resnet_v1_50/block{stage}/unit_{b}/bottleneck_v1"]
         return taps | {"pre_logits": graph.get_tensor_by_name("resnet_v1_50/pool5:0"), "logits": logits}
 
-    return Net("resnet50", f"tf-slim 1.1.0 resnet_v1_50, TensorFlow {tf.__version__}", build)
+    return Net("resnet50", f"tf-slim 1.1.0 resnet_v1_50, TensorFlow {tf.__version__}", build, committed=True)
 
 
 def mobilenet_v2(alpha: str) -> Net:
@@ -87,7 +94,7 @@ def mobilenet_v2(alpha: str) -> Net:
         return taps | {"top": ends["layer_19"], "pre_logits": ends["global_pool"], "logits": logits}
 
     reference = f"Google's slim MobilenetV2({alpha}) (as in deeplabcut 2.3.11), TensorFlow {tf.__version__}"
-    return Net(f"mobilenet_v2_{alpha}", reference, build)
+    return Net(f"mobilenet_v2_{alpha}", reference, build, committed=True)
 
 
 def frozen_graph() -> "v1.GraphDef":
@@ -138,7 +145,7 @@ def mobilenet_v1(alpha: str) -> Net:
         return taps | {"pre_logits": pooled, "logits": tf.matmul(pooled, weights[0, 0]) + biases}
 
     reference = f"Google's slim MobilenetV1 graph with constants of width {alpha}, TensorFlow {tf.__version__}"
-    return Net(f"mobilenet_v1_{alpha}", reference, build, of)
+    return Net(f"mobilenet_v1_{alpha}", reference, build, of, committed=True)
 
 
 NETS: dict[str, Callable[[], Net]] = {

@@ -47,12 +47,30 @@ def full(values: np.ndarray) -> dict[str, Any]:
     return {"shape": list(values.shape), "stride": 1, "max": float(np.abs(values).max()), "values": b64(values)}
 
 
+WIDTH = 120
+"""Columns that an array may take before it gets a line an element."""
+
+
+def layout(value: Any, indent: str = "", before: int = 0) -> str:
+    """JSON with a line a member of every object, and short arrays on one line."""
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        members = [f"{json.dumps(k)}: " + layout(v, deeper, len(json.dumps(k)) + 2) for k, v in value.items()]
+        return "{\n" + ",\n".join(deeper + member for member in members) + f"\n{indent}}}"
+    if isinstance(value, (list, tuple)) and value:
+        flat = json.dumps(value)
+        if not any(isinstance(v, dict) for v in value) and len(indent) + before + len(flat) < WIDTH:
+            return flat
+        return "[\n" + ",\n".join(deeper + layout(v, deeper) for v in value) + f"\n{indent}]"
+    return json.dumps(value)
+
+
 def write_json(path: Path | str, value: Any) -> None:
-    """Readable JSON, beside its final name first. run.sh formats it the way the linter wants."""
+    """Readable JSON, beside its final name first."""
     path = FIXTURES / path
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(value, indent=2) + "\n")
+    beside.write_text(layout(value) + "\n")
     os.replace(beside, path)
     print(f"  {path.relative_to(FIXTURES)}  {path.stat().st_size / 1000:.0f} kB", flush=True)
 
@@ -65,6 +83,12 @@ def write_npy(path: Path | str, values: np.ndarray) -> None:
 
 CASES = ((2, 64, 64, 3), (1, 49, 65, 3))
 """Input shapes of the forward fixtures: an even one, and an odd one that tells padding rules apart."""
+
+SIZES = (224, 193)
+"""Input sizes of the comparison at real size: the usual published one, and an odd one that tells padding rules apart."""
+
+TRAIN_INPUT = (8, 64, 64, 3)
+"""Input shape of the training fixtures."""
 
 TAP_VALUES = 160
 """Elements kept of each tap: enough to see any misplaced channel, pad or stride, small enough to commit."""
@@ -102,7 +126,6 @@ def forward_fixture(
     write_json(f"{backbone}.{file or source}.json", fixture)
 
 
-TRAIN_INPUT = (8, 64, 64, 3)
 TRAIN_CLASSES = 10
 LABEL_SMOOTHING = 0.1
 GRADIENT_VALUES = 64
@@ -114,6 +137,7 @@ def train_fixture(
     source: str,
     reference: str,
     rows: Sequence[Row],
+    input_shape: Sequence[int],
     adam: dict[str, float],
     losses: Sequence[float],
     gradients: dict[str, np.ndarray],
@@ -141,9 +165,9 @@ def train_fixture(
         "source": source,
         "reference": reference,
         "tensors": [list(r) for r in rows],
-        "inputShape": list(TRAIN_INPUT),
+        "inputShape": list(input_shape),
         "classes": TRAIN_CLASSES,
-        "labels": [i % TRAIN_CLASSES for i in range(TRAIN_INPUT[0])],
+        "labels": [i % TRAIN_CLASSES for i in range(input_shape[0])],
         "labelSmoothing": LABEL_SMOOTHING,
         "loss": losses[0],
         "adam": adam,

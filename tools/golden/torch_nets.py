@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Sequence
 
 import numpy as np
 import timm
@@ -12,6 +12,7 @@ import torchvision
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv, InvertedResidual
 
 from generator import Row, row, tensor_of, training_row
+from store import CASES, SIZES, TRAIN_INPUT
 
 torch.set_num_threads(2)
 
@@ -29,6 +30,16 @@ class Net:
     taps: Callable[[torch.nn.Module], dict[str, torch.nn.Module]]
     """Canonical tap -> module; pre_logits is the classifier's input."""
     classifier: str
+    committed: bool = False
+    """Whether its forward fixture is committed; all are compared at real size by `npm run parity`."""
+    trained: bool = False
+    """Whether its training fixture is committed."""
+    cases: Sequence[Sequence[int]] = CASES
+    """Input shapes of the forward fixture."""
+    sizes: Sequence[int] = SIZES
+    """Input sizes of the comparison at real size."""
+    train_input: Sequence[int] = TRAIN_INPUT
+    """Input shape of the training fixture."""
 
 
 def resnet50() -> Net:
@@ -40,7 +51,8 @@ def resnet50() -> Net:
         return of
 
     reference = f"torchvision {torchvision.__version__} resnet50, torch {torch.__version__}"
-    return Net("resnet50", "torch", "torch", reference, lambda: torchvision.models.resnet50(), taps, "fc")
+    build = lambda: torchvision.models.resnet50()  # noqa: E731
+    return Net("resnet50", "torch", "torch", reference, build, taps, "fc", committed=True, trained=True)
 
 
 def mobilenet_v2() -> Net:
@@ -50,9 +62,9 @@ def mobilenet_v2() -> Net:
         return of | {"top": model.features[18]}
 
     reference = f"torchvision {torchvision.__version__} mobilenet_v2, torch {torch.__version__}"
-    return Net(
-        "mobilenet_v2_1.0", "torch", "torch", reference, lambda: torchvision.models.mobilenet_v2(), taps, "classifier.1"
-    )
+    build = lambda: torchvision.models.mobilenet_v2()  # noqa: E731
+    name = "mobilenet_v2_1.0"
+    return Net(name, "torch", "torch", reference, build, taps, "classifier.1", committed=True, trained=True)
 
 
 def timm_mobilenet(version: int, width: str, file: str) -> Net:
@@ -66,7 +78,7 @@ def timm_mobilenet(version: int, width: str, file: str) -> Net:
 
     reference = f"timm {timm.__version__} {name}, torch {torch.__version__}"
     build = lambda: timm.create_model(name)  # noqa: E731
-    return Net(f"mobilenet_v{version}_{width}", "torch", file, reference, build, taps, "classifier")
+    return Net(f"mobilenet_v{version}_{width}", "torch", file, reference, build, taps, "classifier", committed=True)
 
 
 NETS: dict[str, Callable[[], Net]] = {

@@ -10,11 +10,12 @@ import sys
 
 import numpy as np
 
+from families import load
 from generator import input_batch
-from keras_nets import NETS, keras, layers, published_name, set_weights, tf
-from store import LABEL_SMOOTHING, TRAIN_CLASSES, TRAIN_INPUT, train_fixture
+from keras_nets import keras, layers, published_name, set_weights, tf
+from store import LABEL_SMOOTHING, TRAIN_CLASSES, train_fixture
 
-TRAINED = ("mobilenet_v1_0.25.keras", "mobilenet_v2_0.35.keras", "resnet50.keras")
+NETS = load("keras")
 ADAM = {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 """Keras 2's defaults."""
 
@@ -23,13 +24,14 @@ def run(name: str, dtype: str, steps: int):
     """Rows, losses, first gradients and first moving statistics, by published name."""
     keras.backend.clear_session()
     keras.backend.set_floatx(dtype)
-    body = NETS[name]().build(TRAIN_INPUT[1:], include_top=False)
+    net = NETS[name]()
+    body = net.build(net.train_input[1:], include_top=False)
     pooled = layers.GlobalAveragePooling2D()(body.output)
     model = keras.Model(body.input, layers.Dense(TRAIN_CLASSES, name="head")(pooled), name=body.name)
     of = set_weights(model, training=True)
 
-    image = tf.constant(input_batch(TRAIN_INPUT).astype(dtype))
-    labels = tf.one_hot(np.arange(TRAIN_INPUT[0]) % TRAIN_CLASSES, TRAIN_CLASSES, dtype=dtype)
+    image = tf.constant(input_batch(net.train_input).astype(dtype))
+    labels = tf.one_hot(np.arange(net.train_input[0]) % TRAIN_CLASSES, TRAIN_CLASSES, dtype=dtype)
     loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=LABEL_SMOOTHING)
     adam = keras.optimizers.Adam(**ADAM)
 
@@ -54,12 +56,12 @@ def run(name: str, dtype: str, steps: int):
 def main(names: list[str]) -> None:
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
-    for name in names or TRAINED:
+    for name in names or [name for name, make in NETS.items() if make().trained]:
         net = NETS[name]()
         of, losses, gradients, statistics = run(name, "float32", 10)
         exact = run(name, "float64", 1)[2]
         settings = {"lr": ADAM["learning_rate"], "beta1": ADAM["beta_1"], "beta2": ADAM["beta_2"], "epsilon": ADAM["epsilon"]}
-        train_fixture(net.backbone, net.source, net.reference, of, settings, losses, gradients, statistics, exact)
+        train_fixture(net.backbone, net.source, net.reference, of, net.train_input, settings, losses, gradients, statistics, exact)
 
 
 if __name__ == "__main__":

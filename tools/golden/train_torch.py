@@ -10,12 +10,12 @@ import sys
 
 import torch
 
+from families import load
 from generator import input_batch
-from store import LABEL_SMOOTHING, TRAIN_CLASSES, TRAIN_INPUT, train_fixture
-from torch_nets import NETS, nchw, set_weights
+from store import LABEL_SMOOTHING, TRAIN_CLASSES, train_fixture
+from torch_nets import nchw, set_weights
 
-TRAINED = ("resnet50.torch", "mobilenet_v2_1.0.torch")
-
+NETS = load("torch")
 
 def run(name: str, dtype: torch.dtype, steps: int):
     """Rows, losses, first gradients and first running statistics, by published name; the optimiser."""
@@ -28,7 +28,7 @@ def run(name: str, dtype: torch.dtype, steps: int):
     of = set_weights(model, "head", prefix="body.", training=True)
     model.to(dtype).train()
 
-    image, labels = nchw(input_batch(TRAIN_INPUT)).to(dtype), torch.arange(TRAIN_INPUT[0]) % TRAIN_CLASSES
+    image, labels = nchw(input_batch(net.train_input)).to(dtype), torch.arange(net.train_input[0]) % TRAIN_CLASSES
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses, gradients, statistics = [], {}, {}
@@ -50,13 +50,13 @@ def run(name: str, dtype: torch.dtype, steps: int):
 
 def main(names: list[str]) -> None:
     torch.use_deterministic_algorithms(True)
-    for name in names or TRAINED:
+    for name in names or [name for name, make in NETS.items() if make().trained]:
         net = NETS[name]()
         of, losses, gradients, statistics, adam = run(name, torch.float32, 10)
         exact = run(name, torch.float64, 1)[2]
         (group,) = adam.param_groups
         settings = {"lr": group["lr"], "beta1": group["betas"][0], "beta2": group["betas"][1], "epsilon": group["eps"]}
-        train_fixture(net.backbone, net.source, net.reference, of, settings, losses, gradients, statistics, exact)
+        train_fixture(net.backbone, net.source, net.reference, of, net.train_input, settings, losses, gradients, statistics, exact)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ export interface RunArguments {
     readonly weightDecay: number;
     readonly weightsOrigin: string;
     readonly weightsLicense: string;
+    /** What was done to the weights so that they fit the input, in sentences. */
+    readonly adaptations: readonly string[];
     readonly inputSize: { readonly height: number; readonly width: number };
     readonly classes: readonly string[];
     readonly trainPictures: number;

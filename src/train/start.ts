@@ -7,6 +7,7 @@ import type { Engine } from '../engine/tensorflow.js';
 import { DataError, EngineError } from '../errors.js';
 import { rng } from '../rng.js';
 import { version } from '../version.js';
+import { type Adapted, adaptWeights } from '../weights/adapt.js';
 import type { ModelRecord } from '../weights/model-folder.js';
 import { graphOf, openModelFolder } from '../weights/model-folder.js';
 import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
@@ -72,6 +73,7 @@ async function assemble(
     toolkit: version,
   };
   const graph = graphOf(record);
+  const adapted = weights.read === undefined ? undefined : adaptWeights(graph, weights.parameters, weights.read);
   const { cut } = parseStrategy(settings.freeze, graph);
   assertTrainable(engine, settings.freeze, cut);
   const lr = settings.lr ?? defaultLr(settings.optimizer, settings.freeze);
@@ -83,7 +85,7 @@ async function assemble(
     graph,
     record,
     cut,
-    read: startingNumbers(graph, weights.read, settings.seed),
+    read: startingNumbers(graph, adapted, settings.seed),
     args: {
       settings,
       resolved: {
@@ -94,6 +96,7 @@ async function assemble(
         weightDecay,
         weightsOrigin: weights.origin,
         weightsLicense: weights.license,
+        adaptations: adapted?.adaptations ?? [],
         inputSize,
         classes: dataset.classes,
         trainPictures: dataset.train.length,
@@ -117,10 +120,10 @@ function assertTrainable(engine: Engine, freeze: string, cut: string | undefined
 }
 
 /** Published numbers for the backbone; a new head, and all of it from scratch, from the initialisers. */
-function startingNumbers(graph: Graph, published: ReadParameter | undefined, seed: number): ReadParameter {
+function startingNumbers(graph: Graph, published: Adapted | undefined, seed: number): ReadParameter {
   const parameters = new Map(graph.parameters.map((parameter) => [parameter.path, parameter]));
   return async (path) => {
-    if (published !== undefined && !path.startsWith('head.')) return published(path);
+    if (published !== undefined && !path.startsWith('head.')) return published.read(path);
     const { initializer, shape } = parameters.get(path)!;
     return initialize(initializer, shape, rng(seed).split('initial values').split(path));
   };

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the reference fixtures again: run.sh [setup | resize | forward | train | files | all (default)].
+# Writes the reference fixtures again: run.sh [setup | resize | adapt | forward | train | files | all (default)].
 # Environments and downloads lie outside the tree, in $TL_GOLDEN_HOME (default ~/.cache/tl/golden).
 # Needs Python 3.9 to 3.11 (TensorFlow 2.15); name another one in $PYTHON.
 set -euo pipefail
@@ -56,6 +56,8 @@ py() {
 
 resize() { py tf resize.py; }
 
+adapt() { py torch adapt.py; }
+
 forward() {
   py tf vectors.py
   py tf forward_keras.py
@@ -72,13 +74,16 @@ files() {
   py tf files_keras2.py
   py keras3 files_keras3.py
   py torch files_torch.py
+  # Without its dependencies, which are for formats that are not written here.
+  "$TL_GOLDEN_HOME/tf/bin/pip" install --quiet --disable-pip-version-check --no-deps tensorflowjs==4.22.0 tensorflow_hub==0.16.1
+  py tf files_tfjs.py
 }
 
 what=${1:-all}
 setup
 case $what in
   setup) exit ;;
-  resize | forward | train | files) "$what" ;;
-  all) resize && forward && train && files ;;
-  *) echo "usage: run.sh [setup | resize | forward | train | files | all]" >&2 && exit 2 ;;
+  resize | adapt | forward | train | files) "$what" ;;
+  all) resize && adapt && forward && train && files ;;
+  *) echo "usage: run.sh [setup | resize | adapt | forward | train | files | all]" >&2 && exit 2 ;;
 esac

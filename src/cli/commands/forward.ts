@@ -24,11 +24,13 @@ interface Subject {
   readonly source: string;
   readonly graph: Graph;
   readonly read: ReadParameter;
+  /** What is done to the numbers so that they fit the tensor, in sentences. */
+  readonly adaptations: readonly string[];
   close(): Promise<void>;
 }
 
 export function forwardCommand(host: Host): void {
-  withCompute(host.command('forward', 'run a raw float32 [N,H,W,3] tensor through a network, without preprocessing'))
+  withCompute(host.command('forward', 'run a raw float32 [N,H,W,C] tensor through a network, without preprocessing'))
     .option('--model <dir>', 'a model folder or a run folder')
     .option('--backbone <name>', 'a network of `tl backbones`, instead of --model')
     .option('--source <source>', 'which published variant (default: that of the weights)')
@@ -48,8 +50,9 @@ export function forwardCommand(host: Host): void {
           const { loadEngine } = await import('../../engine/tensorflow.js');
           const input = await readNpy(options.input);
           checkInput(options.input, input);
-          const subject = await openSubject(options, { height: input.shape[1]!, width: input.shape[2]! });
+          const subject = await openSubject(options, input);
           try {
+            for (const each of subject.adaptations) out.info(`weights adapted: ${each}`);
             const taps = tapsFor(subject.graph, options.tap ?? []);
             const engine = await loadEngine(engineWanted);
             out.info(`engine: ${engine.description}`);
@@ -63,8 +66,8 @@ export function forwardCommand(host: Host): void {
             await writeNpz(options.output, arrays);
             const shapes = Object.fromEntries(Object.entries(arrays).map(([name, { shape }]) => [name, shape]));
             const seconds = (performance.now() - began) / 1000;
-            const { name, source } = subject;
-            out.result({ output: options.output, backbone: name, source, arrays: shapes, seconds }, () =>
+            const { name, source, adaptations } = subject;
+            out.result({ output: options.output, backbone: name, source, adaptations, arrays: shapes, seconds }, () =>
               fields([
                 ['network', `${name} from ${source}`],
                 ...Object.entries(shapes).map(([tap, shape]) => [tap, dimensions(shape)] as const),
@@ -86,23 +89,24 @@ function checkInput(path: string, { shape, data }: NpyArray): void {
     new DataError({
       code: 'INPUT_SHAPE',
       message: `${path}: ${message}`,
-      hint: 'save it from Python with numpy.save("x.npy", x.astype("float32")), x of shape [N, H, W, 3]',
+      hint: 'save it from Python with numpy.save("x.npy", x.astype("float32")), x of shape [N, H, W, C]',
     });
   const written = `[${shape.join(', ')}]`;
-  if (shape.length !== 4) throw fault(`expected four dimensions [N, H, W, 3], received ${written}`);
-  if (shape[3] !== 3) {
-    const first = shape[1] === 3 ? '; the channels seem to come first: transpose it with x.transpose(0, 2, 3, 1)' : '';
-    throw fault(`expected 3 channels in the last dimension, received ${written}${first}`);
+  if (shape.length !== 4) throw fault(`expected four dimensions [N, H, W, C], received ${written}`);
+  if (![1, 3, 4].includes(shape[3]!)) {
+    const first = [1, 3, 4].includes(shape[1]!)
+      ? '; the channels seem to come first: transpose it with x.transpose(0, 2, 3, 1)'
+      : '';
+    throw fault(`expected 1, 3 or 4 channels in the last dimension, received ${written}${first}`);
   }
   if (shape.includes(0)) throw fault(`expected at least one picture of at least one pixel, received ${written}`);
   const bad = data.findIndex((value) => !Number.isFinite(value));
   if (bad >= 0) throw fault(`expected finite numbers, received ${data[bad]} at position ${bad}`);
 }
 
-async function openSubject(
-  { model, backbone, source, weights }: ForwardOptions,
-  size: { height: number; width: number },
-): Promise<Subject> {
+async function openSubject({ model, backbone, source, weights }: ForwardOptions, input: NpyArray): Promise<Subject> {
+  const [, height, width, channels] = input.shape as readonly [number, number, number, number];
+  const size = { height, width };
   if ((model === undefined) === (backbone === undefined)) {
     throw new UsageError({
       code: 'NO_NETWORK',
@@ -110,12 +114,16 @@ async function openSubject(
       hint: 'give --model DIR, or --backbone NAME with --weights',
     });
   }
+  const { adaptWeights } = await import('../../weights/adapt.js');
   if (model !== undefined) {
     const { graphOf, openModelFolder } = await import('../../weights/model-folder.js');
-    const opened = await openModelFolder(model);
-    const { record } = opened;
-    const graph = graphOf({ ...record, inputSize: size });
-    return { name: record.backbone, source: record.source, graph, read: opened.read, close: opened.close };
+    const { record, graph: own, read, close } = await openModelFolder(model);
+    return closingOnFault(close, () => {
+      checkChannels(input, own);
+      const graph = graphOf({ ...record, inputSize: size });
+      const adapted = adaptWeights(graph, own.parameters, read);
+      return { name: record.backbone, source: record.source, graph, ...adapted, close };
+    });
   }
   if (weights === 'none') {
     throw new UsageError({
@@ -127,13 +135,32 @@ async function openSubject(
   const { resolveWeights } = await import('../../weights/resolve.js');
   const { buildBackbone } = await import('../../backbones/index.js');
   const resolved = await resolveWeights({ backbone: backbone!, source, weights });
-  return {
-    name: resolved.backbone.name,
-    source: resolved.published.source,
-    graph: buildBackbone(resolved.published, { size, classes: resolved.classes }),
-    read: resolved.read!,
-    close: resolved.close,
-  };
+  const { published, classes, parameters, close } = resolved;
+  return closingOnFault(close, () => {
+    const representation = parameters.some(({ path }) => path.startsWith('representation.'));
+    const graph = buildBackbone(published, { size, channels, classes, representation });
+    const adapted = adaptWeights(graph, parameters, resolved.read!);
+    return { name: resolved.backbone.name, source: published.source, graph, ...adapted, close };
+  });
+}
+
+async function closingOnFault<T>(close: () => Promise<void>, make: () => T): Promise<T> {
+  try {
+    return make();
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** A trained model takes the pictures that it was trained on; published weights are adapted. */
+function checkChannels({ shape }: NpyArray, { input }: Graph): void {
+  if (shape[3] === input.shape[2]) return;
+  throw new DataError({
+    code: 'INPUT_SHAPE',
+    message: `this model takes pictures of ${input.shape[2]} channels, received [${shape.join(', ')}]`,
+    hint: 'give a tensor of its channels, or a backbone with --weights, which is adapted to 1, 3 or 4 channels',
+  });
 }
 
 /** `pre_logits`, `logits` where there is a classifier, and what the user asked for. */

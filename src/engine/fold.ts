@@ -1,42 +1,47 @@
 /**
- * Folds batch normalisation into the convolution before it, for parts of a network that are not trained:
- * `kernel' = kernel * gamma / sqrt(variance + epsilon)`, `bias' = beta + (bias - mean) * gamma / sqrt(variance + epsilon)`.
+ * Does once, with the numbers of a network that is not trained, what it would do anew for every picture: a batch norm
+ * or layer scale goes into the convolution or dense layer before it, and a kernel that is standardised is kept so.
+ *
+ * `kernel' = kernel * scale`, `bias' = (bias - mean) * scale + beta`, where the scale of a batch norm is
+ * `gamma / sqrt(variance + epsilon)`; a layer scale has neither mean nor beta.
  * @see Jacob et al. 2018, section 3.2, https://arxiv.org/abs/1712.05877
  */
-import type { Graph, Node, Parameter } from './graph.js';
-import type { OperationOf } from './operations.js';
+import { type Graph, hasGamma, type Node, type Parameter } from './graph.js';
+import type { KernelStandardization, Operation } from './operations.js';
 
 /** Reads the numbers of a parameter, in C order. */
 export type ReadParameter = (path: string) => Promise<Float32Array>;
 
 export interface Folded {
-  /** The same function; batch norms that followed a convolution are gone, and the convolution has a bias. */
+  /** The same function in fewer nodes; a convolution whose batch norm is gone has a bias. */
   readonly graph: Graph;
   /** Reads the folded network's parameters, given a reader of the original's. */
   read(original: ReadParameter): ReadParameter;
 }
 
-interface Pair {
-  readonly conv: Node;
-  readonly norm: Node;
-  readonly epsilon: number;
+/** A convolution or dense layer, and what becomes part of it. */
+interface Layer {
+  readonly node: Node;
+  /** A batch norm or layer scale. */
+  readonly affine: Node | undefined;
+  readonly standardization: KernelStandardization | undefined;
 }
 
-export function foldBatchNorm(graph: Graph): Folded {
-  const pairs = pairsOf(graph);
-  const byNorm = new Map(pairs.map((pair) => [pair.norm, pair]));
-  const byConv = new Map(pairs.map((pair) => [pair.conv.path, pair]));
+export function foldGraph(graph: Graph): Folded {
+  const layers = new Map(layersOf(graph).map((layer) => [layer.node.path, layer]));
+  const folded = new Set([...layers.values()].map((layer) => layer.affine));
 
   const replaced = new Map<Node, Node>();
   const nodes: Node[] = [];
   for (const node of graph.nodes) {
-    if (byNorm.has(node)) {
+    if (folded.has(node)) {
       replaced.set(node, replaced.get(node.inputs[0]!)!);
       continue;
     }
-    const parameters = byConv.has(node.path) ? [node.parameters[0]!, biasOf(node)] : node.parameters;
+    const layer = layers.get(node.path);
     const inputs = node.inputs.map((input) => replaced.get(input)!);
-    const copy: Node = { ...node, id: nodes.length, inputs, parameters };
+    const changed = layer === undefined ? {} : { operation: plainOperation(node), parameters: parametersOf(layer) };
+    const copy: Node = { ...node, ...changed, id: nodes.length, inputs };
     nodes.push(copy);
     replaced.set(node, copy);
   }
@@ -45,54 +50,98 @@ export function foldBatchNorm(graph: Graph): Folded {
     graph: { input: nodes[0]!, nodes, taps, blocks: graph.blocks, parameters: nodes.flatMap((n) => n.parameters) },
     read: (original) => async (path) => {
       const dot = path.lastIndexOf('.');
-      const pair = byConv.get(path.slice(0, dot));
-      return pair === undefined ? original(path) : foldedValue(pair, path.slice(dot + 1), original);
+      const layer = layers.get(path.slice(0, dot));
+      return layer === undefined ? original(path) : foldedValue(layer, path.slice(dot + 1), original);
     },
   };
 }
 
-/** Convolutions whose only consumer is a batch norm, and which nobody can ask for by name. */
-function pairsOf(graph: Graph): Pair[] {
-  const consumers = new Map<Node, number>();
+/** The layers that something is folded into: what follows is their only consumer, and nobody can ask for it by name. */
+function layersOf(graph: Graph): Layer[] {
+  const consumers = new Map<Node, Node[]>();
   for (const node of graph.nodes)
-    for (const input of node.inputs) consumers.set(input, (consumers.get(input) ?? 0) + 1);
+    for (const input of node.inputs) consumers.set(input, [...(consumers.get(input) ?? []), node]);
   const tapped = new Set(graph.taps.values());
-  return graph.nodes.flatMap((norm) => {
-    if (norm.operation.kind !== 'batch_norm') return [];
-    const conv = norm.inputs[0]!;
-    const { kind } = conv.operation;
-    if (kind !== 'conv2d' && kind !== 'depthwise_conv2d') return [];
-    if (consumers.get(conv) !== 1 || tapped.has(conv)) return [];
-    return [{ conv, norm, epsilon: (norm.operation as OperationOf<'batch_norm'>).epsilon }];
+  return graph.nodes.flatMap((node) => {
+    const { operation } = node;
+    if (operation.kind !== 'conv2d' && operation.kind !== 'depthwise_conv2d' && operation.kind !== 'dense') return [];
+    const next = consumers.get(node) ?? [];
+    const affine = next.length === 1 && !tapped.has(node) && isAffine(next[0]!.operation) ? next[0] : undefined;
+    const standardization = operation.kind === 'conv2d' ? operation.standardization : undefined;
+    return affine === undefined && standardization === undefined ? [] : [{ node, affine, standardization }];
   });
 }
 
-function biasOf(conv: Node): Parameter {
-  const existing = conv.parameters.find((parameter) => parameter.role === 'bias');
-  return (
-    existing ?? {
-      path: `${conv.path}.bias`,
-      role: 'bias',
-      shape: [conv.shape.at(-1)!],
-      trainable: true,
-      initializer: { kind: 'zeros' },
-    }
-  );
+const isAffine = ({ kind }: Operation): boolean => kind === 'batch_norm' || kind === 'layer_scale';
+
+function plainOperation({ operation }: Node): Operation {
+  if (operation.kind !== 'conv2d') return operation;
+  const { standardization: _, ...plain } = operation;
+  return plain;
 }
 
-async function foldedValue({ conv, norm, epsilon }: Pair, leaf: string, read: ReadParameter): Promise<Float32Array> {
-  const [gamma, variance] = [await read(`${norm.path}.gamma`), await read(`${norm.path}.variance`)];
-  // In double precision, and rounded once.
-  const scale = Float64Array.from(gamma, (g, i) => g / Math.sqrt(variance[i]! + epsilon));
+function parametersOf({ node, affine }: Layer): readonly Parameter[] {
+  if (affine?.operation.kind !== 'batch_norm' || hasBias(node)) return node.parameters;
+  const bias: Parameter = {
+    path: `${node.path}.bias`,
+    role: 'bias',
+    shape: [node.shape.at(-1)!],
+    trainable: true,
+    initializer: { kind: 'zeros' },
+  };
+  return [...node.parameters, bias];
+}
+
+const hasBias = (node: Node): boolean => node.parameters.some((parameter) => parameter.role === 'bias');
+
+/** In double precision, and rounded once. */
+async function foldedValue(layer: Layer, leaf: string, read: ReadParameter): Promise<Float32Array> {
+  const { node, affine, standardization } = layer;
+  const { scale, mean, beta } = await channelwise(affine, node.shape.at(-1)!, read);
   if (leaf === 'kernel') {
     // The output channel is the last axis of a kernel; of a depthwise one with multiplier 1, the one before.
-    const kernel = await read(`${conv.path}.kernel`);
-    const folded = new Float32Array(kernel.length);
-    for (let i = 0; i < kernel.length; i++) folded[i] = kernel[i]! * scale[i % scale.length]!;
-    return folded;
+    const kernel = await read(`${node.path}.kernel`);
+    const values = standardization === undefined ? kernel : standardized(kernel, scale.length, standardization);
+    return Float32Array.from(values, (value, i) => value * scale[i % scale.length]!);
   }
-  const [beta, mean] = [await read(`${norm.path}.beta`), await read(`${norm.path}.mean`)];
-  const hadBias = conv.parameters.some((parameter) => parameter.role === 'bias');
-  const bias = hadBias ? await read(`${conv.path}.bias`) : new Float32Array(scale.length);
-  return Float32Array.from(bias, (b, i) => beta[i]! + (b - mean[i]!) * scale[i]!);
+  const bias = hasBias(node) ? await read(`${node.path}.bias`) : new Float32Array(scale.length);
+  return Float32Array.from(bias, (b, i) => (b - mean[i]!) * scale[i]! + beta[i]!);
+}
+
+interface Channelwise {
+  readonly scale: Float64Array;
+  readonly mean: ArrayLike<number>;
+  readonly beta: ArrayLike<number>;
+}
+
+async function channelwise(affine: Node | undefined, channels: number, read: ReadParameter): Promise<Channelwise> {
+  const zeros = new Float32Array(channels);
+  if (affine === undefined) return { scale: new Float64Array(channels).fill(1), mean: zeros, beta: zeros };
+  const { operation, path } = affine;
+  if (operation.kind !== 'batch_norm') {
+    return { scale: Float64Array.from(await read(`${path}.gamma`)), mean: zeros, beta: zeros };
+  }
+  const gamma = await gammaOf(affine, read);
+  const variance = await read(`${path}.variance`);
+  const scale = Float64Array.from(gamma, (g, i) => g / Math.sqrt(variance[i]! + operation.epsilon));
+  return { scale, mean: await read(`${path}.mean`), beta: await read(`${path}.beta`) };
+}
+
+/** The gamma of a norm, or ones where it has none. */
+export async function gammaOf(norm: Node, read: ReadParameter): Promise<Float32Array> {
+  return hasGamma(norm) ? read(`${norm.path}.gamma`) : new Float32Array(norm.shape.at(-1)!).fill(1);
+}
+
+/** Each output channel with mean 0 and deviation 1, as {@link KernelStandardization} says. */
+function standardized(
+  kernel: Float32Array,
+  channels: number,
+  { epsilon, addedTo }: KernelStandardization,
+): Float64Array {
+  const count = kernel.length / channels;
+  const [mean, variance] = [new Float64Array(channels), new Float64Array(channels)];
+  for (let i = 0; i < kernel.length; i++) mean[i % channels]! += kernel[i]! / count;
+  for (let i = 0; i < kernel.length; i++) variance[i % channels]! += (kernel[i]! - mean[i % channels]!) ** 2 / count;
+  const deviation = variance.map((v) => (addedTo === 'variance' ? Math.sqrt(v + epsilon) : Math.sqrt(v) + epsilon));
+  return Float64Array.from(kernel, (value, i) => (value - mean[i % channels]!) / deviation[i % channels]!);
 }

@@ -1,6 +1,6 @@
 /** A network with its numbers, ready for inference. */
 import * as tf from '@tensorflow/tfjs-core';
-import { foldBatchNorm, type ReadParameter } from './fold.js';
+import { foldGraph, type ReadParameter } from './fold.js';
 import { type Graph, type Node, nodesBetween, tapOf } from './graph.js';
 import { operatorsOf } from './operators.js';
 import { inference, run } from './run.js';
@@ -9,7 +9,7 @@ import type { Engine } from './tensorflow.js';
 export type { ReadParameter } from './fold.js';
 
 export interface Network {
-  /** With batch norms folded away where asked for. */
+  /** With batch norms, layer scales and kernel standardisation folded away where asked for. */
   readonly graph: Graph;
   /** Pixels `[N, H, W, C]` -> the taps, `[N, ...]` each. The caller disposes of them. */
   run(x: tf.Tensor, taps: readonly string[]): Map<string, tf.Tensor>;
@@ -19,7 +19,7 @@ export interface Network {
 export interface LoadOptions {
   /** The taps that will be asked for: parameters that none of them needs are not loaded. */
   readonly outputs: readonly string[];
-  /** Fold batch norms into convolutions: the same function, faster, and rounded differently in the last digits. */
+  /** Fold what can be folded into kernels: the same function, faster, and rounded differently in the last digits. */
   readonly fold?: boolean;
 }
 
@@ -30,7 +30,7 @@ export async function loadNetwork(
   engine: Engine,
   { outputs, fold = true }: LoadOptions,
 ): Promise<Network> {
-  const folded = fold ? foldBatchNorm(original) : { graph: original, read: (r: ReadParameter) => r };
+  const folded = fold ? foldGraph(original) : { graph: original, read: (r: ReadParameter) => r };
   const { graph } = folded;
   const needed = nodesBetween(
     graph,

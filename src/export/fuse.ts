@@ -10,7 +10,8 @@ const fusedNames: Readonly<Record<string, string>> = {
   DepthwiseConv2dNative: 'FusedDepthwiseConv2dNative',
   MatMul: '_FusedMatMul',
 };
-const activations = new Set(['Relu', 'Relu6']);
+/** What TensorFlow.js computes in the same kernel on every backend. @see tfjs-core, src/ops/fused_types.ts, Activation */
+const activations = new Set(['Relu', 'Relu6', 'Sigmoid']);
 
 /** The same function in fewer operations. A fused operation bears the name of the last one that it stands for. */
 export function fuseOperations(network: PlainNetwork): PlainNetwork {

@@ -42,9 +42,9 @@ export interface KernelUse {
 /** What a constant is for, as far as compressing it is concerned. */
 export type ConstantUse =
   | KernelUse
-  /** One number a channel: a bias, a scale. */
+  /** One number a channel: a bias, a scale; or one a channel and token: a position embedding. */
   | { readonly kind: 'channel' }
-  /** Axes, paddings and the like, which must stay as they are. */
+  /** Axes, paddings, shapes and the like, which must stay as they are. */
   | { readonly kind: 'structure' };
 
 export interface Constant {

@@ -1,9 +1,19 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
-import { foldBatchNorm } from '../../src/engine/fold.js';
+import { foldGraph } from '../../src/engine/fold.js';
 import { buildGraph, type Graph } from '../../src/engine/graph.js';
-import { activation, add, batchNorm, conv2d, depthwiseConv2d, globalAveragePool } from '../../src/engine/layers.js';
+import {
+  activation,
+  add,
+  batchNorm,
+  conv2d,
+  dense,
+  depthwiseConv2d,
+  globalAveragePool,
+  groupNorm,
+  layerScale,
+} from '../../src/engine/layers.js';
 import { loadNetwork, type ReadParameter } from '../../src/engine/network.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { pixels, readerOf, worst } from './support/parameters.js';
@@ -50,7 +60,7 @@ const networks = [
 
 describe.each(networks)('%s %s', (name, source) => {
   const graph = buildBackbone(findPublished(findBackbone(name), source), { size: { height: 64, width: 64 } });
-  const folded = foldBatchNorm(graph).graph;
+  const folded = foldGraph(graph).graph;
 
   // Single cells of inner taps carry the rounding of every layer before them; averages do not.
   test('is the same function within 1e-5, and within 3e-5 at every tap', async () => {
@@ -101,7 +111,7 @@ describe('what cannot be folded stays', () => {
       const fourth = batchNorm(s.at('d.norm'), depthwiseConv2d(s.at('d.conv'), third, 3, { bias: true }), bn);
       return s.at('end').tap(globalAveragePool(s.at('pool'), activation(s.at('e'), fourth, 'relu')));
     });
-    const { graph: folded } = foldBatchNorm(graph);
+    const { graph: folded } = foldGraph(graph);
     const left = folded.nodes.filter((node) => node.operation.kind === 'batch_norm').map((node) => node.path);
     expect(left).toEqual(['a.norm', 'b.norm', 'c.norm']);
     const [plain, fast] = [
@@ -117,7 +127,7 @@ describe('what cannot be folded stays', () => {
       const normed = s.at('normed').tap(batchNorm(s.at('norm'), conv2d(s.at('conv'), x, 4, 3, { bias: true }), bn));
       return s.at('end').tap(activation(s.at('end'), normed, 'relu6'));
     });
-    const { graph: folded } = foldBatchNorm(graph);
+    const { graph: folded } = foldGraph(graph);
     expect(folded.taps.get('normed')!.path).toBe('conv');
     const taps = ['normed', 'end'];
     const [plain, fast] = [await valuesOf(graph, taps, false), await valuesOf(graph, taps, true)];
@@ -125,12 +135,21 @@ describe('what cannot be folded stays', () => {
   });
 });
 
+test('a norm without a gamma scales by its deviation alone', async () => {
+  const graph = buildGraph([6, 5, 3], (s, x) =>
+    s.at('end').tap(batchNorm(s.at('norm'), conv2d(s.at('conv'), x, 4, 3), { ...bn, scale: false })),
+  );
+  expect(kinds(foldGraph(graph).graph)).toEqual(['input', 'conv2d']);
+  const [before, after] = [await valuesOf(graph, ['end'], false), await valuesOf(graph, ['end'], true)];
+  expect(worst(after.get('end')!, before.get('end')!)).toBeLessThan(1e-5);
+});
+
 test('the folded numbers are the formula, in double precision', async () => {
   const graph = buildGraph([4, 4, 2], (s, x) =>
     batchNorm(s.at('norm'), conv2d(s.at('conv'), x, 3, 1, { bias: true }), bn),
   );
   const read = readerOf(graph);
-  const folded = foldBatchNorm(graph).read(read);
+  const folded = foldGraph(graph).read(read);
   const [kernel, bias, gamma, beta, mean, variance] = await Promise.all(
     ['conv.kernel', 'conv.bias', 'norm.gamma', 'norm.beta', 'norm.mean', 'norm.variance'].map(read),
   );
@@ -139,4 +158,73 @@ test('the folded numbers are the formula, in double precision', async () => {
   expect([...(await folded('conv.bias'))]).toEqual(
     Array.from(bias!, (b, c) => Math.fround(beta![c]! + (b - mean![c]!) * scale[c]!)),
   );
+});
+
+describe('standardised kernels', () => {
+  test.each([
+    ['deviation', (variance: number) => Math.sqrt(variance) + 1e-3],
+    ['variance', (variance: number) => Math.sqrt(variance + 1e-3)],
+  ] as const)('are kept so, epsilon added to the %s', async (addedTo, deviationOf) => {
+    const standardization = { epsilon: 1e-3, addedTo };
+    const graph = buildGraph([5, 7, 4], (s, x) => {
+      const y = conv2d(s.at('conv'), x, 6, 3, { groups: 2, bias: true, standardization });
+      return s.at('end').tap(groupNorm(s.at('norm'), y, { groups: 3, epsilon: 1e-6 }));
+    });
+    const { graph: folded, read } = foldGraph(graph);
+    expect(kinds(folded)).toEqual(['input', 'conv2d', 'group_norm']);
+    expect(folded.nodes[1]!.operation).not.toHaveProperty('standardization');
+    const [kernel, plain] = [await read(readerOf(graph))('conv.kernel'), await readerOf(graph)('conv.kernel')];
+    for (let channel = 0; channel < 6; channel++) {
+      const column = plain.filter((_, i) => i % 6 === channel);
+      const mean = column.reduce((a, b) => a + b) / column.length;
+      const variance = column.reduce((a, b) => a + (b - mean) ** 2, 0) / column.length;
+      const expected = Array.from(column, (value) => expect.closeTo((value - mean) / deviationOf(variance), 5));
+      expect([...kernel.filter((_, i) => i % 6 === channel)]).toEqual(expected);
+    }
+    expect(await read(readerOf(graph))('conv.bias')).toEqual(await readerOf(graph)('conv.bias'));
+    const [before, after] = [await valuesOf(graph, ['end'], false), await valuesOf(graph, ['end'], true)];
+    expect(worst(after.get('end')!, before.get('end')!)).toBeLessThan(1e-5);
+  });
+
+  test('under a batch norm too', async () => {
+    const standardization = { epsilon: 1e-5, addedTo: 'deviation' } as const;
+    const graph = buildGraph([6, 6, 3], (s, x) =>
+      s.at('end').tap(batchNorm(s.at('norm'), conv2d(s.at('conv'), x, 4, 3, { standardization }), bn)),
+    );
+    expect(kinds(foldGraph(graph).graph)).toEqual(['input', 'conv2d']);
+    const [before, after] = [await valuesOf(graph, ['end'], false), await valuesOf(graph, ['end'], true)];
+    expect(worst(after.get('end')!, before.get('end')!)).toBeLessThan(1e-5);
+  });
+});
+
+test('a layer scale becomes part of the dense layer or convolution before it, with its bias or without', async () => {
+  const graph = buildGraph([6, 5, 3], (s, x) => {
+    const a = layerScale(s.at('a'), dense(s.at('a.dense'), x, 3), 0.3);
+    const b = layerScale(s.at('b'), conv2d(s.at('b.conv'), add(s.at('b'), a, x), 3, 3), 0.3);
+    const c = layerScale(s.at('c'), activation(s.at('c'), b, 'relu'), 0.3); // follows no kernel
+    return s.at('end').tap(c);
+  });
+  const { graph: folded } = foldGraph(graph);
+  expect(kinds(folded)).toEqual(['input', 'dense', 'add', 'conv2d', 'activation', 'layer_scale']);
+  expect(folded.parameters.map(({ path }) => path)).toEqual([
+    'a.dense.kernel',
+    'a.dense.bias',
+    'b.conv.kernel',
+    'c.gamma',
+  ]);
+  const [before, after] = [await valuesOf(graph, ['end'], false), await valuesOf(graph, ['end'], true)];
+  expect(worst(after.get('end')!, before.get('end')!)).toBeLessThan(1e-5);
+});
+
+test('a norm before a convolution stays, and one on a dense layer goes', async () => {
+  const graph = buildGraph([6, 5, 3], (s, x) => {
+    const normed = activation(s.at('a'), batchNorm(s.at('a.norm'), x, bn), 'relu');
+    const y = conv2d(s.at('a.conv'), normed, 4, 3);
+    const z = batchNorm(s.at('b.norm'), dense(s.at('b.dense'), y, 5, { bias: false }), bn);
+    return s.at('end').tap(z);
+  });
+  const { graph: folded } = foldGraph(graph);
+  expect(kinds(folded)).toEqual(['input', 'batch_norm', 'activation', 'conv2d', 'dense']);
+  const [before, after] = [await valuesOf(graph, ['end'], false), await valuesOf(graph, ['end'], true)];
+  expect(worst(after.get('end')!, before.get('end')!)).toBeLessThan(1e-5);
 });

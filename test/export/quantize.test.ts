@@ -6,10 +6,16 @@ import {
   activation,
   add,
   batchNorm,
+  concat,
   conv2d,
   dense,
   depthwiseConv2d,
+  flatten,
   globalAveragePool,
+  groupNorm,
+  layerNorm,
+  layerScale,
+  scaleChannels,
 } from '../../src/engine/layers.js';
 import { fuseOperations } from '../../src/export/fuse.js';
 import { lowerGraph } from '../../src/export/lower.js';
@@ -131,6 +137,73 @@ describe('moments', () => {
     expect(mean[0]).toBeCloseTo(expectedMean, 1);
     expect(Math.abs(mean[0]! - expectedMean)).toBeLessThan(0.005 * gamma + 1e-6);
     expect(Math.abs(variance[0]! - expectedVariance)).toBeLessThan(0.02 * expectedVariance + 1e-6);
+  });
+
+  const gelu = (x: number): number => (x / 2) * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+  const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+  const hardSigmoid = (x: number): number => Math.min(6, Math.max(0, x + 3)) / 6;
+  test.each([
+    ['sigmoid', sigmoid],
+    ['hard_sigmoid', hardSigmoid],
+    ['swish', (x: number) => x * sigmoid(x)],
+    ['hard_swish', (x: number) => x * hardSigmoid(x)],
+    ['gelu', gelu], // the two forms differ by 0.0005 at most
+    ['gelu_tanh', gelu],
+    ['tanh', Math.tanh],
+  ] as const)('of %s after a norm', async (name, value) => {
+    const graph = buildGraph([4, 4, 1], (s, x) =>
+      activation(s.at('a'), batchNorm(s.at('n'), x, { epsilon: 1e-3, momentum: 0.9 }), name),
+    );
+    for (const [beta, gamma] of [
+      [0.4, 1.5],
+      [-2.5, 0.5],
+      [3, 2],
+    ] as const) {
+      const values: Record<string, number> = { 'n.beta': beta, 'n.gamma': gamma };
+      const moments = await channelMoments(graph, async (path) => Float32Array.of(values[path]!));
+      const { mean, variance } = moments.get(`a.${name}`)!;
+      const [expectedMean, expectedVariance] = sampled((z) => value(beta + gamma * z));
+      expect(Math.abs(mean[0]! - expectedMean)).toBeLessThan(0.005 * gamma);
+      expect(Math.abs(variance[0]! - expectedVariance)).toBeLessThan(0.02 * expectedVariance + 1e-4);
+    }
+  });
+
+  test('of gates, scales, joins and flattened pictures', async () => {
+    const rule = { epsilon: 1e-3, momentum: 0.9 };
+    const graph = buildGraph([2, 2, 3], (s, x) => {
+      const a = batchNorm(s.at('a'), conv2d(s.at('a.c'), x, 2, 1), rule);
+      const b = batchNorm(s.at('b'), conv2d(s.at('b.c'), x, 2, 1), rule);
+      const gated = scaleChannels(s.at('g'), a, globalAveragePool(s.at('p'), b));
+      return flatten(s.at('f'), concat(s.at('j'), [layerScale(s.at('l'), a, 1), gated]), [2, 2]);
+    });
+    const values: Record<string, number[]> = {
+      'a.beta': [1, 2],
+      'a.gamma': [0.5, 0.1],
+      'b.beta': [3, -1],
+      'b.gamma': [0.2, 2],
+      'l.gamma': [10, 100],
+    };
+    const moments = await channelMoments(graph, async (path) => Float32Array.from(values[path]!));
+    // Var xy = (Var x + x^2) (Var y + y^2) - x^2 y^2
+    const variance = [(0.25 + 1) * (0.04 + 9) - 9, (0.01 + 4) * (4 + 1) - 4];
+    const joined = { mean: [10, 200, 3, -2], variance: [25, 100, ...variance] };
+    const { mean: means, variance: variances } = moments.get('f.reshape')!;
+    for (let i = 0; i < 16; i++) {
+      expect(means[i]).toBeCloseTo(joined.mean[i % 4]!, 5);
+      expect(variances[i]).toBeCloseTo(joined.variance[i % 4]!, 4);
+    }
+  });
+
+  test('of what is normalised picture by picture nothing is known', async () => {
+    const graph = buildGraph([2, 2, 4], (s, x) => {
+      const y = groupNorm(s.at('g'), batchNorm(s.at('n'), x, { epsilon: 1e-3, momentum: 0.9 }), {
+        groups: 2,
+        epsilon: 1e-3,
+      });
+      return dense(s.at('d'), layerNorm(s.at('l'), y, { epsilon: 1e-3 }), 3);
+    });
+    const moments = await channelMoments(graph, randomParameters(graph));
+    expect([...moments.keys()]).toEqual(['n']);
   });
 
   test('of sums and of weighted sums', async () => {

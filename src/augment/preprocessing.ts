@@ -9,14 +9,15 @@ import { z } from 'zod';
 import type { ImageSize } from './image.js';
 
 /**
- * Whose resize to reproduce; the four differ by up to 100/255 in single pixels of the same photograph.
+ * Whose resize to reproduce; they differ by up to 100/255 in single pixels of the same photograph.
  *
  * - `pil_bilinear`, `pil_bicubic`: Pillow's, which widens its filter when shrinking (antialiased) and rounds to bytes.
  * - `tf_bilinear`: TensorFlow 2's `tf.image.resize(..., 'bilinear')`: half-pixel centres, no antialiasing, no rounding.
  * - `tf1_bilinear`: TensorFlow 1's `resize_bilinear(align_corners=False)`: as before, but sampled from the top left
  *   corner of each pixel (`x * scale`), which shifts the picture by up to half a pixel.
+ * - `tf1_bilinear_corners`: the same with `align_corners=True`: the corners' centres stay where they are.
  */
-export type ResizeKernel = 'pil_bilinear' | 'pil_bicubic' | 'tf_bilinear' | 'tf1_bilinear';
+export type ResizeKernel = 'pil_bilinear' | 'pil_bicubic' | 'tf_bilinear' | 'tf1_bilinear' | 'tf1_bilinear_corners';
 
 /** How the picture gets to the network's size. */
 export type ResizeRule =
@@ -54,7 +55,7 @@ export const preprocessingSchema: z.ZodType<Preprocessing> = z
       z.strictObject({ rule: z.literal('short_side'), ratio: z.number().min(1) }),
       z.strictObject({ rule: z.literal('central_fraction'), fraction: positive.max(1) }),
     ]),
-    kernel: z.enum(['pil_bilinear', 'pil_bicubic', 'tf_bilinear', 'tf1_bilinear']),
+    kernel: z.enum(['pil_bilinear', 'pil_bicubic', 'tf_bilinear', 'tf1_bilinear', 'tf1_bilinear_corners']),
     crop: z.enum(['center', 'none']),
     channelOrder: z.enum(['rgb', 'bgr']),
     scale: positive,
@@ -112,6 +113,18 @@ export const tfPreprocessing: Preprocessing = {
 };
 
 /**
+ * Keras applications in mode `torch` (ResNeXt, DenseNet), and what EfficientNet and ConvNeXt have as layers of their own:
+ * torchvision's numbers, stretched.
+ * @see https://github.com/keras-team/keras/blob/master/keras/src/applications/imagenet_utils.py (_preprocess_numpy_input)
+ */
+export const kerasTorchPreprocessing: Preprocessing = {
+  ...torchPreprocessing,
+  resize: { rule: 'stretch' },
+  kernel: 'tf_bilinear',
+  crop: 'none',
+};
+
+/**
  * slim's `vgg_preprocessing.preprocess_for_eval` (VGG and ResNet v1): short side 256 (`_RESIZE_SIDE_MIN`), centre crop,
  * RGB minus the means `_R_MEAN`, `_G_MEAN`, `_B_MEAN`.
  * @see https://github.com/tensorflow/models/blob/master/research/slim/preprocessing/vgg_preprocessing.py
@@ -141,13 +154,22 @@ export const slimInceptionPreprocessing: Preprocessing = {
   std: [1, 1, 1],
 };
 
+/**
+ * `@tensorflow-models/mobilenet`, `infer`: `tf.image.resizeBilinear(x, [224, 224], alignCorners)` whatever the shape,
+ * on values that its graph brings to -1 to 1.
+ * @see https://github.com/tensorflow/tfjs-models/blob/master/mobilenet/src/index.ts
+ */
+export const tfjsPreprocessing: Preprocessing = { ...tfPreprocessing, kernel: 'tf1_bilinear_corners' };
+
 /** The published pipelines by name. */
 export const presets = {
   torch: torchPreprocessing,
   caffe: caffePreprocessing,
   tf: tfPreprocessing,
+  keras_torch: kerasTorchPreprocessing,
   slim_vgg: slimVggPreprocessing,
   slim_inception: slimInceptionPreprocessing,
+  tfjs: tfjsPreprocessing,
 } as const satisfies Record<string, Preprocessing>;
 
 const kernelNames: Record<ResizeKernel, string> = {
@@ -155,6 +177,7 @@ const kernelNames: Record<ResizeKernel, string> = {
   pil_bicubic: "Pillow's antialiased bicubic filter",
   tf_bilinear: "TensorFlow's bilinear sampling with half-pixel centres",
   tf1_bilinear: "TensorFlow 1's bilinear sampling without half-pixel centres",
+  tf1_bilinear_corners: "TensorFlow 1's bilinear sampling with aligned corners",
 };
 
 /** Pixels of the resized short side; the larger side of `size` decides, so that the crop always lies inside. */

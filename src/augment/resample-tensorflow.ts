@@ -11,19 +11,22 @@
 import type { Axis, Source } from './resample-axis.js';
 
 /** For each wanted output pixel: its two neighbours and how far it lies from the lower one, 0..1. */
+export type TensorflowKernel = 'tf_bilinear' | 'tf1_bilinear' | 'tf1_bilinear_corners';
+
 export interface TensorflowAxis {
   readonly lower: Int32Array;
   readonly upper: Int32Array;
   readonly lerp: Float32Array;
 }
 
-/** The neighbours of one axis: at `(x + 0.5) * scale - 0.5` for TF2, at `x * scale` for TF1. */
-export function tensorflowAxis(
-  kernel: 'tf_bilinear' | 'tf1_bilinear',
-  { inSize, outSize, start, count }: Axis,
-): TensorflowAxis {
+/**
+ * The neighbours of one axis: at `(x + 0.5) * scale - 0.5` for TF2, at `x * scale` for TF1, where aligned corners scale
+ * by the distance between the outer pixels' centres (CalculateResizeScale of image_resizer_state.h).
+ */
+export function tensorflowAxis(kernel: TensorflowKernel, { inSize, outSize, start, count }: Axis): TensorflowAxis {
   const { fround } = Math;
-  const scale = fround(inSize / outSize);
+  const aligned = kernel === 'tf1_bilinear_corners' && outSize > 1;
+  const scale = aligned ? fround((inSize - 1) / (outSize - 1)) : fround(inSize / outSize);
   const lower = new Int32Array(count);
   const upper = new Int32Array(count);
   const lerp = new Float32Array(count);
@@ -38,36 +41,36 @@ export function tensorflowAxis(
   return { lower, upper, lerp };
 }
 
-/** Interpolates along the row, then between the two rows: `[rows, columns, 3]`. */
-export function lerpPlane({ data, stride, box }: Source, columns: TensorflowAxis, rows: TensorflowAxis): Float32Array {
+/** Interpolates along the row, then between the two rows: `[rows, columns, channels]`. */
+export function lerpPlane(source: Source, columns: TensorflowAxis, rows: TensorflowAxis): Float32Array {
+  const { data } = source;
   return data instanceof Uint8Array
-    ? lerpBytes(data, stride, box.y * stride + box.x * 3, columns, rows)
-    : lerpFloats(data, stride, box.y * stride + box.x * 3, columns, rows);
+    ? lerpBytes({ ...source, data }, columns, rows)
+    : lerpFloats({ ...source, data }, columns, rows);
 }
 
 // The same loop twice: one that sees both kinds of array would run several times slower.
 
 function lerpBytes(
-  data: Uint8Array,
-  stride: number,
-  origin: number,
+  { data, channels, stride, box }: Source & { data: Uint8Array },
   columns: TensorflowAxis,
   rows: TensorflowAxis,
 ): Float32Array {
   const { fround } = Math;
+  const origin = box.y * stride + box.x * channels;
   const width = columns.lerp.length;
   const height = rows.lerp.length;
-  const out = new Float32Array(height * width * 3);
+  const out = new Float32Array(height * width * channels);
   let o = 0;
   for (let y = 0; y < height; y++) {
     const top = origin + rows.lower[y]! * stride;
     const bottom = origin + rows.upper[y]! * stride;
     const v = rows.lerp[y]!;
     for (let x = 0; x < width; x++) {
-      const left = columns.lower[x]! * 3;
-      const right = columns.upper[x]! * 3;
+      const left = columns.lower[x]! * channels;
+      const right = columns.upper[x]! * channels;
       const u = columns.lerp[x]!;
-      for (let c = 0; c < 3; c++) {
+      for (let c = 0; c < channels; c++) {
         const topLeft = data[top + left + c]!;
         const bottomLeft = data[bottom + left + c]!;
         const above = fround(topLeft + fround(fround(data[top + right + c]! - topLeft) * u));
@@ -80,26 +83,25 @@ function lerpBytes(
 }
 
 function lerpFloats(
-  data: Float32Array,
-  stride: number,
-  origin: number,
+  { data, channels, stride, box }: Source & { data: Float32Array },
   columns: TensorflowAxis,
   rows: TensorflowAxis,
 ): Float32Array {
   const { fround } = Math;
+  const origin = box.y * stride + box.x * channels;
   const width = columns.lerp.length;
   const height = rows.lerp.length;
-  const out = new Float32Array(height * width * 3);
+  const out = new Float32Array(height * width * channels);
   let o = 0;
   for (let y = 0; y < height; y++) {
     const top = origin + rows.lower[y]! * stride;
     const bottom = origin + rows.upper[y]! * stride;
     const v = rows.lerp[y]!;
     for (let x = 0; x < width; x++) {
-      const left = columns.lower[x]! * 3;
-      const right = columns.upper[x]! * 3;
+      const left = columns.lower[x]! * channels;
+      const right = columns.upper[x]! * channels;
       const u = columns.lerp[x]!;
-      for (let c = 0; c < 3; c++) {
+      for (let c = 0; c < channels; c++) {
         const topLeft = data[top + left + c]!;
         const bottomLeft = data[bottom + left + c]!;
         const above = fround(topLeft + fround(fround(data[top + right + c]! - topLeft) * u));

@@ -7,20 +7,21 @@
  */
 
 import { UsageError } from '../errors.js';
-import type { Box, ImageSize, RgbImage } from './image.js';
+import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import type { ResizeKernel } from './preprocessing.js';
-import { pillowAxis, pillowHorizontal, pillowVertical } from './resample-pillow.js';
+import { pillowAxis, pillowHorizontal, pillowVertical, premultiplied, unpremultiplied } from './resample-pillow.js';
 import { lerpPlane, tensorflowAxis } from './resample-tensorflow.js';
 
 /**
  * The picture, or the part of it inside `box`, resized to `width` x `height` pixels.
  *
  * The box is cut out first, as torchvision's and slim's crops do: no pixel outside it has any weight. Pillow's kernels
- * keep the kind of data (bytes stay bytes, rounded between the two passes as Pillow does); TensorFlow's give float32.
+ * keep the kind of data (bytes stay bytes, rounded between the two passes as Pillow does) and, for bytes with an alpha
+ * channel, weigh colours by it; TensorFlow's give float32 and treat alpha as any other channel.
  *
  * @throws UsageError `BAD_SIZE` for a size that is not a whole number above 0, or a box outside the picture
  */
-export function resample(image: RgbImage, kernel: ResizeKernel, width: number, height: number, box?: Box): RgbImage {
+export function resample(image: Picture, kernel: ResizeKernel, width: number, height: number, box?: Box): Picture {
   return resampleWindow(image, kernel, { height, width }, { x: 0, y: 0, width, height }, box);
 }
 
@@ -33,19 +34,20 @@ export function resample(image: RgbImage, kernel: ResizeKernel, width: number, h
  * @throws UsageError `BAD_SIZE`
  */
 export function resampleWindow(
-  image: RgbImage,
+  image: Picture,
   kernel: ResizeKernel,
   size: ImageSize,
   window: Box,
   box: Box = wholeOf(image),
-): RgbImage {
+): Picture {
   checkInside('the source box', box, image);
   checkInside('the window', window, size);
-  const source = { data: image.data, stride: image.width * 3, box };
+  const channels = channelsOf(image);
+  const source = { data: image.data, channels, stride: image.width * channels, box };
   const horizontal = { inSize: box.width, outSize: size.width, start: window.x, count: window.width };
   const vertical = { inSize: box.height, outSize: size.height, start: window.y, count: window.height };
 
-  if (kernel === 'tf_bilinear' || kernel === 'tf1_bilinear') {
+  if (kernel !== 'pil_bilinear' && kernel !== 'pil_bicubic') {
     const columns = tensorflowAxis(kernel, horizontal);
     const rows = tensorflowAxis(kernel, vertical);
     return { data: lerpPlane(source, columns, rows), width: window.width, height: window.height };
@@ -55,8 +57,10 @@ export function resampleWindow(
   const rows = pillowAxis(kernel, vertical);
   const firstRow = rows.starts[0]!;
   const lastRow = rows.starts[window.height - 1]! + rows.counts[window.height - 1]!;
-  const between = pillowHorizontal(source, firstRow, lastRow, pillowAxis(kernel, horizontal));
-  const data = pillowVertical(between, window.width, firstRow, rows);
+  const weighed = channels === 4 && image.data instanceof Uint8Array ? { ...source, data: premultiplied(image.data) } : source;
+  const between = pillowHorizontal(weighed, firstRow, lastRow, pillowAxis(kernel, horizontal));
+  const resized = pillowVertical(between, window.width * channels, firstRow, rows);
+  const data = channels === 4 && resized instanceof Uint8Array ? unpremultiplied(resized) : resized;
   return { data, width: window.width, height: window.height };
 }
 

@@ -7,7 +7,17 @@ import type { Preprocessing } from '../augment/preprocessing.js';
 import type { Node, Parameter, Scope, Shape } from '../engine/graph.js';
 
 /** Where a published file comes from, as `--source` names it. */
-export type Source = 'keras' | 'keras_v1' | 'keras_notop' | 'slim' | 'torch' | 'flax' | 'notes' | 'tfjs';
+export type Source =
+  | 'keras'
+  | 'keras_v1'
+  | 'keras_notop'
+  | 'slim'
+  | 'torch'
+  | 'timm'
+  | 'timm_native'
+  | 'flax'
+  | 'notes'
+  | 'tfjs';
 
 /** How a format names and lays out the parameters of one layer; `weights/dialects.ts` holds the tables. */
 export type DialectName = 'keras' | 'slim' | 'torch' | 'flax';
@@ -57,6 +67,12 @@ export interface Published {
   /** Of the published classifier; slim's 1001 have a background class at index 0. */
   readonly classes: number;
   readonly ownerNames: OwnerNames;
+  /**
+   * Its layers have the names that Keras gives by counting through a whole program, so that two files of one network
+   * differ (`conv2d_19`, `conv2d_20`). Then `ownerNames` says the layer's place among those of its kind beside it:
+   * `conv2d`, `conv2d_1`.
+   */
+  readonly counted?: boolean;
   /** Which part of a tensor a layer's parameters are, where a file holds several layers as one. */
   part?(path: string): Part | undefined;
   /** Layouts that differ from the dialect's. */
@@ -71,6 +87,8 @@ export interface Published {
   readonly representation?: number;
   /** Paths of the layers that the publisher counts as the classifier; `classifier` alone by default. */
   readonly top?: readonly string[];
+  /** The model of @tensorflow-models/mobilenet that this is, which that package can download. */
+  readonly packaged?: { readonly version: 1 | 2; readonly alpha: number };
   /** Where the publisher keeps it, for people: an address or a package and a name. */
   readonly origin: string;
   readonly license: string;

@@ -5,12 +5,19 @@
  *   keras  zero padding ((0,1),(0,1)) before each strided depthwise convolution, epsilon 1e-3
  *   slim   SAME padding, epsilon 1e-3, 1001 classes
  *   torch  timm's mobilenetv1_100: symmetric padding, epsilon 1e-5
+ *   tfjs   slim's, with the batch norms folded into the convolutions
  */
-import { slimInceptionPreprocessing, tfPreprocessing, torchPreprocessing } from '../augment/preprocessing.js';
+import {
+  slimInceptionPreprocessing,
+  tfjsPreprocessing,
+  tfPreprocessing,
+  torchPreprocessing,
+} from '../augment/preprocessing.js';
 import type { Node, Scope } from '../engine/graph.js';
 import { activation, around, batchNorm, conv2d, depthwiseConv2d, globalAveragePool } from '../engine/layers.js';
 import type { Padding } from '../engine/operations.js';
 import type { Backbone, OwnerNames, Published } from './backbone.js';
+import { timmBlock } from './mobilenet.js';
 
 const widths = ['1.0', '0.75', '0.5', '0.25'] as const; // Howard 2017, table 6
 
@@ -32,6 +39,8 @@ const blocks: readonly (readonly [filters: number, stride: number])[] = [
 ];
 
 interface Config {
+  /** Batch norms are part of the convolutions, which have a bias instead. */
+  readonly folded?: boolean;
   readonly epsilon: number;
   readonly momentum: number;
   readonly stemPadding: Padding;
@@ -45,21 +54,24 @@ const bottomRight: Padding = { top: 0, bottom: 1, left: 0, right: 1 };
 const keras: Config = { epsilon: 1e-3, momentum: 0.99, stemPadding: 'same', stridedPadding: bottomRight };
 // slim mobilenet_v1_arg_scope: batch_norm_decay=.9997, batch_norm_epsilon=.001
 const slim: Config = { epsilon: 1e-3, momentum: 0.9997, stemPadding: 'same', stridedPadding: 'same' };
+// @tensorflow-models/mobilenet: TensorFlow Hub's modules of slim's checkpoints, frozen
+const tfjs: Config = { ...slim, folded: true };
 // timm efficientnet builder: BatchNorm2d's defaults, padding k // 2
 const torch: Config = { epsilon: 1e-5, momentum: 0.9, stemPadding: around(1), stridedPadding: around(1) };
 
 function mobilenetV1(s: Scope, x: Node, alpha: number, c: Config): Node {
-  const normRelu6 = (at: Scope, y: Node) => activation(at, batchNorm(at.at('norm'), y, c), 'relu6');
+  const bias = c.folded === true;
+  const normRelu6 = (at: Scope, y: Node) => activation(at, bias ? y : batchNorm(at.at('norm'), y, c), 'relu6');
   const wide = (filters: number) => Math.trunc(filters * alpha);
   const stem = s.at('stem');
-  const conv = conv2d(stem.at('conv'), x, wide(32), 3, { stride: 2, padding: c.stemPadding });
+  const conv = conv2d(stem.at('conv'), x, wide(32), 3, { stride: 2, padding: c.stemPadding, bias });
   let y = stem.tap(normRelu6(stem, conv));
   blocks.forEach(([filters, stride], i) => {
     const block = s.at(`block${i + 1}`);
     const [depthwise, pointwise] = [block.at('depthwise'), block.at('pointwise')];
     const padding = stride === 1 ? 'same' : c.stridedPadding;
-    y = normRelu6(depthwise, depthwiseConv2d(depthwise.at('conv'), y, 3, { stride, padding }));
-    y = block.endBlock(normRelu6(pointwise, conv2d(pointwise.at('conv'), y, wide(filters), 1)));
+    y = normRelu6(depthwise, depthwiseConv2d(depthwise.at('conv'), y, 3, { stride, padding, bias }));
+    y = block.endBlock(normRelu6(pointwise, conv2d(pointwise.at('conv'), y, wide(filters), 1, { bias })));
   });
   return globalAveragePool(s.at('pool'), y);
 }
@@ -89,19 +101,18 @@ const slimNames: OwnerNames = (path) => {
   return [`MobilenetV1/Conv2d_${p.block}_${p.unit}${p.kind === 'norm' ? '/BatchNorm' : ''}`];
 };
 
-/** timm groups the 13 blocks into stages that begin where the width changes. */
-const timmStages = [1, 2, 2, 6, 2];
-
 const torchNames: OwnerNames = (path) => {
   const fixed = { 'stem.conv': ['conv_stem'], 'stem.norm': ['bn1'], classifier: ['classifier'] }[path];
   const p = partsOf(path);
   if (p === undefined) return fixed ?? [];
-  let [stage, index] = [0, p.block - 1];
-  while (index >= timmStages[stage]!) index -= timmStages[stage++]!;
+  const block = timmBlock(
+    blocks.map(([filters]) => filters),
+    p.block - 1,
+  );
   const leaf = { depthwise: { conv: 'conv_dw', norm: 'bn1' }, pointwise: { conv: 'conv_pw', norm: 'bn2' } }[p.unit][
     p.kind
   ];
-  return [`blocks.${stage}.${index}.${leaf}`];
+  return [`${block}.${leaf}`];
 };
 
 // ---- published -------------------------------------------------------------------------------------------------
@@ -131,6 +142,17 @@ function published(width: (typeof widths)[number]): Published[] {
       build: at(slim),
     },
   ];
+  entries.push({
+    source: 'tfjs',
+    dialect: 'slim',
+    classes: 1001,
+    ownerNames: slimNames,
+    preprocessing: tfjsPreprocessing,
+    packaged: { version: 1, alpha: Number(width) },
+    origin: `npm @tensorflow-models/mobilenet, version 1, alpha ${Number(width)}`,
+    license: 'Apache-2.0',
+    build: at(tfjs),
+  });
   if (width === '1.0') {
     entries.push({
       source: 'torch',

@@ -5,8 +5,14 @@
  *   keras  TensorFlow's SAME padding, epsilon 1e-3
  *   slim   the same, 1001 classes
  *   torch  torchvision's (width 1.0) and timm's: symmetric padding, epsilon 1e-5
+ *   tfjs   slim's, with the batch norms folded into the convolutions
  */
-import { slimInceptionPreprocessing, tfPreprocessing, torchPreprocessing } from '../augment/preprocessing.js';
+import {
+  slimInceptionPreprocessing,
+  tfjsPreprocessing,
+  tfPreprocessing,
+  torchPreprocessing,
+} from '../augment/preprocessing.js';
 import type { Node, Scope } from '../engine/graph.js';
 import {
   activation,
@@ -20,6 +26,7 @@ import {
 } from '../engine/layers.js';
 import type { Padding } from '../engine/operations.js';
 import type { Backbone, OwnerNames, Published } from './backbone.js';
+import { makeDivisible, timmBlock } from './mobilenet.js';
 
 const widths = ['1.0', '1.4', '1.3', '0.75', '0.5', '0.35'] as const; // those that Keras and slim publish
 
@@ -35,6 +42,8 @@ const stages: readonly (readonly [t: number, c: number, n: number, s: number])[]
 ];
 
 interface Config {
+  /** Batch norms are part of the convolutions, which have a bias instead. */
+  readonly folded?: boolean;
   readonly epsilon: number;
   readonly momentum: number;
   /** Padding of the strided 3x3 convolutions. */
@@ -45,17 +54,10 @@ interface Config {
 const keras: Config = { epsilon: 1e-3, momentum: 0.999, stridedPadding: 'same' };
 // slim mobilenet.training_scope: bn_decay=.997, epsilon .001
 const slim: Config = { epsilon: 1e-3, momentum: 0.997, stridedPadding: 'same' };
+// @tensorflow-models/mobilenet: TensorFlow Hub's modules of slim's checkpoints, frozen
+const tfjs: Config = { ...slim, folded: true };
 // torchvision.models.mobilenetv2 and timm: BatchNorm2d's defaults, padding (k - 1) // 2
 const torch: Config = { epsilon: 1e-5, momentum: 0.9, stridedPadding: around(1) };
-
-/**
- * Rounds a channel count to a multiple of 8, and up once more if that took away over a tenth.
- * @see https://github.com/tensorflow/models/blob/master/research/slim/nets/mobilenet/mobilenet.py
- */
-export function makeDivisible(value: number, divisor = 8): number {
-  const rounded = Math.max(divisor, Math.floor((value + divisor / 2) / divisor) * divisor);
-  return rounded < 0.9 * value ? rounded + divisor : rounded;
-}
 
 interface Units {
   readonly norm: (at: Scope, y: Node) => Node;
@@ -64,18 +66,21 @@ interface Units {
 
 function invertedResidual(s: Scope, x: Node, t: number, out: number, stride: number, c: Config, u: Units): Node {
   const [expand, depthwise, project] = [s.at('expand'), s.at('depthwise'), s.at('project')];
-  let y = t === 1 ? x : u.normRelu6(expand, conv2d(expand.at('conv'), x, t * channels(x), 1));
+  const bias = c.folded === true;
+  let y = t === 1 ? x : u.normRelu6(expand, conv2d(expand.at('conv'), x, t * channels(x), 1, { bias }));
   const padding = stride === 1 ? 'same' : c.stridedPadding;
-  y = u.normRelu6(depthwise, depthwiseConv2d(depthwise.at('conv'), y, 3, { stride, padding }));
-  y = u.norm(project, conv2d(project.at('conv'), y, out, 1)); // linear bottleneck: no activation
+  y = u.normRelu6(depthwise, depthwiseConv2d(depthwise.at('conv'), y, 3, { stride, padding, bias }));
+  y = u.norm(project, conv2d(project.at('conv'), y, out, 1, { bias })); // linear bottleneck: no activation
   return stride === 1 && channels(x) === out ? add(s, x, y) : y;
 }
 
 function mobilenetV2(s: Scope, x: Node, alpha: number, c: Config): Node {
-  const norm: Units['norm'] = (at, y) => batchNorm(at.at('norm'), y, c);
+  const bias = c.folded === true;
+  const norm: Units['norm'] = (at, y) => (bias ? y : batchNorm(at.at('norm'), y, c));
   const normRelu6: Units['normRelu6'] = (at, y) => activation(at, norm(at, y), 'relu6');
   const stem = s.at('stem');
-  const conv = conv2d(stem.at('conv'), x, makeDivisible(32 * alpha), 3, { stride: 2, padding: c.stridedPadding });
+  const options = { stride: 2, padding: c.stridedPadding, bias };
+  const conv = conv2d(stem.at('conv'), x, makeDivisible(32 * alpha), 3, options);
   let y = stem.tap(normRelu6(stem, conv));
   let index = 0;
   for (const [t, filters, repeats, stride] of stages) {
@@ -87,7 +92,7 @@ function mobilenetV2(s: Scope, x: Node, alpha: number, c: Config): Node {
   }
   const top = s.at('top');
   const last = alpha > 1 ? makeDivisible(1280 * alpha) : 1280; // never narrower: Sandler 2018, section 6.1
-  y = top.tap(normRelu6(top, conv2d(top.at('conv'), y, last, 1)));
+  y = top.tap(normRelu6(top, conv2d(top.at('conv'), y, last, 1, { bias })));
   return globalAveragePool(s.at('pool'), y);
 }
 
@@ -155,11 +160,10 @@ function torchvisionName({ block, unit, kind }: Parts): string {
 }
 
 function timmName({ block, unit, kind }: Parts): string {
-  let [stage, index] = [0, block];
-  while (index >= stages[stage]![2]) index -= stages[stage++]![2];
+  const widths = stages.flatMap(([, c, n]) => Array.from({ length: n }, () => c));
   const position = positionOf(block, unit);
   const conv = unit === 'depthwise' ? 'conv_dw' : block === 0 || unit === 'expand' ? 'conv_pw' : 'conv_pwl';
-  return `blocks.${stage}.${index}.${kind === 'conv' ? conv : `bn${position + 1}`}`;
+  return `${timmBlock(widths, block)}.${kind === 'conv' ? conv : `bn${position + 1}`}`;
 }
 
 // ---- published -------------------------------------------------------------------------------------------------
@@ -168,6 +172,9 @@ const timmNamesOfWidth: Partial<Record<(typeof widths)[number], string>> = {
   '1.4': 'mobilenetv2_140',
   '0.5': 'mobilenetv2_050',
 };
+
+/** Those of @tensorflow-models/mobilenet, version 2. */
+const packagedWidths: ReadonlySet<string> = new Set(['1.0', '0.75', '0.5']);
 
 function published(width: (typeof widths)[number]): Published[] {
   const at = (c: Config) => (s: Scope, x: Node) => mobilenetV2(s, x, Number(width), c);
@@ -193,6 +200,19 @@ function published(width: (typeof widths)[number]): Published[] {
       build: at(slim),
     },
   ];
+  if (packagedWidths.has(width)) {
+    entries.push({
+      source: 'tfjs',
+      dialect: 'slim',
+      classes: 1001,
+      ownerNames: slimNames,
+      preprocessing: tfjsPreprocessing,
+      packaged: { version: 2, alpha: Number(width) },
+      origin: `npm @tensorflow-models/mobilenet, version 2, alpha ${Number(width)}`,
+      license: 'Apache-2.0',
+      build: at(tfjs),
+    });
+  }
   const timm = timmNamesOfWidth[width];
   if (width === '1.0' || timm !== undefined) {
     entries.push({

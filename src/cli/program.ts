@@ -12,6 +12,7 @@ import { finetuneCommand } from './commands/finetune.js';
 import { forwardCommand } from './commands/forward.js';
 import { importCommand } from './commands/import.js';
 import { predictCommand } from './commands/predict.js';
+import { pullCommand } from './commands/pull.js';
 import { setupCommand } from './commands/setup.js';
 import { summaryCommand } from './commands/summary.js';
 import { weightsCommand } from './commands/weights.js';
@@ -110,6 +111,7 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
     summaryCommand,
     weightsCommand,
     importCommand,
+    pullCommand,
     forwardCommand,
     finetuneCommand,
     predictCommand,

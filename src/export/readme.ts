@@ -37,14 +37,15 @@ ${exactness(preprocessing)}
 
 /** How `tf.image.resizeBilinear` differs from what the network was trained on. */
 function exactness({ kernel }: Preprocessing): string {
-  if (kernel === 'tf_bilinear' || kernel === 'tf1_bilinear') return 'The code above does exactly that.\n';
+  if (kernel !== 'pil_bilinear' && kernel !== 'pil_bicubic') return 'The code above does exactly that.\n';
   return 'The code above comes close: TensorFlow.js has no filter that averages when it shrinks a picture, so shrink large\nones on a canvas first.\n';
 }
 
 function snippet(p: Preprocessing, { height, width }: { height: number; width: number }): string[] {
-  const halfPixel = p.kernel !== 'tf1_bilinear';
+  const corners = p.kernel === 'tf1_bilinear_corners';
+  const halfPixel = p.kernel !== 'tf1_bilinear' && !corners;
   const resize = (h: string | number, w: string | number): string =>
-    `x = tf.image.resizeBilinear(x, [${h}, ${w}], false, ${halfPixel});`;
+    `x = tf.image.resizeBilinear(x, [${h}, ${w}], ${corners}, ${halfPixel});`;
   const lines = ["let x = tf.cast(tf.browser.fromPixels(picture), 'float32');"];
   if (p.resize.rule === 'short_side') {
     // slim rounds the sides and cuts off the crop's offset, torchvision the other way round.

@@ -1,6 +1,7 @@
 /** `tl import`: a published file becomes weights of the local store, under our own names and in our own layout. */
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
+import { buildBackbone } from '../backbones/index.js';
 import { fileError, sha256File } from '../files.js';
 import type { Verdict } from './plan.js';
 import { openPublishedFile, type PublishedFile, type Wanted } from './published-file.js';
@@ -56,7 +57,9 @@ export async function importWeights(file: string, options: ImportOptions = {}): 
   const began = performance.now();
   const opened = await openPublishedFile(file, options);
   try {
-    const record = await recordOf(file, opened);
+    const proof = options.dryRun === true ? [] : await proofOf(opened);
+    const adapted = { ...opened, adaptations: [...opened.adaptations, ...proof] };
+    const record = await recordOf(opened.tensors.path, adapted);
     const folder = options.dryRun === true ? null : await store(record, opened, options);
     return {
       ...reportOf(opened, record),
@@ -66,6 +69,21 @@ export async function importWeights(file: string, options: ImportOptions = {}): 
   } finally {
     await opened.close();
   }
+}
+
+/** What a network that the file carries says of the imported one. */
+async function proofOf({ tensors, plan, read }: PublishedFile): Promise<string[]> {
+  if (tensors.verify === undefined) return [];
+  const { forwardInBatches } = await import('../engine/forward.js');
+  const { loadEngine } = await import('../engine/tensorflow.js');
+  const engine = await loadEngine();
+  const size = { height: 224, width: 224 };
+  const graph = buildBackbone(plan.published, { size });
+  const embed = async (data: Float32Array): Promise<Float32Array> => {
+    const input = { shape: [1, size.height, size.width, 3], data };
+    return (await forwardInBatches(graph, read, engine, { input, taps: ['pre_logits'] })).pre_logits!.data;
+  };
+  return [await tensors.verify(embed)];
 }
 
 async function recordOf(

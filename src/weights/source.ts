@@ -9,6 +9,7 @@ import { openH5 } from './h5.js';
 import { npzFromZip } from './npz.js';
 import { type Container, checkIsFile, FORMATS_READ, recognise } from './recognise.js';
 import { openSafetensors } from './safetensors.js';
+import { findGraphModel } from './tfjs-graph.js';
 import { openTorchStreamFile, torchFromZip } from './torch.js';
 import { torchPrefix } from './torch-zip.js';
 import { openZip, type ZipArchive } from './zip.js';
@@ -36,7 +37,7 @@ export interface TensorInfo {
   readonly shape: readonly number[];
 }
 
-export type WeightsFormat = 'keras-h5' | 'torch' | 'safetensors' | 'npz';
+export type WeightsFormat = 'keras-h5' | 'torch' | 'safetensors' | 'npz' | 'tfjs-graph';
 
 /** An open weights file. Close it: readers keep the file open to read one tensor at a time. */
 export interface TensorSource {
@@ -55,6 +56,13 @@ export interface TensorSource {
    * @throws TENSOR_ABSENT, or a FormatError when its bytes are damaged
    */
   read(name: string): Promise<Float32Array>;
+  /**
+   * For files that carry a network of their own: compares its embedding of a picture with that of the imported one.
+   * @param embed pixels [1, 224, 224, 3] in -1 to 1 -> `pre_logits`
+   * @returns a sentence about how well they agree
+   * @throws WEIGHTS_DIFFER
+   */
+  verify?(embed: (pixels: Float32Array) => Promise<Float32Array>): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -64,6 +72,11 @@ export interface TensorSource {
  * reader of the format throws for a damaged file
  */
 export async function openWeights(path: string): Promise<TensorSource> {
+  const graphModel = await findGraphModel(path);
+  if (graphModel !== undefined) {
+    const { openTfjsMobilenet } = await import('./tfjs-mobilenet.js'); // which loads tfjs
+    return await openTfjsMobilenet(graphModel);
+  }
   checkIsFile(path);
   return await READERS[await containerOf(path)](path);
 }

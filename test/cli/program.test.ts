@@ -24,6 +24,7 @@ const commands = [
   'summary',
   'weights',
   'import',
+  'pull',
   'forward',
   'finetune',
   'predict',

@@ -29,14 +29,15 @@ export function importCommand(host: Host): void {
         async ({ out, signal }) => {
           const { importWeights } = await import('../../weights/import.js');
           const report = await importWeights(file, { ...options, signal });
-          out.result(report, () => textOf(report, out.style));
+          out.result(report, () => importReportText(report, out.style));
         },
         { graceful: true },
       ),
     );
 }
 
-function textOf(report: ImportReport, style: Style): string {
+/** The report of an import, for people. */
+export function importReportText(report: ImportReport, style: Style): string {
   const { totals, file } = report;
   const spoken: Record<string, string> = {
     ok: 'read',

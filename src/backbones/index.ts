@@ -4,13 +4,23 @@ import { buildGraph, extendGraph, type Graph, tapOf } from '../engine/graph.js';
 import { activation, dense } from '../engine/layers.js';
 import { UsageError } from '../errors.js';
 import type { Backbone, Published, Source } from './backbone.js';
+import { convnexts } from './convnext.js';
+import { densenets } from './densenet.js';
+import { efficientnets } from './efficientnet.js';
 import { mobilenetsV1 } from './mobilenet-v1.js';
 import { mobilenetsV2 } from './mobilenet-v2.js';
 import { resnets } from './resnet.js';
 
 export type { Auxiliary, Backbone, DialectName, Layout, OwnerNames, Part, Published, Source } from './backbone.js';
 
-export const backbones: readonly Backbone[] = [...resnets, ...mobilenetsV1, ...mobilenetsV2];
+export const backbones: readonly Backbone[] = [
+  ...resnets,
+  ...mobilenetsV1,
+  ...mobilenetsV2,
+  ...efficientnets,
+  ...convnexts,
+  ...densenets,
+];
 
 /** The backbone of a name or alias. @throws UNKNOWN_BACKBONE with the nearest names. */
 export function findBackbone(name: string): Backbone {

@@ -44,7 +44,7 @@ const dialects: Record<DialectName, Dialect> = {
         'depthwise.kernel': ['depthwise_kernel', 'kernel'], // Keras 2 and Keras 3
         'dense.kernel': ['kernel', `${layer}_W`, `${layer}_W_1`],
         bias: ['bias', `${layer}_b`, `${layer}_b_1`],
-        layer_scale: ['gamma'],
+        layer_scale: ['gamma', 'Variable'], // the published ConvNeXts are of a Keras that gave it no name
         class_token: ['cls'],
         position_embedding: ['pos_embed'],
         'norm.gamma': ['gamma', `${layer}_gamma`, `${layer}_gamma_1`],

@@ -1,0 +1,38 @@
+"""Keras 2's ConvNeXts, without the layer that normalises the picture."""
+
+from __future__ import annotations
+
+from keras_nets import VERSION, Net, keras
+
+DEPTHS = {"tiny": (3, 3, 9, 3), "small": (3, 3, 27, 3)}
+
+
+def convnext(name: str) -> Net:
+    def build(input_shape, include_top=True):
+        make = getattr(keras.applications, f"ConvNeXt{name.capitalize()}")
+        model = make(
+            weights=None,
+            input_shape=input_shape,
+            include_top=True,
+            include_preprocessing=False,
+            classifier_activation=None,
+        )
+        if include_top:
+            return model
+        # The classifier's input as a picture of one place: training adds a global pool and a layer of its own.
+        pooled = model.get_layer(f"convnext_{name}_head_layernorm").output
+        return keras.Model(model.input, keras.layers.Reshape((1, 1, -1))(pooled), name=model.name)
+
+    taps = {"stem": f"convnext_{name}_stem"}
+    additions = iter(["tf.__operators__.add"] + [f"tf.__operators__.add_{i}" for i in range(1, sum(DEPTHS[name]))])
+    for stage, depth in enumerate(DEPTHS[name], start=1):
+        if stage > 1:
+            taps[f"stage{stage}.downsample"] = f"convnext_{name}_downsampling_block_{stage - 2}"
+        taps |= {f"stage{stage}.block{n}": next(additions) for n in range(1, depth + 1)}
+    taps["pre_logits"] = f"convnext_{name}_head_layernorm"
+    reference = f"keras.applications {VERSION} ConvNeXt{name.capitalize()}, without its preprocessing"
+    small = name == "tiny"
+    return Net(f"convnext_{name}", "keras", reference, build, taps, committed=small, trained=small, smooth=True)
+
+
+NETS = {f"convnext_{name}.keras": lambda name=name: convnext(name) for name in DEPTHS}

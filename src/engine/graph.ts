@@ -157,6 +157,11 @@ export function tapOf(graph: Graph, name: string): Node {
 }
 
 /** The nodes that `outputs` need, in order, when the values of `given` are known already. */
+/** Whether a norm has a gamma of its own; one that has none scales by 1. */
+export function hasGamma(norm: Node): boolean {
+  return norm.parameters.some(({ role }) => role === 'norm.gamma');
+}
+
 export function nodesBetween(graph: Graph, given: ReadonlySet<Node>, outputs: readonly Node[]): Node[] {
   const needed = new Set<Node>();
   const stack = [...outputs];

@@ -138,15 +138,23 @@ function unflattenedInput(x: Node, units: number): { kernel: Shape; bias?: Shape
   return { kernel: [...flattened.inputs[0]!.shape, units] };
 }
 
-/** Batch normalisation over the last dimension. `momentum` is the share of the old moving average that is kept. */
-export function batchNorm(s: Scope, x: Node, { epsilon, momentum }: { epsilon: number; momentum: number }): Node {
+export interface BatchNormOptions {
+  readonly epsilon: number;
+  /** Share of the old moving average that is kept. */
+  readonly momentum: number;
+  /** Whether there is a gamma; true by default. Without one, normalised values keep their scale. */
+  readonly scale?: boolean;
+}
+
+/** Batch normalisation over the last dimension. */
+export function batchNorm(s: Scope, x: Node, { epsilon, momentum, scale = true }: BatchNormOptions): Node {
   const shape = [channels(x)];
   return s.add({
     operation: { kind: 'batch_norm', epsilon, momentum, variance: 'unbiased' },
     inputs: [x],
     shape: x.shape,
     parameters: [
-      parameter(s, 'gamma', 'norm.gamma', shape, ones),
+      ...(scale ? [parameter(s, 'gamma', 'norm.gamma', shape, ones)] : []),
       parameter(s, 'beta', 'norm.beta', shape, zeros),
       parameter(s, 'mean', 'norm.mean', shape, zeros),
       parameter(s, 'variance', 'norm.variance', shape, ones),

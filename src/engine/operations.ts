@@ -117,3 +117,18 @@ export function windowPadding(
   }
   return axis === 0 ? [padding.top, padding.bottom] : [padding.left, padding.right];
 }
+
+/**
+ * Padding that makes a window keep a last, partial step, as PyTorch's pools do in `ceil_mode`: the length of the output
+ * is rounded up, and a window that would begin behind the picture is dropped again.
+ * @param around rows and columns that are padded on every side in any case
+ * @see torch/aten/src/ATen/native/Pool.h, pooling_output_shape_pad_lr
+ */
+export function ceilPadding([height, width]: Pair, size: number, stride: number, around = 0): ExplicitPadding {
+  const after = (length: number): number => {
+    const rounded = Math.ceil((length + 2 * around - size) / stride) + 1;
+    const steps = (rounded - 1) * stride >= length + around ? rounded - 1 : rounded;
+    return Math.max(0, (steps - 1) * stride + size - length - around);
+  };
+  return { top: around, bottom: after(height), left: around, right: after(width) };
+}

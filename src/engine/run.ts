@@ -1,7 +1,7 @@
 /** The only forward pass: a graph, its parameters and the values of some nodes give the values of others. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Rng } from '../rng.js';
-import { type Graph, type Node, nodesBetween, tapOf } from './graph.js';
+import { type Graph, hasGamma, type Node, nodesBetween, tapOf } from './graph.js';
 import { channels } from './layers.js';
 import type { OperationOf } from './operations.js';
 import type { Operator, Operators } from './operators.js';
@@ -129,6 +129,19 @@ function evaluate(
     mask.dispose();
     return result;
   };
+  const normalised = (rule: OperationOf<'batch_norm'>, gamma: tf.Tensor): tf.Tensor => {
+    const given = [...inputs, gamma, ...['beta', 'mean', 'variance'].map(value)];
+    if (mode.kind === 'inference') return only(operators.batchNorm(rule), given);
+    const [y, mean, variance, ...others] = mode.apply(operators.batchNormTraining(rule), given);
+    tf.dispose(others);
+    const input = node.inputs[0]!;
+    if (absorbed.has(input)) {
+      const shifted = shiftedMean(mean!, parameters(`${input.path}.bias`), rule.momentum);
+      mode.onStatistics(node, { mean: shifted, variance: variance! });
+      mean!.dispose();
+    } else mode.onStatistics(node, { mean: mean!, variance: variance! });
+    return y!;
+  };
   const operation = node.operation;
   switch (operation.kind) {
     case 'input':
@@ -140,17 +153,11 @@ function evaluate(
     case 'dense':
       return biased(only(operators.matMul, [...inputs, value('kernel')]));
     case 'batch_norm': {
-      const given = [...inputs, ...['gamma', 'beta', 'mean', 'variance'].map(value)];
-      if (mode.kind === 'inference') return only(operators.batchNorm(operation), given);
-      const [y, mean, variance, ...others] = mode.apply(operators.batchNormTraining(operation), given);
-      tf.dispose(others);
-      const input = node.inputs[0]!;
-      if (absorbed.has(input)) {
-        const shifted = shiftedMean(mean!, parameters(`${input.path}.bias`), operation.momentum);
-        mode.onStatistics(node, { mean: shifted, variance: variance! });
-        mean!.dispose();
-      } else mode.onStatistics(node, { mean: mean!, variance: variance! });
-      return y!;
+      if (hasGamma(node)) return normalised(operation, value('gamma'));
+      const ones = tf.ones([channels(node)]);
+      const y = normalised(operation, ones);
+      ones.dispose();
+      return y;
     }
     case 'activation':
       return only(operators.activation(operation.name), inputs);

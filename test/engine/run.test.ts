@@ -313,3 +313,36 @@ test('the given value of an input is all that a network needs', () => {
     run(graph, new Map(), ['nowhere'], { operators, parameters: () => tf.scalar(0), mode: inference }),
   ).toThrow('no tap called "nowhere"');
 });
+
+test.each(['native', 'composed'])('a batch norm without gamma is one whose gamma is 1: %s', (which) => {
+  const of = (scale: boolean) =>
+    buildGraph([4, 5, 3], (s, x) =>
+      s.at('out').tap(batchNorm(s.at('norm'), x, { epsilon: 1e-3, momentum: 0.8, scale })),
+    );
+  const [with1, without] = [of(true), of(false)];
+  expect(without.parameters.map(({ path }) => path)).toEqual(['norm.beta', 'norm.mean', 'norm.variance']);
+  const values = constants(with1);
+  values.get('norm.gamma')!.dispose();
+  values.set('norm.gamma', tf.ones([3]));
+  const x = tf.tensor(pixels([2, 4, 5, 3]), [2, 4, 5, 3]);
+  const kernels = which === 'native' ? operators : operatorsOf({ ...engine, native: undefined });
+  const modes = (into: tf.Tensor[]): RunMode[] => [
+    inference,
+    {
+      kind: 'training',
+      apply: applyOnly,
+      random: rng(0),
+      onStatistics: (_, { mean, variance }) => void into.push(mean, variance),
+    },
+  ];
+  const results = [with1, without].map((graph) => {
+    const all: tf.Tensor[] = [];
+    for (const mode of modes(all)) {
+      const options = { operators: kernels, parameters: (path: string) => values.get(path)!, mode };
+      all.push(run(graph, new Map([[graph.input, x]]), ['out'], options).get('out')!);
+    }
+    return all;
+  });
+  expect(results[1]!.map(bits)).toEqual(results[0]!.map(bits));
+  tf.dispose([x, ...values.values(), ...results.flat()]);
+});

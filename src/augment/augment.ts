@@ -5,7 +5,7 @@
 
 import { type Rng, rng } from '../rng.js';
 import { colourJitter } from './colour.js';
-import type { Box, ImageSize, RgbImage } from './image.js';
+import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import { normaliseInto, plainView, preprocessInto, type View } from './pipeline.js';
 import type { Preprocessing, ResizeKernel } from './preprocessing.js';
 import { resample } from './resample.js';
@@ -15,7 +15,8 @@ import { rotate } from './rotate.js';
  * - `none`: the preprocessing record only.
  * - `flip`: mirrored left to right with probability 1/2. Two views, so a frozen network's output can be kept for both.
  * - `standard`: a random part of the picture, 35 to 100 % of its area, stretched to the size; then `flip`.
- * - `strong`: `standard`, then turned by up to 15 degrees, then brightness, contrast and saturation changed by up to 20 %.
+ * - `strong`: `standard`, then turned by up to 15 degrees, then brightness, contrast and saturation changed by up to 20 %;
+ *   grey pictures have no saturation, and alpha is no colour.
  */
 export const augmentations = ['none', 'flip', 'standard', 'strong'] as const;
 
@@ -61,14 +62,14 @@ export interface AugmentOptions {
 }
 
 /**
- * Changes a picture at random and writes it into `out[offset ...]` as `[height, width, 3]`, ready for the network.
+ * Changes a picture at random and writes it into `out[offset ...]` as `[height, width, channels]`, ready for the network.
  * @throws UsageError `BAD_SIZE` for a size of less than one pixel
  */
-export function augmentInto(image: RgbImage, options: AugmentOptions, out: Float32Array, offset: number): void {
+export function augmentInto(image: Picture, options: AugmentOptions, out: Float32Array, offset: number): void {
   const { preprocessing, size, augmentation, generator } = options;
   if (augmentation === 'none' || augmentation === 'flip') {
     const view = augmentation === 'flip' ? { flip: drawsFlip(generator) } : plainView;
-    preprocessInto(image, preprocessing, size, 3, out, offset, view);
+    preprocessInto(image, preprocessing, size, out, offset, view);
     return;
   }
   let picture = randomResizedCrop(image, generator.split('crop'), size, preprocessing.kernel);
@@ -76,7 +77,7 @@ export function augmentInto(image: RgbImage, options: AugmentOptions, out: Float
     const degrees = between(generator.split('rotation'), -ROTATION_DEGREES, ROTATION_DEGREES);
     picture = colourJitter(rotate(picture, degrees), generator.split('colour'), JITTER);
   }
-  const slot = out.subarray(offset, offset + size.height * size.width * 3);
+  const slot = out.subarray(offset, offset + size.height * size.width * channelsOf(image));
   normaliseInto(picture, preprocessing, slot, { flip: drawsFlip(generator) });
 }
 
@@ -86,7 +87,7 @@ function drawsFlip(generator: Rng): boolean {
 }
 
 /** A random part of the picture, stretched to `size` with the network's own resize. */
-export function randomResizedCrop(image: RgbImage, generator: Rng, size: ImageSize, kernel: ResizeKernel): RgbImage {
+export function randomResizedCrop(image: Picture, generator: Rng, size: ImageSize, kernel: ResizeKernel): Picture {
   return resample(image, kernel, size.width, size.height, randomBox(image, generator));
 }
 

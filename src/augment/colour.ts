@@ -1,52 +1,57 @@
 /**
  * Brightness, contrast and saturation, as blends of the picture with black, with its mean grey, and with its own grey.
+ * A grey picture is its own grey; of an RGBA picture the colours change and alpha does not.
  * @see https://github.com/python-pillow/Pillow/blob/main/src/PIL/ImageEnhance.py
  */
 
 import type { Rng } from '../rng.js';
-import type { RgbImage } from './image.js';
+import { channelsOf, type Picture } from './image.js';
 
 /** Luma of ITU-R BT.601, as Pillow's conversion to grey has it. */
 const LUMA = [0.299, 0.587, 0.114] as const;
 
 /** `picture * factor + degenerate * (1 - factor)`, clipped to 0..255; factor 1 changes nothing. */
-type Blend = (image: RgbImage, factor: number) => RgbImage;
+type Blend = (picture: Picture, factor: number) => Picture;
 
-export const brightness: Blend = (image, factor) => blend(image, factor, () => 0);
+export const brightness: Blend = (picture, factor) => blend(picture, factor, () => 0);
 
-export const contrast: Blend = (image, factor) => {
-  const { data } = image;
+export const contrast: Blend = (picture, factor) => {
+  const grey = greyOf(picture);
+  const pixels = picture.width * picture.height;
+  const channels = channelsOf(picture);
   let sum = 0;
-  for (let i = 0; i < data.length; i += 3) sum += grey(data, i);
-  const mean = sum / (data.length / 3);
-  return blend(image, factor, () => mean);
+  for (let p = 0; p < pixels; p++) sum += grey(p * channels);
+  const mean = sum / pixels;
+  return blend(picture, factor, () => mean);
 };
 
-export const saturation: Blend = (image, factor) => blend(image, factor, grey);
+export const saturation: Blend = (picture, factor) => blend(picture, factor, greyOf(picture));
 
 /**
  * Brightness, contrast and saturation by factors uniform in 1 ± `strength`, in random order, as torchvision's
  * ColorJitter does.
  * @param strength 0..1
  */
-export function colourJitter(image: RgbImage, generator: Rng, strength: number): RgbImage {
+export function colourJitter(picture: Picture, generator: Rng, strength: number): Picture {
   const steps = generator.shuffle([brightness, contrast, saturation]);
-  return steps.reduce((picture, step) => step(picture, 1 + strength * (2 * generator.uniform() - 1)), image);
+  return steps.reduce((changed, step) => step(changed, 1 + strength * (2 * generator.uniform() - 1)), picture);
 }
 
-function grey(data: RgbImage['data'], i: number): number {
-  return LUMA[0] * data[i]! + LUMA[1] * data[i + 1]! + LUMA[2] * data[i + 2]!;
+/** The grey of the pixel that starts at an index. */
+function greyOf(picture: Picture): (i: number) => number {
+  const { data } = picture;
+  if (channelsOf(picture) === 1) return (i) => data[i]!;
+  return (i) => LUMA[0] * data[i]! + LUMA[1] * data[i + 1]! + LUMA[2] * data[i + 2]!;
 }
 
-function blend(
-  { data, width, height }: RgbImage,
-  factor: number,
-  degenerate: (data: RgbImage['data'], i: number) => number,
-): RgbImage {
-  const out = new Float32Array(data.length);
-  for (let i = 0; i < data.length; i += 3) {
-    const base = degenerate(data, i) * (1 - factor);
-    for (let c = i; c < i + 3; c++) {
+function blend(picture: Picture, factor: number, degenerate: (i: number) => number): Picture {
+  const { data, width, height } = picture;
+  const channels = channelsOf(picture);
+  const colours = Math.min(channels, 3);
+  const out = Float32Array.from(data);
+  for (let i = 0; i < data.length; i += channels) {
+    const base = degenerate(i) * (1 - factor);
+    for (let c = i; c < i + colours; c++) {
       out[c] = Math.min(Math.max(data[c]! * factor + base, 0), 255);
     }
   }

@@ -1,16 +1,27 @@
 /**
- * A picture in memory: interleaved RGB, row after row, 0..255.
+ * A picture in memory: interleaved, row after row, 0..255; grey, RGB or RGBA, as {@link channelsOf} counts.
  *
  * `Uint8Array` is what the decoder gives and what Pillow's kernels keep; `Float32Array` (still 0..255) is what
  * TensorFlow's bilinear kernels give, because they do not round.
  */
-export interface RgbImage {
-  /** `[height, width, 3]`, interleaved. */
+export interface Picture {
+  /** `[height, width, channels]`, interleaved. */
   readonly data: Uint8Array | Float32Array;
   /** In pixels. */
   readonly width: number;
   /** In pixels. */
   readonly height: number;
+}
+
+/** Values a pixel has: grey, RGB, or RGB and alpha. */
+export type Channels = 1 | 3 | 4;
+
+/** Every {@link Channels}. */
+export const channelCounts: readonly Channels[] = [1, 3, 4];
+
+/** Values a pixel of this picture has. */
+export function channelsOf({ data, width, height }: Picture): Channels {
+  return (data.length / (width * height)) as Channels;
 }
 
 /** Height and width in pixels, in that order, as tensors have them. */
@@ -26,6 +37,3 @@ export interface Box {
   readonly width: number;
   readonly height: number;
 }
-
-/** Values a pixel has in {@link RgbImage}. */
-export const RGB_CHANNELS = 3;

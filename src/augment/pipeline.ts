@@ -3,7 +3,7 @@
  * Training, evaluation, prediction and export all come through here.
  */
 
-import type { Box, ImageSize, RgbImage } from './image.js';
+import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import { type Preprocessing, shortSideOf } from './preprocessing.js';
 import { resampleWindow } from './resample.js';
 
@@ -17,26 +17,31 @@ export interface View {
 export const plainView: View = { flip: false };
 
 /**
- * Writes a picture into `out[offset ...]` as `[size.height, size.width, channels]`, ready for the network.
+ * Writes a picture into `out[offset ...]` as `[size.height, size.width, channels]`, ready for the network. It has as many
+ * channels as the record has means.
  *
  * @param offset index of the slot's first value in `out`
  * @throws UsageError `BAD_SIZE` for a size of less than one pixel
  */
 export function preprocessInto(
-  image: RgbImage,
+  image: Picture,
   preprocessing: Preprocessing,
   size: ImageSize,
-  channels: 3,
   out: Float32Array,
   offset: number,
   view: View,
 ): void {
   const resized = resizeAndCrop(image, preprocessing, size);
-  normaliseInto(resized, preprocessing, out.subarray(offset, offset + size.height * size.width * channels), view);
+  normaliseInto(
+    resized,
+    preprocessing,
+    out.subarray(offset, offset + size.height * size.width * channelsOf(image)),
+    view,
+  );
 }
 
 /** The resize and crop of a preprocessing record: a picture of exactly `size`, still 0..255. */
-export function resizeAndCrop(image: RgbImage, preprocessing: Preprocessing, size: ImageSize): RgbImage {
+export function resizeAndCrop(image: Picture, preprocessing: Preprocessing, size: ImageSize): Picture {
   const { resize, kernel } = preprocessing;
   const whole: Box = { x: 0, y: 0, width: size.width, height: size.height };
   if (resize.rule === 'stretch') return resampleWindow(image, kernel, size, whole);
@@ -91,41 +96,41 @@ function roundHalfToEven(value: number): number {
 }
 
 /** Writes `(pixel * scale - mean) / std` in the record's channel order, mirrored when the view is. */
-export function normaliseInto(image: RgbImage, preprocessing: Preprocessing, out: Float32Array, view: View): void {
+export function normaliseInto(image: Picture, preprocessing: Preprocessing, out: Float32Array, view: View): void {
   const { data, width, height } = image;
   const { channelOrder, scale, mean, std } = preprocessing;
-  for (let c = 0; c < 3; c++) {
-    const source = channelOrder === 'rgb' ? c : 2 - c;
+  const channels = channelsOf(image);
+  for (let c = 0; c < channels; c++) {
+    const source = channelOrder === 'bgr' && c < 3 ? 2 - c : c; // alpha stays last
     const shift = mean[c]!;
     const spread = std[c]!;
     // A byte has 256 values: one table for each channel is faster than the arithmetic, and the same for both kinds.
     if (data instanceof Uint8Array) {
       const table = new Float32Array(256);
       for (let value = 0; value < 256; value++) table[value] = (value * scale - shift) / spread;
-      eachRow(height, width, view.flip, c, source, (o, step, i, end) => {
-        for (; i < end; i += 3, o += step) out[o] = table[data[i]!]!;
+      eachRow({ width, height }, channels, view.flip, [source, c], (o, step, i, end) => {
+        for (; i < end; i += channels, o += step) out[o] = table[data[i]!]!;
       });
     } else {
-      eachRow(height, width, view.flip, c, source, (o, step, i, end) => {
-        for (; i < end; i += 3, o += step) out[o] = (data[i]! * scale - shift) / spread;
+      eachRow({ width, height }, channels, view.flip, [source, c], (o, step, i, end) => {
+        for (; i < end; i += channels, o += step) out[o] = (data[i]! * scale - shift) / spread;
       });
     }
   }
 }
 
-/** Calls `row(first output index, step, first input index, end of input)` for one channel of every row. */
+/** Calls `row(first output index, step, first input index, end of input)` for every row of one channel. */
 function eachRow(
-  height: number,
-  width: number,
+  { width, height }: ImageSize,
+  channels: number,
   flip: boolean,
-  outChannel: number,
-  inChannel: number,
+  [from, to]: readonly [from: number, to: number],
   row: (o: number, step: number, i: number, end: number) => void,
 ): void {
-  const stride = width * 3;
+  const stride = width * channels;
   for (let y = 0; y < height; y++) {
     const base = y * stride;
-    if (flip) row(base + stride - 3 + outChannel, -3, base + inChannel, base + stride);
-    else row(base + outChannel, 3, base + inChannel, base + stride);
+    if (flip) row(base + stride - channels + to, -channels, base + from, base + stride);
+    else row(base + to, channels, base + from, base + stride);
   }
 }

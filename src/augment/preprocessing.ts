@@ -6,7 +6,7 @@
  */
 
 import { z } from 'zod';
-import type { ImageSize } from './image.js';
+import { type Channels, channelCounts, type ImageSize } from './image.js';
 
 /**
  * Whose resize to reproduce; they differ by up to 100/255 in single pixels of the same photograph.
@@ -34,17 +34,17 @@ export interface Preprocessing {
   readonly kernel: ResizeKernel;
   /** `center` cuts the network's size out of the middle after resizing; `none` where resizing already gives it. */
   readonly crop: 'center' | 'none';
+  /** Of the colours; alpha comes last in both, and grey has no order. */
   readonly channelOrder: 'rgb' | 'bgr';
   /** Multiplies the pixel, 0..255, before the mean is subtracted. */
   readonly scale: number;
-  /** Three values in `channelOrder`, in units of the scaled pixel. */
+  /** A value for each channel of the network's input, in `channelOrder`, in units of the scaled pixel. */
   readonly mean: readonly number[];
-  /** Three values in `channelOrder`, in units of the scaled pixel; none is 0. */
+  /** As many values as `mean`, in `channelOrder`, in units of the scaled pixel; none is 0. */
   readonly std: readonly number[];
 }
 
 const positive = z.number().positive();
-const threeNumbers = z.array(z.number()).length(3);
 
 /** Reads a {@link Preprocessing} back from a model's `model.json`; rejects unknown fields, so nothing is dropped. */
 export const preprocessingSchema: z.ZodType<Preprocessing> = z
@@ -59,13 +59,38 @@ export const preprocessingSchema: z.ZodType<Preprocessing> = z
     crop: z.enum(['center', 'none']),
     channelOrder: z.enum(['rgb', 'bgr']),
     scale: positive,
-    mean: threeNumbers,
-    std: z.array(positive).length(3),
+    mean: z.array(z.number()).refine((values) => channelCounts.some((count) => count === values.length), {
+      message: 'one value for each channel of the pictures, which are 1, 3 or 4',
+    }),
+    std: z.array(positive),
   })
+  .refine((p) => p.mean.length === p.std.length, { message: 'as many values as mean has', path: ['std'] })
   .refine((p) => (p.resize.rule === 'short_side') === (p.crop === 'center'), {
     message: "crop must be 'center' with resize rule 'short_side', and 'none' with the other rules",
     path: ['crop'],
   });
+
+/** Channels of the pictures that a record makes ready, which it has a mean for each. */
+export function channelsFor({ mean }: Pick<Preprocessing, 'mean'>): Channels {
+  return mean.length as Channels;
+}
+
+/**
+ * A record for pictures of another number of channels than the network was trained on.
+ *
+ * Grey pictures take the average of all means and of all deviations, and have no channel order. With more channels than
+ * there are values, these come again from the first on, as the channels of the first convolution do
+ * (`weights/adapt.ts`): alpha is treated as the first colour. timm asks its users for such values.
+ */
+export function withChannels(p: Preprocessing, channels: Channels): Preprocessing {
+  const trained = channelsFor(p);
+  if (channels === trained) return p;
+  const average = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+  if (channels === 1) return { ...p, channelOrder: 'rgb', mean: [average(p.mean)], std: [average(p.std)] };
+  const again = (values: readonly number[]): number[] =>
+    Array.from({ length: channels }, (_, i) => values[i % trained]!);
+  return { ...p, mean: again(p.mean), std: again(p.std) };
+}
 
 /**
  * torchvision's and timm's evaluation: `Resize(256)`, `CenterCrop(224)`, `ToTensor()`, `Normalize(...)`, on PIL images.
@@ -125,6 +150,20 @@ export const kerasTorchPreprocessing: Preprocessing = {
 };
 
 /**
+ * `x / 255`, stretched: what tutorials train small networks on (`ImageDataGenerator(rescale=1. / 255)`), resized by
+ * Pillow's `Image.resize` with the filter that it takes by itself, bicubic.
+ */
+export const unitPreprocessing: Preprocessing = {
+  resize: { rule: 'stretch' },
+  kernel: 'pil_bicubic',
+  crop: 'none',
+  channelOrder: 'rgb',
+  scale: 1 / 255,
+  mean: [0, 0, 0],
+  std: [1, 1, 1],
+};
+
+/**
  * slim's `vgg_preprocessing.preprocess_for_eval` (VGG and ResNet v1): short side 256 (`_RESIZE_SIDE_MIN`), centre crop,
  * RGB minus the means `_R_MEAN`, `_G_MEAN`, `_B_MEAN`.
  * @see https://github.com/tensorflow/models/blob/master/research/slim/preprocessing/vgg_preprocessing.py
@@ -167,6 +206,7 @@ export const presets = {
   caffe: caffePreprocessing,
   tf: tfPreprocessing,
   keras_torch: kerasTorchPreprocessing,
+  unit: unitPreprocessing,
   slim_vgg: slimVggPreprocessing,
   slim_inception: slimInceptionPreprocessing,
   tfjs: tfjsPreprocessing,
@@ -194,15 +234,21 @@ export function describePreprocessing(p: Preprocessing, size: ImageSize): string
   else steps.push(`central ${round(p.resize.fraction * 100)} % stretched to ${target}`);
   const kernel = `with ${kernelNames[p.kernel]}`;
   const crop = p.crop === 'center' ? `, centre crop ${target}` : '';
-  return `${steps[0]} ${kernel}${crop}, ${p.channelOrder.toUpperCase()}, ${describeRange(p)}.`;
+  return `${steps[0]} ${kernel}${crop}, ${describeOrder(p)}, ${describeRange(p)}.`;
+}
+
+function describeOrder(p: Preprocessing): string {
+  const channels = channelsFor(p);
+  if (channels === 1) return 'grey';
+  return `${p.channelOrder.toUpperCase()}${channels === 4 ? 'A' : ''}`;
 }
 
 function describeRange(p: Preprocessing): string {
   const allEqual = (values: readonly number[], to: number): boolean => values.every((value) => value === to);
   if (allEqual(p.std, 1) && allEqual(p.mean, 1) && p.scale === 1 / 127.5) return 'x / 127.5 - 1';
   const scaled = p.scale === 1 ? 'x' : `x / ${round(1 / p.scale)}`;
-  const centred = allEqual(p.mean, 0) ? scaled : `${scaled} - [${p.mean.join(', ')}]`;
-  return allEqual(p.std, 1) ? centred : `(${centred}) / [${p.std.join(', ')}]`;
+  const centred = allEqual(p.mean, 0) ? scaled : `${scaled} - [${p.mean.map(round).join(', ')}]`;
+  return allEqual(p.std, 1) ? centred : `(${centred}) / [${p.std.map(round).join(', ')}]`;
 }
 
 function round(value: number): number {

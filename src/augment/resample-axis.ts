@@ -10,9 +10,10 @@ export interface Axis {
   readonly count: number;
 }
 
-/** The rectangle `box` of interleaved RGB pixels with `stride` values a row. */
+/** The rectangle `box` of interleaved pixels of `channels` values, with `stride` values a row. */
 export interface Source {
   readonly data: Uint8Array | Float32Array;
+  readonly channels: number;
   readonly stride: number;
   readonly box: Box;
 }

@@ -82,7 +82,7 @@ function toFixedPoint(weights: Float64Array): Int32Array {
   return out;
 }
 
-/** Rows `[firstRow, lastRow)` of the source's box resized along the row: `[lastRow - firstRow, columns, 3]`. */
+/** Rows `[firstRow, lastRow)` of the source's box resized along the row: `[lastRow - firstRow, columns, channels]`. */
 export function pillowHorizontal(
   source: Source,
   firstRow: number,
@@ -90,24 +90,25 @@ export function pillowHorizontal(
   columns: PillowAxis,
 ): Uint8Array | Float32Array {
   const { data } = source;
+  if (source.channels !== 3) return horizontalOthers(source, firstRow, lastRow, columns);
   return data instanceof Uint8Array
     ? horizontalBytes({ ...source, data }, firstRow, lastRow, columns)
     : horizontalFloats({ ...source, data }, firstRow, lastRow, columns);
 }
 
 /**
- * Resized along the columns: `[rows, width, 3]`.
- * @param data `[..., width, 3]`, whose first row is row `firstRow` of the source's box
+ * Resized along the columns: `[rows, stride]`.
+ * @param data `[..., stride]`, width times channels, whose first row is row `firstRow` of the source's box
  */
 export function pillowVertical(
   data: Uint8Array | Float32Array,
-  width: number,
+  stride: number,
   firstRow: number,
   rows: PillowAxis,
 ): Uint8Array | Float32Array {
   return data instanceof Uint8Array
-    ? verticalBytes(data, width * 3, firstRow, rows)
-    : verticalFloats(data, width * 3, firstRow, rows);
+    ? verticalBytes(data, stride, firstRow, rows)
+    : verticalFloats(data, stride, firstRow, rows);
 }
 
 function horizontalBytes(
@@ -138,6 +139,34 @@ function horizontalBytes(
       out[o + 1] = clip(g);
       out[o + 2] = clip(b);
       o += 3;
+    }
+  }
+  return out;
+}
+
+/** Grey and RGBA. One loop for any number of channels takes twice the time of the loops above. */
+function horizontalOthers(
+  { data, channels, stride, box }: Source,
+  firstRow: number,
+  lastRow: number,
+  { starts, counts, taps, weights }: PillowAxis,
+): Uint8Array | Float32Array {
+  const bytes = data instanceof Uint8Array;
+  const factors = bytes ? toFixedPoint(weights) : weights;
+  const length = (lastRow - firstRow) * starts.length * channels;
+  const out = bytes ? new Uint8Array(length) : new Float32Array(length);
+  let o = 0;
+  for (let y = firstRow; y < lastRow; y++) {
+    const row = (box.y + y) * stride + box.x * channels;
+    for (let x = 0; x < starts.length; x++) {
+      const first = x * taps;
+      const end = first + counts[x]!;
+      for (let c = 0; c < channels; c++) {
+        let sum = bytes ? ONE_HALF : 0;
+        let i = row + starts[x]! * channels + c;
+        for (let k = first; k < end; k++, i += channels) sum += data[i]! * factors[k]!;
+        out[o++] = bytes ? clip(sum) : sum;
+      }
     }
   }
   return out;

@@ -7,9 +7,10 @@
  */
 
 import { UsageError } from '../errors.js';
+import { premultiplied, unpremultiplied } from './alpha.js';
 import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import type { ResizeKernel } from './preprocessing.js';
-import { pillowAxis, pillowHorizontal, pillowVertical, premultiplied, unpremultiplied } from './resample-pillow.js';
+import { pillowAxis, pillowHorizontal, pillowVertical } from './resample-pillow.js';
 import { lerpPlane, tensorflowAxis } from './resample-tensorflow.js';
 
 /**
@@ -57,10 +58,12 @@ export function resampleWindow(
   const rows = pillowAxis(kernel, vertical);
   const firstRow = rows.starts[0]!;
   const lastRow = rows.starts[window.height - 1]! + rows.counts[window.height - 1]!;
-  const weighed = channels === 4 && image.data instanceof Uint8Array ? { ...source, data: premultiplied(image.data) } : source;
-  const between = pillowHorizontal(weighed, firstRow, lastRow, pillowAxis(kernel, horizontal));
+  // Pillow hands on a picture that has its size already, and does not go through RGBa.
+  const transparent = channels === 4 && !(size.width === box.width && size.height === box.height);
+  const weighed = transparent && image.data instanceof Uint8Array ? premultiplied(image.data) : image.data;
+  const between = pillowHorizontal({ ...source, data: weighed }, firstRow, lastRow, pillowAxis(kernel, horizontal));
   const resized = pillowVertical(between, window.width * channels, firstRow, rows);
-  const data = channels === 4 && resized instanceof Uint8Array ? unpremultiplied(resized) : resized;
+  const data = transparent && resized instanceof Uint8Array ? unpremultiplied(resized) : resized;
   return { data, width: window.width, height: window.height };
 }
 

@@ -1,10 +1,12 @@
-import type { RgbImage } from './image.js';
+import { channelsOf, type Picture } from './image.js';
 
 /**
  * The picture turned counter-clockwise about its centre, sampled bilinearly. What comes in at the corners is the
  * picture mirrored at its edge: black corners would be a mark that says "turned".
  */
-export function rotate({ data, width, height }: RgbImage, degrees: number): RgbImage {
+export function rotate(picture: Picture, degrees: number): Picture {
+  const { data, width, height } = picture;
+  const channels = channelsOf(picture);
   const radians = (degrees * Math.PI) / 180;
   const cos = Math.cos(radians);
   const sin = Math.sin(radians);
@@ -21,11 +23,11 @@ export function rotate({ data, width, height }: RgbImage, degrees: number): RgbI
       const top = Math.floor(fromY);
       const u = fromX - left;
       const v = fromY - top;
-      const x0 = mirror(left, width) * 3;
-      const x1 = mirror(left + 1, width) * 3;
-      const y0 = mirror(top, height) * width * 3;
-      const y1 = mirror(top + 1, height) * width * 3;
-      for (let c = 0; c < 3; c++) {
+      const x0 = mirror(left, width) * channels;
+      const x1 = mirror(left + 1, width) * channels;
+      const y0 = mirror(top, height) * width * channels;
+      const y1 = mirror(top + 1, height) * width * channels;
+      for (let c = 0; c < channels; c++) {
         const above = data[y0 + x0 + c]! * (1 - u) + data[y0 + x1 + c]! * u;
         const below = data[y1 + x0 + c]! * (1 - u) + data[y1 + x1 + c]! * u;
         out[o++] = above * (1 - v) + below * v;

@@ -1,9 +1,9 @@
 /** What a worker does: picture files to one block of pixels. Runs as well on the calling thread. */
 
 import { type Augmentation, augmentInto, pictureRng } from '../augment/augment.js';
-import type { ImageSize, RgbImage } from '../augment/image.js';
+import type { Channels, ImageSize, Picture } from '../augment/image.js';
 import { preprocessInto, type View } from '../augment/pipeline.js';
-import type { Preprocessing } from '../augment/preprocessing.js';
+import { channelsFor, type Preprocessing } from '../augment/preprocessing.js';
 import { DataError } from '../errors.js';
 import { decodeImage } from './decode.js';
 
@@ -32,7 +32,7 @@ export interface PictureFault {
 }
 
 export interface DecodeResult {
-  /** `[kept.length, height, width, 3]`, without gaps where pictures were bad. */
+  /** `[kept.length, height, width, channels]`, without gaps where pictures were bad. */
   readonly pixels: Float32Array<ArrayBuffer>;
   /** Positions in `paths` of the pictures in `pixels`. */
   readonly kept: readonly number[];
@@ -42,22 +42,23 @@ export interface DecodeResult {
 /** Decodes and preprocesses; a bad picture is a fault in the result, not a rejection. */
 export async function decodeBatch(task: DecodeTask): Promise<DecodeResult> {
   const { paths, preprocessing, size, cancelled } = task;
-  const slot = size.height * size.width * 3;
+  const channels = channelsFor(preprocessing);
+  const slot = size.height * size.width * channels;
   const pixels = new Float32Array(paths.length * slot);
   const kept: number[] = [];
   const faults: PictureFault[] = [];
   // Decoding runs in the thread pool of the process, so the next picture decodes while this one is resized.
-  let next = paths.length > 0 ? decodeOrFault(paths[0]!) : undefined;
+  let next = paths.length > 0 ? decodeOrFault(paths[0]!, channels) : undefined;
   for (let i = 0; i < paths.length; i++) {
     const path = paths[i]!;
     const picture = await next!;
     const stop = Atomics.load(cancelled, 0) === 1 || (picture instanceof DataError && task.stopAtFault);
-    if (i + 1 < paths.length && !stop) next = decodeOrFault(paths[i + 1]!);
+    if (i + 1 < paths.length && !stop) next = decodeOrFault(paths[i + 1]!, channels);
     if (picture instanceof DataError) {
       faults.push({ path, code: picture.code, message: picture.message, hint: picture.hint });
     } else {
       const offset = kept.length * slot;
-      if (task.view) preprocessInto(picture, preprocessing, size, 3, pixels, offset, task.view);
+      if (task.view) preprocessInto(picture, preprocessing, size, pixels, offset, task.view);
       else {
         const generator = pictureRng(task.seed, task.epoch, path);
         augmentInto(picture, { preprocessing, size, augmentation: task.augmentation, generator }, pixels, offset);
@@ -69,9 +70,9 @@ export async function decodeBatch(task: DecodeTask): Promise<DecodeResult> {
   return { pixels: kept.length === paths.length ? pixels : pixels.slice(0, kept.length * slot), kept, faults };
 }
 
-async function decodeOrFault(path: string): Promise<RgbImage | DataError> {
+async function decodeOrFault(path: string, channels: Channels): Promise<Picture | DataError> {
   try {
-    return await decodeImage(path);
+    return await decodeImage(path, channels);
   } catch (thrown) {
     if (thrown instanceof DataError) return thrown;
     throw thrown;

@@ -1,10 +1,12 @@
 /**
- * Picture files to 8-bit RGB, by sharp.
+ * Picture files to 8-bit grey, RGB or RGBA, by sharp.
  *
  * The published networks saw their pictures through Pillow's `Image.open(path).convert('RGB')`, and this does the
- * same wherever that makes sense:
+ * same wherever that makes sense; for one channel it does `convert('L')`, for four `convert('RGBA')`:
  * - grey is repeated three times; palettes are looked up;
- * - an alpha channel is dropped, not composited over a background;
+ * - an alpha channel is dropped, not composited over a background; with four channels it is kept, and 255 where the
+ *   picture has none;
+ * - colours become grey by the luma of ITU-R BT.601, in Pillow's integers;
  * - colour profiles are ignored: the numbers in the file are taken as sRGB;
  * - CMYK and YCCK become RGB by Pillow's formula, `(255 - k) * (255 - ink) / 255`, without a profile.
  *
@@ -15,7 +17,8 @@
 
 import { readFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
-import type { RgbImage } from '../augment/image.js';
+import { times255 } from '../augment/alpha.js';
+import type { Channels, Picture } from '../augment/image.js';
 import { DataError, messageOf } from '../errors.js';
 
 // Every picture is read once an epoch: a cache of decoded files would only hold memory.
@@ -30,21 +33,29 @@ export function useOneThreadPerPicture(): void {
 }
 
 /**
- * Decodes a file, or its bytes, to interleaved 8-bit RGB.
+ * Decodes a file, or its bytes, to 8-bit values, interleaved: grey, RGB or RGBA.
  * @throws DataError `BAD_IMAGE` with the path and the reason: missing, empty, truncated, corrupt, not a picture,
  *   or more than 268 million pixels (0x3FFF squared, sharp's guard against decompression bombs)
  */
-export async function decodeImage(source: string | Buffer): Promise<RgbImage> {
+export async function decodeImage(source: string | Buffer, channels: Channels = 3): Promise<Picture> {
   const name = typeof source === 'string' ? source : 'the picture in memory';
   try {
     // Read here, so that a wrong path and an unreadable file are told apart from a bad picture.
-    return await decode(typeof source === 'string' ? await readFile(source) : source);
+    return toChannels(await decode(typeof source === 'string' ? await readFile(source) : source), channels);
   } catch (thrown) {
     throw badImage(name, thrown);
   }
 }
 
-async function decode(bytes: Buffer): Promise<RgbImage> {
+/** What a file holds: 1 value a pixel is grey, 2 grey and alpha, 3 RGB, 4 RGBA. */
+interface Decoded {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+}
+
+async function decode(bytes: Buffer): Promise<Decoded> {
   if (bytes.length === 0) throw new Error('the file is empty');
   // failOn 'error' includes 'truncated'; sharp's default, 'warning', would refuse files that every viewer shows.
   const open = (): Sharp => sharp(bytes, { failOn: 'error', autoOrient: true, ignoreIcc: true });
@@ -55,25 +66,22 @@ async function decode(bytes: Buffer): Promise<RgbImage> {
   if (metadata.depth !== 'uchar') throw new Error(`samples of type ${metadata.depth}, expected 8 or 16 bits`);
   if (metadata.space === 'cmyk') return decodeCmyk(open());
 
-  const { data, info } = await open().toColourspace('srgb').removeAlpha().raw().toBuffer({ resolveWithObject: true });
-  const { width, height, channels } = info;
-  const pixels = new Uint8Array(data.buffer, data.byteOffset, data.length);
-  return { data: toRgb(pixels, channels, width * height), width, height };
+  const { data, info } = await open().toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
+  return { ...info, data: new Uint8Array(data.buffer, data.byteOffset, data.length) };
 }
 
-async function decode16(image: Sharp, { space }: Metadata): Promise<RgbImage> {
+async function decode16(image: Sharp, { space }: Metadata): Promise<Decoded> {
   if (space !== 'rgb16' && space !== 'grey16') throw new Error(`16-bit samples in colour space ${space}`);
   const raw = image.toColourspace(space).raw({ depth: 'ushort' });
   const { data, info } = await raw.toBuffer({ resolveWithObject: true });
-  const { width, height, channels } = info;
   const samples = new Uint16Array(new Uint8Array(data).buffer); // copied: the view must start at an even byte
   const bytes = new Uint8Array(samples.length);
   // 65535 / 257 = 255 exactly.
   for (let i = 0; i < samples.length; i++) bytes[i] = Math.round(samples[i]! / 257);
-  return { data: toRgb(bytes, channels, width * height), width, height };
+  return { ...info, data: bytes };
 }
 
-async function decodeCmyk(image: Sharp): Promise<RgbImage> {
+async function decodeCmyk(image: Sharp): Promise<Decoded> {
   const raw = image.pipelineColourspace('cmyk').toColourspace('cmyk').raw();
   const { data, info } = await raw.toBuffer({ resolveWithObject: true });
   const { width, height, channels } = info;
@@ -84,27 +92,34 @@ async function decodeCmyk(image: Sharp): Promise<RgbImage> {
     const light = 255 - data[i + 3]!;
     for (let c = 0; c < 3; c++) out[p * 3 + c] = light - times255(data[i + c]!, light);
   }
+  return { data: out, width, height, channels: 3 };
+}
+
+function toChannels({ data, width, height, channels: from }: Decoded, to: Channels): Picture {
+  if (from === to) return { data, width, height };
+  const pixels = width * height;
+  const out = new Uint8Array(pixels * to);
+  const [g, b] = from >= 3 ? [1, 2] : [0, 0];
+  const alpha = from === 2 || from === 4 ? from - 1 : undefined;
+  for (let p = 0; p < pixels; p++) {
+    const [i, o] = [p * from, p * to];
+    if (to === 1) out[o] = from >= 3 ? luma(data[i]!, data[i + 1]!, data[i + 2]!) : data[i]!;
+    else {
+      out[o] = data[i]!;
+      out[o + 1] = data[i + g]!;
+      out[o + 2] = data[i + b]!;
+      if (to === 4) out[o + 3] = alpha === undefined ? 255 : data[i + alpha]!;
+    }
+  }
   return { data: out, width, height };
 }
 
-/** `a * b / 255` rounded, in Pillow's integers (ImagingUtils.h, MULDIV255). */
-function times255(a: number, b: number): number {
-  const product = a * b + 128;
-  return ((product >> 8) + product) >> 8;
-}
-
-/** Keeps the first three of RGB(A), repeats the first of grey(+alpha). */
-function toRgb(data: Uint8Array, channels: number, pixels: number): Uint8Array {
-  if (channels === 3) return data;
-  const out = new Uint8Array(pixels * 3);
-  const [g, b] = channels >= 3 ? [1, 2] : [0, 0];
-  for (let p = 0; p < pixels; p++) {
-    const i = p * channels;
-    out[p * 3] = data[i]!;
-    out[p * 3 + 1] = data[i + g]!;
-    out[p * 3 + 2] = data[i + b]!;
-  }
-  return out;
+/**
+ * Grey of a colour, as Pillow's `convert('L')` rounds it: .299, .587 and .114 in 16 bits.
+ * @see https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Convert.c (L24)
+ */
+function luma(r: number, g: number, b: number): number {
+  return (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
 }
 
 function badImage(name: string, thrown: unknown): DataError {

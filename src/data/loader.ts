@@ -9,9 +9,9 @@ import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { Piscina } from 'piscina';
 import type { Augmentation } from '../augment/augment.js';
-import { type ImageSize, RGB_CHANNELS } from '../augment/image.js';
+import type { ImageSize } from '../augment/image.js';
 import { plainView, preprocessInto, type View } from '../augment/pipeline.js';
-import type { Preprocessing } from '../augment/preprocessing.js';
+import { channelsFor, type Preprocessing } from '../augment/preprocessing.js';
 import { DataError, listFaults, UsageError } from '../errors.js';
 import type { Rng } from '../rng.js';
 import type { Sample } from './dataset.js';
@@ -20,7 +20,7 @@ import { type DecodeResult, type DecodeTask, decodeBatch, type PictureFault } fr
 
 /** Some pictures, ready for the network. */
 export interface Batch {
-  /** `[count, height, width, 3]`. */
+  /** `[count, height, width, channels]`, as many channels as the record has means. */
   readonly pixels: Float32Array;
   /** `[count]`, class indices. */
   readonly labels: Int32Array;
@@ -111,12 +111,13 @@ export async function* batches(samples: readonly Sample[], options: LoaderOption
 }
 
 /**
- * One picture, ready for the network: `[height, width, 3]`.
+ * One picture, ready for the network: `[height, width, channels]`.
  * @throws DataError `BAD_IMAGE` with the path and the reason
  */
 export async function loadOne(path: string, preprocessing: Preprocessing, size: ImageSize): Promise<Float32Array> {
-  const out = new Float32Array(size.height * size.width * RGB_CHANNELS);
-  preprocessInto(await decodeImage(path), preprocessing, size, RGB_CHANNELS, out, 0, plainView);
+  const channels = channelsFor(preprocessing);
+  const out = new Float32Array(size.height * size.width * channels);
+  preprocessInto(await decodeImage(path, channels), preprocessing, size, out, 0, plainView);
   return out;
 }
 

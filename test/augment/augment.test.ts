@@ -9,20 +9,20 @@ import {
   randomBox,
 } from '../../src/augment/augment.js';
 import { brightness, colourJitter, contrast, saturation } from '../../src/augment/colour.js';
-import type { RgbImage } from '../../src/augment/image.js';
+import type { Picture } from '../../src/augment/image.js';
 import { preprocessInto } from '../../src/augment/pipeline.js';
-import { caffePreprocessing, torchPreprocessing } from '../../src/augment/preprocessing.js';
+import { caffePreprocessing, torchPreprocessing, withChannels } from '../../src/augment/preprocessing.js';
 import { rotate } from '../../src/augment/rotate.js';
 import { rng } from '../../src/rng.js';
 
 const size = { height: 16, width: 16 };
 
-function noise(width: number, height: number, seed = 1): RgbImage {
+function noise(width: number, height: number, seed = 1): Picture {
   const generator = rng(seed);
   return { data: Uint8Array.from({ length: width * height * 3 }, () => generator.integer(256)), width, height };
 }
 
-function augment(image: RgbImage, augmentation: Augmentation, path: string, epoch = 0, seed = 1): Float32Array {
+function augment(image: Picture, augmentation: Augmentation, path: string, epoch = 0, seed = 1): Float32Array {
   const out = new Float32Array(16 * 16 * 3);
   const generator = pictureRng(seed, epoch, path);
   augmentInto(image, { preprocessing: torchPreprocessing, size, augmentation, generator }, out, 0);
@@ -81,7 +81,7 @@ describe('flip', () => {
       const view = flipView(7, 2, path);
       if (view.flip) flips++;
       const expected = new Float32Array(16 * 16 * 3);
-      preprocessInto(image, torchPreprocessing, size, 3, expected, 0, view);
+      preprocessInto(image, torchPreprocessing, size, expected, 0, view);
       expect(augment(image, 'flip', path, 2, 7)).toEqual(expected);
     }
     expect(flips).toBeGreaterThan(160); // 200 expected, standard deviation 10
@@ -127,7 +127,7 @@ describe('random crop', () => {
 });
 
 describe('colour', () => {
-  const image: RgbImage = { data: Uint8Array.of(200, 100, 0, 50, 50, 50), width: 2, height: 1 };
+  const image: Picture = { data: Uint8Array.of(200, 100, 0, 50, 50, 50), width: 2, height: 1 };
 
   test('factor 1 changes nothing', () => {
     for (const change of [brightness, contrast, saturation]) {
@@ -148,7 +148,7 @@ describe('colour', () => {
 
   test('jitter of strength 0 changes nothing, of 0.2 stays near', () => {
     const picture = noise(8, 8);
-    const far = (a: RgbImage): number => Math.max(...[...a.data].map((value, i) => Math.abs(value - picture.data[i]!)));
+    const far = (a: Picture): number => Math.max(...[...a.data].map((value, i) => Math.abs(value - picture.data[i]!)));
     expect(far(colourJitter(picture, rng(1), 0))).toBeLessThan(1e-3);
     const jittered = far(colourJitter(picture, rng(1), 0.2));
     expect(jittered).toBeGreaterThan(1);
@@ -177,6 +177,58 @@ describe('rotation', () => {
     const image = { data: new Uint8Array(9 * 14 * 3).fill(120), width: 9, height: 14 };
     for (const degrees of [-15, 3.3, 15, 45]) {
       for (const value of rotate(image, degrees).data) expect(value).toBeCloseTo(120, 3);
+    }
+  });
+});
+
+describe('pictures of one and of four channels', () => {
+  const grey: Picture = { data: Uint8Array.of(200, 50, 100, 10), width: 2, height: 2 };
+  const rgba: Picture = { data: Uint8Array.of(200, 100, 0, 77, 50, 50, 50, 255), width: 2, height: 1 };
+
+  test('grey has brightness and contrast, and no saturation', () => {
+    expect([...brightness(grey, 0.5).data]).toEqual([100, 25, 50, 5]);
+    expectClose(contrast(grey, 0).data, Array(4).fill(90));
+    expectClose(saturation(grey, 0).data, grey.data);
+  });
+
+  test('the colours of RGBA change as those of RGB, and alpha stays', () => {
+    const rgb: Picture = { data: Uint8Array.of(200, 100, 0, 50, 50, 50), width: 2, height: 1 };
+    for (const change of [brightness, contrast, saturation]) {
+      const [changed, alone] = [[...change(rgba, 0.7).data], [...change(rgb, 0.7).data]];
+      expect([changed[3], changed[7]]).toEqual([77, 255]);
+      expect([...changed.slice(0, 3), ...changed.slice(4, 7)]).toEqual(alone);
+    }
+  });
+
+  test.each([1, 4] as const)('%i channels turn as each of them would alone', (channels) => {
+    const [width, height] = [7, 5];
+    const planes = Array.from({ length: channels }, (_, c) => {
+      const generator = rng(c);
+      return Uint8Array.from({ length: width * height }, () => generator.integer(256));
+    });
+    const data = Uint8Array.from(
+      { length: width * height * channels },
+      (_, i) => planes[i % channels]![Math.floor(i / channels)]!,
+    );
+    const turned = rotate({ data, width, height }, 12).data;
+    for (const [c, plane] of planes.entries()) {
+      const alone = rotate({ data: plane, width, height }, 12).data;
+      expect([...turned].filter((_, i) => i % channels === c)).toEqual([...alone]);
+    }
+  });
+
+  test.each(augmentations)('%s works for both, with alpha behind the colours', (augmentation) => {
+    for (const channels of [1, 4] as const) {
+      const preprocessing = withChannels(caffePreprocessing, channels);
+      const data = new Uint8Array(40 * 30 * channels).map((_, i) => [10, 100, 200, 255][i % channels]!);
+      const out = new Float32Array(16 * 16 * channels);
+      const generator = pictureRng(1, 0, 'x');
+      augmentInto({ data, width: 40, height: 30 }, { preprocessing, size, augmentation, generator }, out, 0);
+      if (channels === 4) for (let i = 3; i < out.length; i += 4) expect(out[i]).toBeCloseTo(255 - 103.939, 2);
+      if (channels === 4 && augmentation !== 'strong') {
+        expectClose(out.subarray(0, 3), [200 - 103.939, 100 - 116.779, 10 - 123.68]);
+      }
+      expect(out.every((value) => value >= -123.68 && value <= 255 - 103.939 + 1e-3)).toBe(true);
     }
   });
 });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
-import type { RgbImage } from '../../src/augment/image.js';
+import type { Picture } from '../../src/augment/image.js';
 import { centralBox, plainView, preprocessInto, resizeAndCrop, shortSideSize } from '../../src/augment/pipeline.js';
 import {
   caffePreprocessing,
@@ -20,7 +20,7 @@ interface Reference {
 const reference = JSON.parse(readFileSync(new URL('./pipelines.json', import.meta.url), 'utf8')) as Reference;
 
 /** The same pictures as pipelines.py. */
-function picture(width: number, height: number): RgbImage {
+function picture(width: number, height: number): Picture {
   const data = new Uint8Array(width * height * 3);
   let i = 0;
   for (let y = 0; y < height; y++) {
@@ -31,9 +31,9 @@ function picture(width: number, height: number): RgbImage {
   return { data, width, height };
 }
 
-function preprocess(image: RgbImage, p: Preprocessing, size: number, flip = false): Float32Array {
+function preprocess(image: Picture, p: Preprocessing, size: number, flip = false): Float32Array {
   const out = new Float32Array(size * size * 3);
-  preprocessInto(image, p, { height: size, width: size }, 3, out, 0, { flip });
+  preprocessInto(image, p, { height: size, width: size }, out, 0, { flip });
   return out;
 }
 
@@ -103,7 +103,7 @@ describe('sizes', () => {
 });
 
 describe('values', () => {
-  const pixel: RgbImage = { data: Uint8Array.of(10, 100, 250), width: 1, height: 1 };
+  const pixel: Picture = { data: Uint8Array.of(10, 100, 250), width: 1, height: 1 };
 
   test('torch: scaled, minus mean, by deviation', () => {
     const expected = [(10 / 255 - 0.485) / 0.229, (100 / 255 - 0.456) / 0.224, (250 / 255 - 0.406) / 0.225];
@@ -118,7 +118,7 @@ describe('values', () => {
   });
 
   test('tf: -1 to 1', () => {
-    const ends: RgbImage = { data: Uint8Array.of(0, 255, 128), width: 1, height: 1 };
+    const ends: Picture = { data: Uint8Array.of(0, 255, 128), width: 1, height: 1 };
     const [low, high] = preprocess(ends, tfPreprocessing, 1);
     expect(low).toBe(-1);
     expect(high).toBeCloseTo(1, 6);
@@ -126,7 +126,7 @@ describe('values', () => {
 
   test('only its own slot is written', () => {
     const out = new Float32Array(9).fill(7);
-    preprocessInto(pixel, tfPreprocessing, { height: 1, width: 1 }, 3, out, 3, plainView);
+    preprocessInto(pixel, tfPreprocessing, { height: 1, width: 1 }, out, 3, plainView);
     expect([...out.subarray(0, 3), ...out.subarray(6)]).toEqual([7, 7, 7, 7, 7, 7]);
     expect(out[3]).toBeCloseTo(10 / 127.5 - 1, 6);
   });

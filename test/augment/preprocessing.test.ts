@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import {
+  caffePreprocessing,
+  channelsFor,
   describePreprocessing,
   type Preprocessing,
   preprocessingSchema,
   presets,
   torchPreprocessing,
+  withChannels,
 } from '../../src/augment/preprocessing.js';
 
 describe('the record in a file', () => {
@@ -16,6 +19,7 @@ describe('the record in a file', () => {
     ['an unknown kernel', { kernel: 'lanczos' }],
     ['an unknown field', { gamma: 2.2 }],
     ['a mean for one channel only', { mean: [0.5] }],
+    ['a mean and deviation for two channels', { mean: [0, 0], std: [1, 1] }],
     ['a deviation of zero', { std: [1, 0, 1] }],
     ['a scale of zero', { scale: 0 }],
     ['a resize smaller than the crop', { resize: { rule: 'short_side', ratio: 0.5 } }],
@@ -58,5 +62,38 @@ describe('in words', () => {
     expect(describePreprocessing(bicubic, { height: 384, width: 384 })).toMatch(
       /^short side to 439 with Pillow's antialiased bicubic filter, centre crop 384x384/,
     );
+  });
+});
+
+describe('for another number of channels', () => {
+  test('grey takes the averages, and has no order', () => {
+    const grey = withChannels(caffePreprocessing, 1);
+    expect(grey.mean).toHaveLength(1);
+    expect(grey.mean[0]).toBeCloseTo((103.939 + 116.779 + 123.68) / 3, 10);
+    expect(grey).toMatchObject({ std: [1], channelOrder: 'rgb', kernel: 'tf_bilinear' });
+    expect(withChannels(torchPreprocessing, 1).std[0]).toBeCloseTo(0.226, 10);
+  });
+
+  test('alpha takes the values of the first channel, and comes last', () => {
+    const four = withChannels(caffePreprocessing, 4);
+    expect(four).toEqual({ ...caffePreprocessing, mean: [103.939, 116.779, 123.68, 103.939], std: [1, 1, 1, 1] });
+  });
+
+  test('grey becomes colour by repetition, and what fits stays', () => {
+    const grey = { ...torchPreprocessing, mean: [0.5], std: [0.25] };
+    expect(withChannels(grey, 3)).toMatchObject({ mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] });
+    expect(withChannels(torchPreprocessing, 3)).toBe(torchPreprocessing);
+  });
+
+  test.each([1, 3, 4] as const)('%i: a record that comes back equal from a file', (channels) => {
+    const record = withChannels(torchPreprocessing, channels);
+    expect(channelsFor(record)).toBe(channels);
+    expect(preprocessingSchema.parse(JSON.parse(JSON.stringify(record)))).toEqual(record);
+  });
+
+  test('in words', () => {
+    const size = { height: 28, width: 28 };
+    expect(describePreprocessing(withChannels(caffePreprocessing, 1), size)).toMatch(/, grey, x - \[114\.7993\]\.$/);
+    expect(describePreprocessing(withChannels(caffePreprocessing, 4), size)).toMatch(/, BGRA, x - \[103\.939, .*\]\.$/);
   });
 });

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
-import type { RgbImage } from '../../src/augment/image.js';
+import type { Picture } from '../../src/augment/image.js';
 import type { ResizeKernel } from '../../src/augment/preprocessing.js';
 import { resample, resampleWindow } from '../../src/augment/resample.js';
 import { readNpy } from './npy.js';
@@ -27,13 +27,13 @@ interface Case {
 
 const cases = (JSON.parse(readFileSync(join(fixtures, 'index.json'), 'utf8')) as { cases: Case[] }).cases;
 
-function picture(file: string): RgbImage {
+function picture(file: string): Picture {
   const { shape, data } = readNpy(join(fixtures, file));
   return { data, height: shape[0]!, width: shape[1]! };
 }
 
 /** Rows and columns exchanged. */
-function transpose({ data, width, height }: RgbImage): RgbImage {
+function transpose({ data, width, height }: Picture): Picture {
   const out = new Uint8Array(data.length);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
@@ -94,7 +94,7 @@ const anyImage = fc.tuple(side, side, fc.boolean()).chain(([width, height, float
   const length = width * height * 3;
   return fc
     .uint8Array({ minLength: length, maxLength: length })
-    .map((bytes): RgbImage => ({ data: floats ? Float32Array.from(bytes, (b) => b * 0.99) : bytes, width, height }));
+    .map((bytes): Picture => ({ data: floats ? Float32Array.from(bytes, (b) => b * 0.99) : bytes, width, height }));
 });
 
 describe('properties', () => {
@@ -208,7 +208,7 @@ describe('properties', () => {
 });
 
 describe('sizes that make no sense', () => {
-  const image: RgbImage = { data: new Uint8Array(4 * 3 * 3), width: 4, height: 3 };
+  const image: Picture = { data: new Uint8Array(4 * 3 * 3), width: 4, height: 3 };
   const anyBadSize = [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY];
 
   test.each(anyBadSize)('width %s', (width) => {

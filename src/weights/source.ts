@@ -5,6 +5,9 @@
 
 import { FormatError } from '../errors.js';
 import { openByteFile } from './byte-file.js';
+import { findVersion2 } from './checkpoint/find.js';
+import { openVersion1 } from './checkpoint/version1.js';
+import { openVersion2 } from './checkpoint/version2.js';
 import { openH5 } from './h5.js';
 import { npzFromZip } from './npz.js';
 import { type Container, checkIsFile, FORMATS_READ, recognise } from './recognise.js';
@@ -37,7 +40,7 @@ export interface TensorInfo {
   readonly shape: readonly number[];
 }
 
-export type WeightsFormat = 'keras-h5' | 'torch' | 'safetensors' | 'npz' | 'tfjs-graph';
+export type WeightsFormat = 'keras-h5' | 'torch' | 'safetensors' | 'npz' | 'tfjs-graph' | 'tf-checkpoint';
 
 /** An open weights file. Close it: readers keep the file open to read one tensor at a time. */
 export interface TensorSource {
@@ -77,12 +80,15 @@ export async function openWeights(path: string): Promise<TensorSource> {
     const { openTfjsMobilenet } = await import('./tfjs-mobilenet.js'); // which loads tfjs
     return await openTfjsMobilenet(graphModel);
   }
+  const checkpoint = await findVersion2(path);
+  if (checkpoint !== undefined) return await openVersion2(checkpoint);
   checkIsFile(path);
   return await READERS[await containerOf(path)](path);
 }
 
 const READERS: Readonly<Record<Container, (path: string) => Promise<TensorSource>>> = {
   hdf5: (path) => openH5(path),
+  checkpoint: openVersion1,
   safetensors: openSafetensors,
   'torch-stream': openTorchStreamFile,
   zip: async (path) => await fromZip(await openZip(path)),

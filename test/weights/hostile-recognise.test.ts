@@ -29,12 +29,14 @@ describe('things that are found under the name of a weights file', () => {
     ],
     ['a tar of early PyTorch', tar, 'TORCH_TAR', /before version 0\.1\.10/],
     ['gzip', Uint8Array.of(0x1f, 0x8b, 8, 0), 'FORMAT_UNKNOWN', /gzip/],
-    ['a TensorFlow checkpoint', checkpoint, 'FORMAT_UNKNOWN', /TensorFlow checkpoint/],
     ['JSON', '{"modelTopology": {}}', 'FORMAT_UNKNOWN', /JSON text/],
     ['one NumPy array', Buffer.from('\x93NUMPY\x01\x00', 'latin1'), 'FORMAT_UNKNOWN', /single NumPy array/],
     ['a picture', Buffer.from('ffd8ffe000104a46', 'hex'), 'FORMAT_UNKNOWN', /bytes ff d8 ff e0 00 10 4a 46/],
     ['one byte', 'x', 'FORMAT_UNKNOWN', /bytes 78/],
   ];
+  it('what ends like a TensorFlow checkpoint and is none', async () => {
+    await expectFailure(() => openWeights(temporaryFile('model.ckpt', checkpoint)), 'CHECKPOINT_DAMAGED', /checksum/);
+  });
   for (const [title, content, code, message] of cases) {
     it(title, async () => {
       const error = await expectFailure(() => openWeights(temporaryFile('resnet50.h5', content)), code, message);

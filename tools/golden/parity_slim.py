@@ -1,6 +1,7 @@
 """A slim network for `npm run parity`: python parity_slim.py FIXTURE FOLDER (see parity.py).
 
-The weights go into a safetensors file under slim's own names. `real` instead of a fixture: Google's MobileNet v1 with
+The weights go into a checkpoint, as TensorFlow 1's Saver wrote slim's: version 1 for the networks of 2016, version 2 for
+the MobileNets. `real` instead of a fixture: Google's MobileNet v1 with
 its real ImageNet weights, on the photographs that follow (`parity_slim.py real FOLDER PHOTO...`).
 """
 
@@ -11,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors.numpy import save_file
 
 from families import load, main_arguments
 from generator import tensor_of
 from parity import batch, write_case
-from slim_nets import forward, frozen_mobilenet_v1, mobilenet_v1, tf, v1
+from slim_mobilenet import frozen_mobilenet_v1, mobilenet_v1
+from slim_nets import forward, tf, v1
 
 
 def preprocess(path: Path) -> np.ndarray:
@@ -27,11 +28,24 @@ def preprocess(path: Path) -> np.ndarray:
     return ((image - 0.5) * 2.0).numpy()
 
 
+def write_checkpoint(folder: Path, name: str, backbone: str, values: dict[str, np.ndarray]) -> str:
+    """The file to import."""
+    newer = backbone.startswith("mobilenet")
+    version = v1.train.SaverDef.V2 if newer else v1.train.SaverDef.V1
+    with tf.Graph().as_default(), v1.Session() as session:
+        variables = []
+        for variable, value in values.items():
+            variables.append(v1.get_variable(variable, value.shape, initializer=v1.zeros_initializer()))
+            variables[-1].load(value, session)
+        saver = v1.train.Saver(variables, write_version=version)
+        saver.save(session, str(folder / f"{name}.ckpt"), write_state=False, write_meta_graph=False)
+    return f"{name}.ckpt{'.index' if newer else ''}"
+
+
 def real(folder: Path, photographs: list[Path]) -> None:
     values = frozen_mobilenet_v1()
     net = mobilenet_v1("1.0")
-    file = "mobilenet_v1_1.0.slim.real.safetensors"
-    save_file(values, folder / file)
+    file = write_checkpoint(folder, "mobilenet_v1_1.0.slim.real", net.backbone, values)
     outputs = {}
     for path in photographs:
         image = preprocess(path)
@@ -47,8 +61,7 @@ def main(name: str, folder: Path, photographs: list[Path]) -> None:
     for size in net.sizes:
         of, values = forward(net, batch(size))
         outputs[str(size)] = (batch(size), values)
-    file = f"{name}.safetensors"
-    save_file({r[0]: tensor_of(r) for r in of}, folder / file)
+    file = write_checkpoint(folder, name, net.backbone, {r[0]: tensor_of(r) for r in of})
     write_case(folder, net.backbone, "slim", net.reference, file, of, outputs)
 
 

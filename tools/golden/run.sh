@@ -74,6 +74,7 @@ train() {
 
 files() {
   py tf files_keras2.py
+  py tf files_checkpoint.py
   py keras3 files_keras3.py
   py torch files_torch.py
   # Without its dependencies, which are for formats that are not written here.

@@ -1,0 +1,156 @@
+/**
+ * Checkpoints of version 1: one table, whose first entry lists the tensors and whose others hold their numbers. slim's
+ * ResNet v1 and VGG come so.
+ * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/saved_tensor_slice.proto
+ */
+import { readdir } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { type ByteFile, openByteFile } from '../byte-file.js';
+import { DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
+import { checkTensor, quote, TensorTable } from '../limits.js';
+import type { FileDtype, TensorInfo, TensorSource } from '../source.js';
+import { assemble, boxOf, type Slice, shapeOf, sliceOf } from './names.js';
+import { allOf, bytesOf, damaged, fieldsOf, numberOf, textOf, varintAt } from './protobuf.js';
+import { type BlockHandle, blocksOf, headsOf, readBlock } from './table.js';
+import { DTYPES, STRING } from './types.js';
+
+/** Where the record of one slice lies. */
+interface Location {
+  readonly file: ByteFile;
+  readonly block: BlockHandle;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly slice: Slice;
+}
+
+interface Variable extends TensorInfo {
+  readonly pieces: Location[];
+}
+
+/** Enough for a record's name and slice, which come before its numbers. */
+const PEEK_BYTES = 2048;
+
+/** @throws CHECKPOINT_DAMAGED, FILE_TRUNCATED, LIMIT_EXCEEDED */
+export async function openVersion1(path: string): Promise<TensorSource> {
+  const files: ByteFile[] = [];
+  try {
+    for (const each of await shardsBeside(path)) files.push(await openByteFile(each));
+    const table = new TensorTable<Variable>(path);
+    const ignored: string[] = [];
+    const found: Found = { table, ignored, known: new Set(), locations: new Map() };
+    for (const file of files) await scan(file, found);
+    for (const variable of table.all()) {
+      variable.pieces.push(...(found.locations.get(variable.name) ?? []));
+      if (variable.pieces.length === 0) throw damaged(path, `the numbers of ${quote(variable.name)} are absent`);
+    }
+    return {
+      format: 'tf-checkpoint',
+      path,
+      tensors: table.infos(),
+      metadata: { version: '1', ...(ignored.length === 0 ? {} : { ignored: ignored.join(', ') }) },
+      read: async (name) => {
+        const { dtype, shape, pieces } = table.get(name);
+        const parts = [];
+        for (const { file, block, offset, bytes, slice } of pieces) {
+          const record = (await readBlock(file, block)).subarray(offset, offset + bytes);
+          const values = numbersOf(file.path, name, record, dtype);
+          const box = boxOf(shape, slice);
+          if (values.length !== elementsOf(box)) {
+            throw damaged(file.path, `${quote(name)} [${box.join(', ')}] has ${values.length} numbers`);
+          }
+          parts.push({ slice, values });
+        }
+        return assemble(path, shape, parts);
+      },
+      close: async () => {
+        for (const file of files) await file.close();
+      },
+    };
+  } catch (error) {
+    for (const file of files) await file.close();
+    throw error;
+  }
+}
+
+/** All files of a sharded checkpoint, `name-00000-of-00002`; else the file alone. */
+async function shardsBeside(path: string): Promise<string[]> {
+  const match = /^(.*-)\d{5}(-of-\d{5})$/.exec(basename(path));
+  if (match === null) return [path];
+  const [, before, after] = match as unknown as [string, string, string];
+  const names = await readdir(dirname(path));
+  const found = names.filter((name) => name.startsWith(before) && name.endsWith(after)).sort();
+  const wanted = Number(after.slice('-of-'.length));
+  if (found.length !== wanted) throw damaged(path, `${found.length} of its ${wanted} shards are beside it`);
+  return found.map((name) => join(dirname(path), name));
+}
+
+interface Found {
+  readonly table: TensorTable<Variable>;
+  readonly ignored: string[];
+  /** Names in the table. */
+  readonly known: Set<string>;
+  readonly locations: Map<string, Location[]>;
+}
+
+async function scan(file: ByteFile, found: Found): Promise<void> {
+  const { path } = file;
+  for (const block of await blocksOf(file)) {
+    for (const { key, head, offset, valueBytes } of await headsOf(file, block, PEEK_BYTES)) {
+      if (key.length === 0) {
+        const record = (await readBlock(file, block)).subarray(offset, offset + valueBytes);
+        for (const meta of allOf(fieldsOf(path, bytesOf(fieldsOf(path, record), 1)), 1)) {
+          addVariable(path, meta, found);
+        }
+        continue;
+      }
+      const saved = fieldsOf(path, bytesOf(fieldsOf(path, head, true), 2), true);
+      const name = textOf(saved, 1);
+      const location = { file, block, offset, bytes: valueBytes, slice: sliceOf(path, bytesOf(saved, 2)) };
+      found.locations.set(name, [...(found.locations.get(name) ?? []), location]);
+    }
+  }
+}
+
+/** A SavedSliceMeta. */
+function addVariable(path: string, meta: Buffer, { table, ignored, known }: Found): void {
+  const fields = fieldsOf(path, meta);
+  const [name, type] = [textOf(fields, 1), numberOf(fields, 3)];
+  const dtype = DTYPES[type];
+  if (dtype === undefined) {
+    ignored.push(`${name} (${type === STRING ? 'text' : `type ${type}`})`);
+    return;
+  }
+  const shape = shapeOf(path, bytesOf(fields, 2));
+  checkTensor(path, name, dtype, shape);
+  if (known.has(name)) return; // of another shard
+  known.add(name);
+  table.add({ name, dtype, shape, pieces: [] });
+}
+
+/** Fields of a TensorProto that hold numbers, and how. @see tensorflow/core/framework/tensor.proto */
+const CONTENT = 4;
+const PACKED: Readonly<Partial<Record<FileDtype, number>>> = { float32: 5, float64: 6 };
+const VARINTS: Readonly<Partial<Record<FileDtype, number>>> = { int64: 10, bool: 11 };
+const INT_VALUES = 7;
+
+function numbersOf(path: string, name: string, record: Buffer, dtype: FileDtype): Float32Array {
+  const saved = fieldsOf(path, bytesOf(fieldsOf(path, record), 2));
+  if (textOf(saved, 1) !== name)
+    throw damaged(path, `a record of ${quote(textOf(saved, 1))} in the place of ${quote(name)}`);
+  const tensor = fieldsOf(path, bytesOf(saved, 3));
+  const packed = bytesOf(tensor, PACKED[dtype] ?? CONTENT);
+  const raw = packed.length > 0 ? packed : bytesOf(tensor, CONTENT);
+  if (raw.length > 0) {
+    if (raw.length % DTYPE_BYTES[dtype] !== 0)
+      throw damaged(path, `${quote(name)} has ${raw.length} bytes of ${dtype}`);
+    return toFloat32(raw, dtype);
+  }
+  const varints = bytesOf(tensor, VARINTS[dtype] ?? INT_VALUES);
+  const values: number[] = [];
+  for (let at = 0; at < varints.length; ) {
+    const { value, next } = varintAt(path, varints, at);
+    values.push(value);
+    at = next;
+  }
+  return Float32Array.from(values);
+}

@@ -123,7 +123,8 @@ function evaluate(
   };
   const masked = (shape: readonly number[], rate: number): tf.Tensor => {
     const [x] = inputs;
-    if (mode.kind === 'inference' || rate === 0) return tf.clone(x!);
+    // not a clone, which a tape would not see
+    if (mode.kind === 'inference' || rate === 0) return only(operators.reshape(node.shape, node.shape), inputs);
     const mask = dropoutMask(shape, rate, mode.random.split(node.path));
     const result = only(operators.multiply, [x!, mask]);
     mask.dispose();

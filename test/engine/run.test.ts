@@ -3,11 +3,11 @@ import * as tf from '@tensorflow/tfjs-core';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { buildGraph, cutAt, cuts, type Graph, type Node, nodesBetween, tapOf } from '../../src/engine/graph.js';
-import { activation, batchNorm, conv2d, dropout, globalAveragePool } from '../../src/engine/layers.js';
+import { activation, batchNorm, conv2d, dropout, dropPath, globalAveragePool } from '../../src/engine/layers.js';
 import { loadNetwork } from '../../src/engine/network.js';
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { inference, type RunMode, run } from '../../src/engine/run.js';
-import { applyOnly } from '../../src/engine/tape.js';
+import { applyOnly, startTape } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { withHead } from '../../src/heads/heads.js';
 import { rng } from '../../src/rng.js';
@@ -169,7 +169,7 @@ describe('training mode', () => {
     tf.dispose([x, ...outputs.values()]);
     return values;
   }
-  const training = (seed: number, onStatistics = () => {}): RunMode => ({
+  const training = (seed: number, onStatistics = () => {}): Extract<RunMode, { kind: 'training' }> => ({
     kind: 'training',
     apply: applyOnly,
     random: rng(seed),
@@ -187,6 +187,18 @@ describe('training mode', () => {
 
   test('dropout does nothing in inference', () => {
     expect(new Set(dropped(inference))).toEqual(new Set([1]));
+  });
+
+  test('a gradient goes through a dropout and a drop path of nothing', () => {
+    const graph = buildGraph([5], (s, x) => s.at('end').tap(dropPath(s, dropout(s, x, 0), 0)));
+    const x = tf.ones([2, 5]);
+    const tape = startTape([x]);
+    const mode: RunMode = { ...training(1), apply: tape.apply };
+    const outputs = run(graph, new Map([[graph.input, x]]), ['end'], { operators, parameters: () => x, mode });
+    const seed = tf.tensor(pixels([2, 5]), [2, 5]);
+    const [gradient] = tape.gradients(outputs.get('end')!, seed);
+    expect(bits(gradient!)).toBe(bits(seed));
+    tf.dispose([x, seed, gradient!, ...outputs.values()]);
   });
 
   test('two dropouts of a network have masks of their own', () => {

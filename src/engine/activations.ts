@@ -22,7 +22,7 @@ const ofResult = (value: Elementwise, derivative: Elementwise): Operator => ({
 const between = (x: tf.Tensor, low: number, high: number): tf.Tensor =>
   tf.cast(tf.logicalAnd(tf.greater(x, low), tf.less(x, high)), 'float32');
 
-const hardSigmoid: Elementwise = (x) => tf.div(tf.relu6(tf.add(x, 3)), 6);
+export const hardSigmoid: Elementwise = (x) => tf.div(tf.relu6(tf.add(x, 3)), 6);
 
 /** The normal distribution function, exactly: `(1 + erf(x / sqrt 2)) / 2`. */
 const cumulative: Elementwise = (x) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
@@ -30,10 +30,17 @@ const cumulative: Elementwise = (x) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1
 const INVERSE_SQRT_2_PI = 1 / Math.sqrt(2 * Math.PI);
 const density: Elementwise = (x) => tf.mul(tf.exp(tf.mul(tf.square(x), -0.5)), INVERSE_SQRT_2_PI);
 
-// Hendrycks and Gimpel 2016, section 2: the tanh form of GELU
-const SQRT_2_BY_PI = Math.sqrt(2 / Math.PI);
-const CUBIC = 0.044715;
-const tanhOf: Elementwise = (x) => tf.tanh(tf.mul(x, tf.add(tf.mul(tf.square(x), CUBIC * SQRT_2_BY_PI), SQRT_2_BY_PI)));
+// Hendrycks and Gimpel 2016, section 2: x (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3). Half of 1 + tanh(u)
+// is the sigmoid of 2 u, which takes fewer steps.
+const LINEAR = 2 * Math.sqrt(2 / Math.PI);
+const CUBIC = 0.044715 * LINEAR;
+
+/** The gate of GELU's tanh form, `sigmoid(2 u)`, and the derivative of `2 u`. */
+export function tanhGate(x: tf.Tensor): { gate: tf.Tensor; slope: () => tf.Tensor } {
+  const square = tf.square(x);
+  const gate = tf.sigmoid(tf.mul(x, tf.add(tf.mul(square, CUBIC), LINEAR)));
+  return { gate, slope: () => tf.add(tf.mul(square, 3 * CUBIC), LINEAR) };
+}
 
 const operators: Readonly<Record<ActivationName, Operator>> = {
   relu: ofResult(tf.relu, (y) => tf.cast(tf.greater(y, 0), 'float32')),
@@ -57,12 +64,10 @@ const operators: Readonly<Record<ActivationName, Operator>> = {
     (x) => tf.add(cumulative(x), tf.mul(x, density(x))),
   ),
   gelu_tanh: ofArgument(
-    (x) => tf.mul(tf.mul(x, 0.5), tf.add(tanhOf(x), 1)),
+    (x) => tf.mul(x, tanhGate(x).gate),
     (x) => {
-      const t = tanhOf(x);
-      const inner = tf.add(tf.mul(tf.square(x), 3 * CUBIC * SQRT_2_BY_PI), SQRT_2_BY_PI);
-      const slope = tf.mul(tf.mul(tf.mul(x, 0.5), tf.sub(1, tf.square(t))), inner);
-      return tf.add(tf.mul(tf.add(t, 1), 0.5), slope);
+      const { gate, slope } = tanhGate(x);
+      return tf.mul(gate, tf.add(tf.mul(tf.mul(x, tf.sub(1, gate)), slope()), 1));
     },
   ),
 };

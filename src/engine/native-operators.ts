@@ -3,8 +3,9 @@
  * @see https://www.tensorflow.org/api_docs/python/tf/raw_ops for every operation named here
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { activationOperator } from './activations.js';
-import { type ActivationName, type Pair, windowPadding } from './operations.js';
+import { nativeActivation } from './native-activations.js';
+import { groupedConvolution } from './native-groups.js';
+import { type Pair, windowPadding } from './operations.js';
 import type { Operator } from './operator.js';
 import type { BatchNormRule, ConvolutionGeometry, Operators } from './operators.js';
 import { LOWEST, padExplicitly } from './padding.js';
@@ -13,18 +14,20 @@ import type { NativeAttribute, NativeKernels } from './tensorflow.js';
 /** The operators that TensorFlow does better than tfjs composes them. */
 export function nativeOperators(native: NativeKernels): Partial<Operators> {
   const plain = convolution(native, ['Conv2D', 'Conv2DBackpropInput', 'Conv2DBackpropFilter']);
+  const grouped = groupedConvolution(plain);
   return {
-    conv2d: (geometry, groups) => (groups === 1 ? plain(geometry) : groupedConv2d(plain(geometry), groups)),
+    conv2d: (geometry, groups) => (groups === 1 ? plain(geometry) : grouped(geometry, groups)),
     depthwiseConv2d: convolution(native, [
       'DepthwiseConv2dNative',
       'DepthwiseConv2dNativeBackpropInput',
       'DepthwiseConv2dNativeBackpropFilter',
     ]),
     biasAdd: biasAdd(native),
-    activation: (name) => activation(native, name),
+    activation: (name) => nativeActivation(native, name),
     batchNorm: (rule) => batchNorm(native, rule, false),
     batchNormTraining: (rule) => batchNorm(native, rule, true),
     maxPool: (size, geometry) => maxPool(native, size, geometry),
+    averagePool: (size, geometry) => averagePool(native, size, geometry),
     softmaxCrossEntropy: softmaxCrossEntropy(native),
   };
 }
@@ -100,37 +103,6 @@ function paddingOf(
   return { padding: 'VALID', amounts: [[0, 0], [...rows], [...columns], [0, 0]] };
 }
 
-/** Groups are convolved apart and joined: input and output channels are divided evenly, in order. */
-function groupedConv2d(plain: Operator, groups: number): Operator {
-  const parts = (tensor: tf.Tensor): tf.Tensor[] => tf.split(tensor, groups, 3);
-  return {
-    forward: ([x, kernel]) => {
-      const kernels = parts(kernel!);
-      return [
-        tf.concat(
-          parts(x!).map((part, i) => plain.forward([part, kernels[i]!])[0]!),
-          3,
-        ),
-      ];
-    },
-    saves: { inputs: [0, 1], outputs: [] },
-    backward: ({ dy, inputs: [x, kernel] }, wanted) => {
-      const [xs, kernels] = [parts(x!), parts(kernel!)];
-      const gradients = parts(dy).map((part, i) =>
-        plain.backward({ dy: part, inputs: [xs[i]!, kernels[i]!], outputs: [] }, wanted),
-      );
-      return wanted.map((each, i) =>
-        each
-          ? tf.concat(
-              gradients.map((pair) => pair[i]!),
-              3,
-            )
-          : undefined,
-      );
-    },
-  };
-}
-
 function biasAdd(native: NativeKernels): Operator {
   const attributes = [native.typeAttribute('T', 'float32'), native.stringAttribute('data_format', 'NHWC')];
   return {
@@ -140,24 +112,6 @@ function biasAdd(native: NativeKernels): Operator {
       wanted[0] ? tf.clone(dy) : undefined,
       wanted[1] ? native.execute('BiasAddGrad', attributes, [dy]) : undefined,
     ],
-  };
-}
-
-const ACTIVATIONS: Partial<Record<ActivationName, { op: string; gradient: string }>> = {
-  relu: { op: 'Relu', gradient: 'ReluGrad' },
-  relu6: { op: 'Relu6', gradient: 'Relu6Grad' },
-};
-
-function activation(native: NativeKernels, name: ActivationName): Operator {
-  const kernels = ACTIVATIONS[name];
-  if (kernels === undefined) return activationOperator(name);
-  const attributes = [native.typeAttribute('T', 'float32')];
-  const { op, gradient } = kernels;
-  return {
-    forward: ([x]) => [native.execute(op, attributes, [x!])],
-    // The result tells as much as the argument, and the next layer keeps it anyway.
-    saves: { inputs: [], outputs: [0] },
-    backward: ({ dy, outputs: [y] }) => [native.execute(gradient, attributes, [dy, y!])],
   };
 }
 
@@ -187,15 +141,23 @@ function batchNorm(native: NativeKernels, { epsilon, momentum }: BatchNormRule, 
   };
 }
 
-function maxPool(native: NativeKernels, size: Pair, geometry: ConvolutionGeometry): Operator {
-  const { strides, padding } = geometry;
-  const attributes = [
+function poolAttributes(
+  native: NativeKernels,
+  size: Pair,
+  { strides, padding }: ConvolutionGeometry,
+): NativeAttribute[] {
+  return [
     native.typeAttribute('T', 'float32'),
     native.intListAttribute('ksize', [1, size[0], size[1], 1]),
     native.intListAttribute('strides', [1, strides[0], strides[1], 1]),
     native.stringAttribute('data_format', 'NHWC'),
     native.stringAttribute('padding', padding === 'same' ? 'SAME' : 'VALID'),
   ];
+}
+
+function maxPool(native: NativeKernels, size: Pair, geometry: ConvolutionGeometry): Operator {
+  const { padding } = geometry;
+  const attributes = poolAttributes(native, size, geometry);
   return {
     forward: ([x]) => {
       const padded = tf.clone(padExplicitly(x as tf.Tensor4D, size, geometry, LOWEST));
@@ -207,6 +169,16 @@ function maxPool(native: NativeKernels, size: Pair, geometry: ConvolutionGeometr
       if (typeof padding === 'string') return [whole];
       return [tf.slice(whole, [0, padding.top, padding.left, 0], x!.shape)];
     },
+  };
+}
+
+function averagePool(native: NativeKernels, size: Pair, geometry: ConvolutionGeometry): Operator {
+  const attributes = poolAttributes(native, size, geometry);
+  return {
+    // The gradient needs the shape of x alone, which takes less to keep than x.
+    forward: ([x]) => [native.execute('AvgPool', attributes, [x!]), tf.tensor1d(x!.shape, 'int32')],
+    saves: { inputs: [], outputs: [1] },
+    backward: ({ dy, outputs: [, shape] }) => [native.execute('AvgPoolGrad', attributes, [shape!, dy])],
   };
 }
 

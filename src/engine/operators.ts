@@ -8,7 +8,13 @@ import { activationOperator } from './activations.js';
 import { tokenOperators } from './attention.js';
 import { nativeOperators } from './native-operators.js';
 import { groupNorm, layerNorm, standardizeKernel } from './normalizations.js';
-import type { ActivationName, KernelStandardization, Padding, Pair } from './operations.js';
+import {
+  type ActivationName,
+  type KernelStandardization,
+  type Padding,
+  type Pair,
+  windowPadding,
+} from './operations.js';
 import { composed, type Operator, sumToLast } from './operator.js';
 import { LOWEST, padExplicitly } from './padding.js';
 import { gridOperators } from './pools.js';
@@ -109,6 +115,20 @@ function groupedConv2d(
   return tf.concat4d(parts, 3);
 }
 
+/**
+ * Sums of zero-padded windows, divided by how many cells of each lie in the picture: tfjs's own gradient of a pool with
+ * SAME padding divides by all of them.
+ */
+function averagePool(x: tf.Tensor4D, size: Pair, { strides, padding }: ConvolutionGeometry): tf.Tensor {
+  const [height, width] = [x.shape[1], x.shape[2]];
+  const rows = windowPadding(height, size[0], strides[0], padding, 0);
+  const columns = windowPadding(width, size[1], strides[1], padding, 1);
+  const pool = (of: tf.Tensor4D): tf.Tensor =>
+    tf.avgPool(tf.pad4d(of, [[0, 0], [...rows], [...columns], [0, 0]]), [...size], [...strides], 'valid');
+  if (rows[0] + rows[1] + columns[0] + columns[1] === 0) return tf.avgPool(x, [...size], [...strides], 'valid');
+  return tf.div(pool(x), pool(tf.ones([1, height, width, 1])));
+}
+
 interface Moments {
   readonly mean: tf.Tensor1D;
   readonly variance: tf.Tensor1D;
@@ -205,10 +225,7 @@ const composedOperators: Operators = {
   standardizeKernel,
   ...tokenOperators,
   ...gridOperators,
-  averagePool: (size, geometry) =>
-    composed(1, ([x]) =>
-      tf.avgPool(x as tf.Tensor4D, [size[0], size[1]], stridesOf(geometry), paddingName(geometry.padding)),
-    ),
+  averagePool: (size, geometry) => composed(1, ([x]) => averagePool(x as tf.Tensor4D, size, geometry)),
   batchNorm: ({ epsilon }) =>
     composed(5, ([x, gamma, beta, mean, variance]) =>
       tf.batchNorm(

@@ -4,13 +4,14 @@ import { type Stats, statSync } from 'node:fs';
 import { FormatError, ToolkitError } from '../errors.js';
 import { fileError } from '../files.js';
 import type { ByteFile } from './byte-file.js';
+import { isGraphDef } from './checkpoint/graph-def.js';
 import { TABLE_MAGIC } from './checkpoint/table.js';
 
 /** What a file begins like. A zip may hold PyTorch's or NumPy's files; that needs its directory. */
-export type Container = 'hdf5' | 'zip' | 'torch-stream' | 'safetensors' | 'checkpoint';
+export type Container = 'hdf5' | 'zip' | 'torch-stream' | 'safetensors' | 'checkpoint' | 'graph-def';
 
 export const FORMATS_READ =
-  'Keras HDF5 (.h5, .hdf5), TensorFlow checkpoints (.ckpt), PyTorch (.pth, .pt), safetensors (.safetensors), NumPy archives (.npz) and graph models of TensorFlow.js (model.json)';
+  'Keras HDF5 (.h5, .hdf5), TensorFlow checkpoints (.ckpt) and frozen graphs (.pb), PyTorch (.pth, .pt), safetensors (.safetensors), NumPy archives (.npz) and graph models of TensorFlow.js (model.json)';
 
 const HDF5_SIGNATURE = Buffer.from('894844460d0a1a0a', 'hex');
 
@@ -58,6 +59,7 @@ export async function recognise(file: ByteFile): Promise<Container> {
   if (head[0] === 0x80 && head[1] !== undefined && head[1] >= 1 && head[1] <= 5) return 'torch-stream'; // a pickle
   if (isSafetensors(head, file.size)) return 'safetensors';
   if ((await tail(file)).equals(TABLE_MAGIC)) return 'checkpoint';
+  if (isGraphDef(head)) return 'graph-def';
   throw unknown(file.path, head);
 }
 

@@ -6,6 +6,7 @@
 import { FormatError } from '../errors.js';
 import { openByteFile } from './byte-file.js';
 import { findVersion2 } from './checkpoint/find.js';
+import { openGraphDef } from './checkpoint/graph-def.js';
 import { openVersion1 } from './checkpoint/version1.js';
 import { openVersion2 } from './checkpoint/version2.js';
 import { openH5 } from './h5.js';
@@ -40,7 +41,7 @@ export interface TensorInfo {
   readonly shape: readonly number[];
 }
 
-export type WeightsFormat = 'keras-h5' | 'torch' | 'safetensors' | 'npz' | 'tfjs-graph' | 'tf-checkpoint';
+export type WeightsFormat = 'keras-h5' | 'torch' | 'safetensors' | 'npz' | 'tfjs-graph' | 'tf-checkpoint' | 'tf-graph';
 
 /** An open weights file. Close it: readers keep the file open to read one tensor at a time. */
 export interface TensorSource {
@@ -89,6 +90,7 @@ export async function openWeights(path: string): Promise<TensorSource> {
 const READERS: Readonly<Record<Container, (path: string) => Promise<TensorSource>>> = {
   hdf5: (path) => openH5(path),
   checkpoint: openVersion1,
+  'graph-def': openGraphDef,
   safetensors: openSafetensors,
   'torch-stream': openTorchStreamFile,
   zip: async (path) => await fromZip(await openZip(path)),

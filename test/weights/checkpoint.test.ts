@@ -1,5 +1,5 @@
 /** TensorFlow's checkpoints, both versions, against what their writers stored; and damaged ones. */
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -13,10 +13,10 @@ const fixtures = readFileFixtures('tensorflow');
 const folder = mkdtempSync(join(tmpdir(), 'tl-checkpoint-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe.each(fixtures)('$file: $about', ({ path, tensors }) => {
+describe.each(fixtures)('$file: $about', ({ file, path, tensors }) => {
   test('every tensor is what the writer stored, bit for bit', async () => {
     const source = await openWeights(path);
-    expect(source.format).toBe('tf-checkpoint');
+    expect(source.format).toBe(file.endsWith('.pb') ? 'tf-graph' : 'tf-checkpoint');
     expect(source.tensors.map(({ name }) => name).sort()).toEqual(tensors.map(({ name }) => name).sort());
     for (const { name, dtype, shape, values } of tensors) {
       expect(source.tensors.find((each) => each.name === name)).toEqual({ name, dtype, shape });
@@ -48,6 +48,24 @@ describe('what a user may call a checkpoint of version 2', () => {
     expect(basename(source.path)).toBe('other-weights.ckpt.index');
     await source.close();
   });
+});
+
+test('constants of a graph that are no weights are counted', async () => {
+  const source = await openWeights(fixtures.find(({ file }) => file === 'frozen.pb')!.path);
+  expect(source.metadata.ignored).toMatch(/^\d+ constants/);
+  await source.close();
+});
+
+test('the variables of a SavedModel are found by its folder', async () => {
+  const saved = join(folder, 'saved');
+  mkdirSync(join(saved, 'variables'), { recursive: true });
+  const from = fixtures[0]!.path.slice(0, -fixtures[0]!.file.length);
+  for (const end of ['index', 'data-00000-of-00001']) {
+    copyFileSync(join(from, `saver-v2.ckpt.${end}`), join(saved, 'variables', `variables.${end}`));
+  }
+  const source = await openWeights(saved);
+  expect(source.tensors.some(({ name }) => name === 'Tiny/conv1/kernel')).toBe(true);
+  await source.close();
 });
 
 test('texts are named and left out', async () => {

@@ -4,6 +4,7 @@
     saver-v2.ckpt                the same variables, V2; a partitioned variable, EMA shadows, global_step, mean_rgb, a text
     objects.ckpt                 tf.train.Checkpoint of an optimiser and variables of several types
     keras-weights.ckpt           Model.save_weights(..., save_format="tf") of the tiny network
+    frozen.pb                    the variables of saver-v1.ckpt as constants of a frozen graph
 """
 
 from __future__ import annotations
@@ -51,6 +52,23 @@ def saver(version: int, folder: str) -> dict[str, np.ndarray]:
     return of | {"parts/table": whole}
 
 
+def frozen() -> dict[str, np.ndarray]:
+    of = {name: value for name, value in slim_values().items() if name.startswith("Tiny/") or name == "doubles"}
+    of["filled"] = np.full([2, 3], 0.25, np.float32)
+    with tf.Graph().as_default() as graph:
+        image = v1.placeholder(tf.float32, [None, 8, 8, 3], name="image")
+        total = tf.reduce_sum(image, axis=[1, 2])
+        for name, value in of.items():
+            total = tf.add(total[:, :1], tf.cast(tf.reduce_sum(tf.constant(value, name=name)), tf.float32))
+        graph_def = graph.as_graph_def()
+    for node in graph_def.node:  # as graphs that were optimised have it: one number for all
+        if node.name == "filled":
+            node.attr["value"].tensor.ClearField("tensor_content")
+            node.attr["value"].tensor.float_val[:] = [0.25]
+    (FOLDER / "frozen.pb").write_bytes(graph_def.SerializeToString())
+    return of
+
+
 def entries(values: dict[str, np.ndarray]) -> list[dict]:
     return [tensor_entry(name, np.asarray(values[name])) for name in sorted(values)]
 
@@ -90,6 +108,8 @@ def main() -> None:
     (FOLDER / "checkpoint").unlink()
     values = {w.name.removesuffix(":0"): w.numpy() for w in whole.weights}
     files.append(file_entry("keras-weights.ckpt.index", "Keras 2's save_weights in its own format", entries(values)))
+    values = frozen()
+    files.append(file_entry("frozen.pb", "a frozen graph", entries(values)))
     write_index("tensorflow", f"tensorflow {tf.__version__}", files)
 
 

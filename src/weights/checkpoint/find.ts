@@ -5,7 +5,7 @@ import { isAbsolute, join } from 'node:path';
 
 /**
  * The prefix of a checkpoint of version 2, given as `model.ckpt`, `model.ckpt.index`, `model.ckpt.data-00000-of-00001`,
- * or the folder that holds it.
+ * the folder that holds it, or a SavedModel, whose variables are one.
  */
 export async function findVersion2(path: string): Promise<string | undefined> {
   const given = path.replace(/\.index$/, '').replace(/\.data-\d{5}-of-\d{5}$/, '');
@@ -13,6 +13,8 @@ export async function findVersion2(path: string): Promise<string | undefined> {
   if (!existsSync(path) || !statSync(path).isDirectory()) return undefined;
   const latest = latestIn(path);
   if (latest !== undefined && existsSync(`${latest}.index`)) return latest;
+  const saved = join(path, 'variables', 'variables'); // of a SavedModel
+  if (existsSync(`${saved}.index`)) return saved;
   const indexes = (await readdir(path)).filter((name) => name.endsWith('.index'));
   return indexes.length === 1 ? join(path, indexes[0]!.replace(/\.index$/, '')) : undefined;
 }

@@ -6,12 +6,13 @@
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type ByteFile, openByteFile } from '../byte-file.js';
-import { DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
+import { elementsOf } from '../float-formats.js';
 import { checkTensor, quote, TensorTable } from '../limits.js';
 import type { FileDtype, TensorInfo, TensorSource } from '../source.js';
 import { assemble, boxOf, type Slice, shapeOf, sliceOf } from './names.js';
-import { allOf, bytesOf, damaged, fieldsOf, numberOf, textOf, varintAt } from './protobuf.js';
+import { allOf, bytesOf, damaged, fieldsOf, numberOf, textOf } from './protobuf.js';
 import { type BlockHandle, blocksOf, headsOf, readBlock } from './table.js';
+import { tensorValues } from './tensor-proto.js';
 import { DTYPES, STRING } from './types.js';
 
 /** Where the record of one slice lies. */
@@ -127,30 +128,9 @@ function addVariable(path: string, meta: Buffer, { table, ignored, known }: Foun
   table.add({ name, dtype, shape, pieces: [] });
 }
 
-/** Fields of a TensorProto that hold numbers, and how. @see tensorflow/core/framework/tensor.proto */
-const CONTENT = 4;
-const PACKED: Readonly<Partial<Record<FileDtype, number>>> = { float32: 5, float64: 6 };
-const VARINTS: Readonly<Partial<Record<FileDtype, number>>> = { int64: 10, bool: 11 };
-const INT_VALUES = 7;
-
 function numbersOf(path: string, name: string, record: Buffer, dtype: FileDtype): Float32Array {
   const saved = fieldsOf(path, bytesOf(fieldsOf(path, record), 2));
   if (textOf(saved, 1) !== name)
     throw damaged(path, `a record of ${quote(textOf(saved, 1))} in the place of ${quote(name)}`);
-  const tensor = fieldsOf(path, bytesOf(saved, 3));
-  const packed = bytesOf(tensor, PACKED[dtype] ?? CONTENT);
-  const raw = packed.length > 0 ? packed : bytesOf(tensor, CONTENT);
-  if (raw.length > 0) {
-    if (raw.length % DTYPE_BYTES[dtype] !== 0)
-      throw damaged(path, `${quote(name)} has ${raw.length} bytes of ${dtype}`);
-    return toFloat32(raw, dtype);
-  }
-  const varints = bytesOf(tensor, VARINTS[dtype] ?? INT_VALUES);
-  const values: number[] = [];
-  for (let at = 0; at < varints.length; ) {
-    const { value, next } = varintAt(path, varints, at);
-    values.push(value);
-    at = next;
-  }
-  return Float32Array.from(values);
+  return tensorValues(path, name, fieldsOf(path, bytesOf(saved, 3)), dtype);
 }

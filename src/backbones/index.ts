@@ -9,6 +9,7 @@ import { densenets } from './densenet.js';
 import { efficientnets } from './efficientnet.js';
 import { mobilenetsV1 } from './mobilenet-v1.js';
 import { mobilenetsV2 } from './mobilenet-v2.js';
+import { mobilenetsV3 } from './mobilenet-v3.js';
 import { resnets } from './resnet.js';
 
 export type { Auxiliary, Backbone, DialectName, Layout, OwnerNames, Part, Published, Source } from './backbone.js';
@@ -17,6 +18,7 @@ export const backbones: readonly Backbone[] = [
   ...resnets,
   ...mobilenetsV1,
   ...mobilenetsV2,
+  ...mobilenetsV3,
   ...efficientnets,
   ...convnexts,
   ...densenets,

@@ -4,7 +4,7 @@
  *
  *   keras  TensorFlow's SAME padding, epsilon 1e-3
  *   slim   the same, 1001 classes
- *   torch  torchvision's (width 1.0) and timm's: symmetric padding, epsilon 1e-5
+ *   torch  torchvision's (width 1.0) and timm's (all but 1.3): symmetric padding, epsilon 1e-5
  *   tfjs   slim's, with the batch norms folded into the convolutions
  */
 import {
@@ -168,9 +168,12 @@ function timmName({ block, unit, kind }: Parts): string {
 
 // ---- published -------------------------------------------------------------------------------------------------
 
-const timmNamesOfWidth: Partial<Record<(typeof widths)[number], string>> = {
-  '1.4': 'mobilenetv2_140',
-  '0.5': 'mobilenetv2_050',
+/** What timm has beside torchvision's 1.0; there are no weights of 0.75 and 0.35. */
+const timmOrigins: Partial<Record<(typeof widths)[number], string>> = {
+  '1.4': 'huggingface.co/timm/mobilenetv2_140.ra_in1k',
+  '0.75': 'timm mobilenetv2_075, untrained',
+  '0.5': 'huggingface.co/timm/mobilenetv2_050.lamb_in1k',
+  '0.35': 'timm mobilenetv2_035, untrained',
 };
 
 /** Those of @tensorflow-models/mobilenet, version 2. */
@@ -213,7 +216,7 @@ function published(width: (typeof widths)[number]): Published[] {
       build: at(tfjs),
     });
   }
-  const timm = timmNamesOfWidth[width];
+  const timm = timmOrigins[width];
   if (width === '1.0' || timm !== undefined) {
     entries.push({
       source: 'torch',
@@ -222,8 +225,7 @@ function published(width: (typeof widths)[number]): Published[] {
       ownerNames: torchNames,
       // timm mobilenetv2_*: bicubic, crop_pct .875, ImageNet mean and std
       preprocessing: timm === undefined ? torchPreprocessing : { ...torchPreprocessing, kernel: 'pil_bicubic' },
-      origin:
-        timm === undefined ? 'torchvision.models.mobilenet_v2, IMAGENET1K_V1' : `huggingface.co/timm/${timm}.ra_in1k`,
+      origin: timm ?? 'torchvision.models.mobilenet_v2, IMAGENET1K_V1',
       license: timm === undefined ? 'BSD-3-Clause' : 'Apache-2.0',
       build: at(torch),
     });

@@ -55,7 +55,37 @@ const table: readonly (readonly [string, string, number | null, number | null, n
   ['mobilenet_v2_0.5', 'keras', null, 1_987_224, null, null],
   ['mobilenet_v2_0.5', 'torch', null, 1_987_224, null, null],
   ['mobilenet_v2_0.35', 'keras', 1_677_128, 1_691_208, null, '0.059'],
+  ['mobilenet_v2_1.3', 'slim', null, 5_431_048, null, null],
+  ['mobilenet_v2_0.75', 'slim', null, 2_663_064, null, null],
+  ['mobilenet_v2_0.75', 'torch', null, 2_663_064, null, null],
+  ['mobilenet_v2_0.5', 'slim', null, 1_987_224, null, null],
   ['mobilenet_v2_0.35', 'slim', 1_677_128, 1_691_208, null, '0.059'],
+  ['mobilenet_v2_0.35', 'torch', 1_677_128, 1_691_208, null, '0.059'],
+  ['mobilenet_v3_large_1.0', 'keras', 5_483_032, 5_507_432, 4_226_432, '0.217'],
+  ['mobilenet_v3_large_1.0', 'keras_notop', null, null, 2_996_352, null],
+  ['mobilenet_v3_large_1.0', 'slim', 5_483_032, 5_507_432, null, '0.217'],
+  ['mobilenet_v3_large_1.0', 'torch', 5_483_032, 5_507_432, null, '0.217'],
+  ['mobilenet_v3_large_1.0', 'timm', 5_483_032, 5_507_432, null, '0.217'],
+  ['mobilenet_v3_large_1.0', 'timm_native', 5_483_032, 5_507_432, null, '0.217'],
+  ['mobilenet_v3_large_0.75', 'keras', 3_993_528, 4_012_616, null, '0.155'],
+  ['mobilenet_v3_large_0.75', 'slim', 3_993_528, 4_012_616, null, '0.155'],
+  ['mobilenet_v3_large_0.75', 'timm', 3_993_528, 4_012_616, null, '0.155'],
+  ['mobilenet_v3_large_minimalistic', 'keras', 3_924_288, 3_948_688, null, '0.209'],
+  ['mobilenet_v3_large_minimalistic', 'slim', 3_924_288, 3_948_688, null, '0.209'],
+  ['mobilenet_v3_large_minimalistic', 'timm', 3_924_288, 3_948_688, null, '0.209'],
+  ['mobilenet_v3_small_1.0', 'keras', 2_542_856, 2_554_968, 1_529_968, '0.057'],
+  ['mobilenet_v3_small_1.0', 'keras_notop', null, null, 939_120, null],
+  ['mobilenet_v3_small_1.0', 'slim', 2_542_856, 2_554_968, null, '0.057'],
+  ['mobilenet_v3_small_1.0', 'torch', 2_542_856, 2_554_968, null, '0.057'],
+  ['mobilenet_v3_small_1.0', 'timm', 2_542_856, 2_554_968, null, '0.057'],
+  ['mobilenet_v3_small_1.0', 'timm_native', 2_542_856, 2_554_968, null, '0.057'],
+  ['mobilenet_v3_small_0.75', 'keras', 2_041_872, 2_051_552, null, '0.043'],
+  ['mobilenet_v3_small_0.75', 'slim', 2_041_872, 2_051_552, null, '0.043'],
+  ['mobilenet_v3_small_0.75', 'timm', 2_041_872, 2_051_552, null, '0.043'],
+  ['mobilenet_v3_small_0.75', 'timm_native', 2_041_872, 2_051_552, null, '0.043'],
+  ['mobilenet_v3_small_minimalistic', 'keras', 2_044_736, 2_056_848, null, '0.052'],
+  ['mobilenet_v3_small_minimalistic', 'slim', 2_044_736, 2_056_848, null, '0.052'],
+  ['mobilenet_v3_small_minimalistic', 'timm', 2_044_736, 2_056_848, null, '0.052'],
 ];
 
 describe('published counts', () => {
@@ -70,6 +100,8 @@ describe('published counts', () => {
   test.each([
     ['mobilenet_v1_1.0', 4_254_889],
     ['mobilenet_v2_1.0', 3_540_265],
+    ['mobilenet_v3_large_1.0', 5_508_713],
+    ['mobilenet_v3_small_1.0', 2_555_993],
   ])('%s with a background class', (name, total) => {
     expect(count(name, 'slim', 1001).parameters).toBe(total);
   });

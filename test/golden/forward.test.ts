@@ -28,7 +28,7 @@ describe.each(listForwardGoldens())('$backbone $source', ({ backbone: name, sour
   test('agrees with the reference at every tap', async () => {
     const golden = readForwardGolden(name, publisher);
     const backbone = findBackbone(name);
-    const published = findPublished(backbone, publisher === 'timm' ? 'torch' : publisher);
+    const published = findPublished(backbone, golden.source);
     const source = generatedSource(golden.tensors, 'safetensors');
     const plan = planWeights(source, backbone, published);
     assertComplete(plan, golden.reference);

@@ -16,7 +16,8 @@ from torchvision import transforms
 
 from families import load, main_arguments
 from parity import batch, write_case
-from torch_nets import forward, mobilenet_v2, rows, set_weights
+from torch_mobilenet import mobilenet_v2
+from torch_nets import forward, rows, set_weights
 
 # torchvision references/classification/presets.py, ClassificationPresetEval
 preprocess = transforms.Compose(

@@ -1,0 +1,85 @@
+"""Keras 2's MobileNets; v3 from behind its rescaling of the picture."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from keras_nets import VERSION, Net, keras, layers
+
+
+def mobilenet_v1(alpha: str, **more) -> Net:
+    def build(input_shape, include_top=True):
+        return keras.applications.MobileNet(
+            weights=None, input_shape=input_shape, alpha=float(alpha), include_top=include_top, classifier_activation=None
+        )
+
+    taps = {"stem": "conv1_relu"} | {f"block{i}": f"conv_pw_{i}_relu" for i in range(1, 14)}
+    reference = f"keras.applications {VERSION} MobileNet(alpha={alpha})"
+    return Net(f"mobilenet_v1_{alpha}", "keras", reference, build, taps, **more)
+
+
+def mobilenet_v2(alpha: str, **more) -> Net:
+    def build(input_shape, include_top=True):
+        return keras.applications.MobileNetV2(
+            weights=None, input_shape=input_shape, alpha=float(alpha), include_top=include_top, classifier_activation=None
+        )
+
+    taps = {"stem": "Conv1_relu", "block0": "expanded_conv_project_BN"}
+    # Table 2 of Sandler 2018: the first block of every group changes channels or stride and has no addition.
+    first = {1, 3, 6, 10, 13, 16}
+    taps |= {f"block{i}": f"block_{i}_{'project_BN' if i in first else 'add'}" for i in range(1, 17)}
+    taps |= {"top": "out_relu"}
+    reference = f"keras.applications {VERSION} MobileNetV2(alpha={alpha})"
+    return Net(f"mobilenet_v2_{alpha}", "keras", reference, build, taps, **more)
+
+
+def mobilenet_v3(size: str, variant: str, **more) -> Net:
+    minimalistic = variant == "minimalistic"
+    settings = {"minimalistic": True} if minimalistic else {"alpha": float(variant)}
+    make = getattr(keras.applications, f"MobileNetV3{size.capitalize()}")
+
+    def build(input_shape, include_top=True):
+        model = make(
+            weights=None, input_shape=input_shape, classifier_activation=None, include_preprocessing=False, **settings
+        )
+        # Without its classifier, the network here still has the hidden layer before it.
+        return model if include_top else keras.Model(model.input, hidden(model), name=model.name)
+
+    def hidden(model):
+        (dropout,) = [at for at in model.layers if isinstance(at, layers.Dropout)]
+        return dropout.input
+
+    def taps(model, image):
+        names = {at.name for at in model.layers}
+        of = {"stem": model.get_layer("expanded_conv/depthwise" + ("/pad" if size == "small" else "")).input}
+        for i in range({"large": 15, "small": 11}[size]):
+            at = f"expanded_conv{f'_{i}' if i else ''}"
+            of[f"block{i}"] = model.get_layer(f"{at}/Add" if f"{at}/Add" in names else f"{at}/project/BatchNorm").output
+        pools = [at for at in model.layers if isinstance(at, layers.GlobalAveragePooling2D)]
+        of |= {"top": pools[-1].input, "pre_logits": hidden(model)}
+        return keras.Model(model.input, of)(image, training=False)
+
+    arguments = ", ".join(f"{key}={value}" for key, value in settings.items())
+    reference = f"keras.applications {VERSION} MobileNetV3{size.capitalize()}({arguments}), without its preprocessing"
+    return Net(f"mobilenet_v3_{size}_{variant}", "keras", reference, build, taps, **more)
+
+
+NETS: dict[str, Callable[[], Net]] = {
+    f"mobilenet_v1_{alpha}.keras": lambda alpha=alpha: mobilenet_v1(
+        alpha, committed=alpha in ("1.0", "0.25"), trained=alpha == "0.25"
+    )
+    for alpha in ("1.0", "0.75", "0.5", "0.25")
+}
+NETS |= {
+    f"mobilenet_v2_{alpha}.keras": lambda alpha=alpha: mobilenet_v2(
+        alpha, committed=alpha in ("1.0", "1.4", "0.35"), trained=alpha == "0.35"
+    )
+    for alpha in ("1.4", "1.3", "1.0", "0.75", "0.5", "0.35")
+}
+NETS |= {
+    f"mobilenet_v3_{size}_{variant}.keras": lambda size=size, variant=variant: mobilenet_v3(
+        size, variant, committed=(size, variant) in (("large", "1.0"), ("small", "1.0"), ("small", "minimalistic"))
+    )
+    for size in ("large", "small")
+    for variant in ("1.0", "0.75", "minimalistic")
+}

@@ -1,20 +1,26 @@
 /** Every backbone there is. A new family is one import and one line here. */
 import { distance } from 'fastest-levenshtein';
-import { buildGraph, extendGraph, type Graph, tapOf } from '../engine/graph.js';
+import { buildGraph, extendGraph, type Graph, type Node, tapOf } from '../engine/graph.js';
 import { activation, dense } from '../engine/layers.js';
 import { UsageError } from '../errors.js';
+import { alexnets } from './alexnet.js';
 import type { Backbone, Published, Source } from './backbone.js';
 import { convnexts } from './convnext.js';
+import { demoCnns } from './demo-cnn.js';
 import { densenets } from './densenet.js';
 import { efficientnets } from './efficientnet.js';
 import { mobilenetsV1 } from './mobilenet-v1.js';
 import { mobilenetsV2 } from './mobilenet-v2.js';
 import { mobilenetsV3 } from './mobilenet-v3.js';
 import { resnets } from './resnet.js';
+import { vggs } from './vgg.js';
 
 export type { Auxiliary, Backbone, DialectName, Layout, OwnerNames, Part, Published, Source } from './backbone.js';
 
 export const backbones: readonly Backbone[] = [
+  ...demoCnns,
+  ...alexnets,
+  ...vggs,
   ...resnets,
   ...mobilenetsV1,
   ...mobilenetsV2,
@@ -88,6 +94,11 @@ export function withAuxiliary(graph: Graph, published: Published, classes: numbe
       s.at(`${name}.logits`).tap(build(s.at(name), tapOf(graph, tap), classes));
     }
   });
+}
+
+/** Whether a node is part of what the publisher counts as the classifier. */
+export function isTop({ top = ['classifier'] }: Published, { path }: Node): boolean {
+  return top.some((each) => path === each || path.startsWith(`${each}.`));
 }
 
 /** Whether a name is one of the sources that some backbone has. */

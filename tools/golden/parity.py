@@ -19,8 +19,8 @@ def write_input(folder: Path, name: str, image: np.ndarray) -> None:
     np.save(folder / f"input-{name}.npy", np.ascontiguousarray(image, dtype=np.float32))
 
 
-def batch(size: int) -> np.ndarray:
-    return input_batch((1, size, size, 3))
+def batch(size: int, channels: int = 3) -> np.ndarray:
+    return input_batch((1, size, size, channels))
 
 
 def write_case(

@@ -15,11 +15,12 @@ def main(name: str, folder: Path) -> None:
     file = f"{name}.h5"
     for size in net.sizes:
         keras.backend.clear_session()
-        model = net.build((size, size, 3))
+        model = net.build((size, size, net.channels))
         of = set_weights(model)
         if size == net.sizes[0]:
             model.save_weights(folder / file)
-        outputs[str(size)] = (batch(size), forward(net, model, batch(size)))
+        image = batch(size, net.channels)
+        outputs[str(size)] = (image, forward(net, model, image))
     write_case(folder, net.backbone, net.source, net.reference, file, of, outputs)
 
 

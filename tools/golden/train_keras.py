@@ -26,7 +26,8 @@ def run(name: str, dtype: str, steps: int):
     keras.backend.set_floatx(dtype)
     net = NETS[name]()
     body = net.build(net.train_input[1:], include_top=False)
-    pooled = layers.GlobalAveragePooling2D()(body.output)
+    flat = len(body.output.shape) == 2
+    pooled = body.output if flat else layers.GlobalAveragePooling2D()(body.output)
     model = keras.Model(body.input, layers.Dense(TRAIN_CLASSES, name="head")(pooled), name=body.name)
     of = set_weights(model, training=True)
 

@@ -65,12 +65,13 @@ export function backbonesCommand(host: Host): void {
   );
 }
 
-/** Counts a variant at its published input size. */
+/** Counts a variant at its published input size, with that many classes, or without what its publisher calls the top. */
 async function measurer(): Promise<(backbone: Backbone, published: Published, classes?: number) => Totals> {
-  const { buildBackbone } = await import('../../backbones/index.js');
-  const { analyse } = await import('../../engine/analysis.js');
+  const { buildBackbone, isTop } = await import('../../backbones/index.js');
+  const { analyse, totalOf } = await import('../../engine/analysis.js');
   return ({ inputSize }, published, classes) => {
     const size = { height: inputSize, width: inputSize };
-    return analyse(buildBackbone(published, { size, classes })).totals;
+    const { rows, totals } = analyse(buildBackbone(published, { size, classes }));
+    return classes === undefined ? totalOf(rows.filter(({ node }) => !isTop(published, node))) : totals;
   };
 }

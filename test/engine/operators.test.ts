@@ -1,6 +1,7 @@
 /** TensorFlow's fused kernels against the same operators composed of tfjs's, results and every gradient. */
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { groupsApart } from '../../src/engine/native-groups.js';
 import type { Padding } from '../../src/engine/operations.js';
 import { type Operator, type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
@@ -195,6 +196,15 @@ test('groups are divided in order: each output sees its own inputs only', () => 
     // Outputs 0 and 1 from inputs 0 and 1, outputs 2 and 3 from inputs 2 and 3.
     expect([...y!.dataSync()]).toEqual([1 + 50, 2 + 60, 300 + 7000, 400 + 8000]);
   }
+});
+
+test('groups convolved one after the other, as where a kernel refuses them', () => {
+  const inputs = [numbers('x', [2, 9, 7, 8]), numbers('kernel', [3, 3, 2, 12])];
+  const geometry = { strides: [2, 2] as const, padding: { top: 1, bottom: 1, left: 1, right: 1 } };
+  expectAgreement((operators) => groupsApart(operators.conv2d(geometry, 1), 4), inputs);
+  const [atOnce] = native.conv2d(geometry, 4).forward(inputs);
+  const [apart] = groupsApart(native.conv2d(geometry, 1), 4).forward(inputs);
+  expect(difference(atOnce!, apart!)).toBeLessThan(TOLERANCE);
 });
 
 describe('elementwise and dense', () => {

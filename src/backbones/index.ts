@@ -4,11 +4,12 @@ import { buildGraph, extendGraph, type Graph, type Node, tapOf } from '../engine
 import { activation, dense } from '../engine/layers.js';
 import { UsageError } from '../errors.js';
 import { alexnets } from './alexnet.js';
-import type { Backbone, Published, Source } from './backbone.js';
+import type { Auxiliary, Backbone, Published, Source } from './backbone.js';
 import { convnexts } from './convnext.js';
 import { demoCnns } from './demo-cnn.js';
 import { densenets } from './densenet.js';
 import { efficientnets } from './efficientnet.js';
+import { googlenets } from './googlenet.js';
 import { mobilenetsV1 } from './mobilenet-v1.js';
 import { mobilenetsV2 } from './mobilenet-v2.js';
 import { mobilenetsV3 } from './mobilenet-v3.js';
@@ -22,6 +23,7 @@ export const backbones: readonly Backbone[] = [
   ...alexnets,
   ...vggs,
   ...resnets,
+  ...googlenets,
   ...mobilenetsV1,
   ...mobilenetsV2,
   ...mobilenetsV3,
@@ -62,13 +64,13 @@ export interface BuildOptions {
   readonly channels?: number | undefined;
   /** Adds the representation layer: `pre_logits` then comes after it, and `encoded` before it. */
   readonly representation?: boolean | undefined;
-  /** Adds the auxiliary classifiers, with `classes`, as the taps `aux1.logits`, ... */
-  readonly auxiliary?: boolean | undefined;
+  /** Adds the auxiliary classifiers, with that many classes, as the taps `aux1.logits`, ... */
+  readonly auxiliary?: number | undefined;
 }
 
 /** Builds a published variant: from `[height, width, channels]` to the tap `pre_logits`, and `logits` where asked for. */
 export function buildBackbone(published: Published, options: BuildOptions): Graph {
-  const { size, classes, channels = published.channels ?? 3 } = options;
+  const { size, classes, auxiliary, channels = published.channels ?? 3 } = options;
   const backbone = buildGraph([size.height, size.width, channels], (s, x) => {
     const encoded = published.build(s, x);
     if (options.representation !== true) return s.at('pre_logits').tap(encoded);
@@ -77,7 +79,7 @@ export function buildBackbone(published: Published, options: BuildOptions): Grap
     return s.at('pre_logits').tap(activation(at, dense(at, encoded, published.representation!), 'tanh'));
   });
   const graph = classes === undefined ? backbone : withClassifier(backbone, 'classifier', classes);
-  return options.auxiliary === true && classes !== undefined ? withAuxiliary(graph, published, classes) : graph;
+  return auxiliary === undefined ? graph : withAuxiliary(graph, published.auxiliary ?? [], auxiliary);
 }
 
 /** Adds a dense layer on `pre_logits` as the tap `logits`. */
@@ -87,10 +89,13 @@ function withClassifier(graph: Graph, path: string, classes: number): Graph {
   });
 }
 
-/** Adds the published auxiliary classifiers, each as the tap `<name>.logits`. */
-export function withAuxiliary(graph: Graph, published: Published, classes: number): Graph {
+/**
+ * Adds auxiliary classifiers, each as the tap `<name>.logits`.
+ * @throws INPUT_SIZE where one was made for a grid that this input size does not give
+ */
+export function withAuxiliary(graph: Graph, auxiliary: readonly Auxiliary[], classes: number): Graph {
   return extendGraph(graph, (s) => {
-    for (const { name, tap, build } of published.auxiliary ?? []) {
+    for (const { name, tap, build } of auxiliary) {
       s.at(`${name}.logits`).tap(build(s.at(name), tapOf(graph, tap), classes));
     }
   });

@@ -46,20 +46,23 @@ export function planWeights(
 ): Plan {
   const size = { height: backbone.inputSize, width: backbone.inputSize };
   const headless = buildBackbone(published, { size });
-  const wrapper = findWrapper(source, published, headless);
+  const names = namesOf(source, published);
+  const wrapper = findWrapper(names, published, headless);
   const tensors = new Map(
-    source.tensors.filter((t) => t.name.startsWith(wrapper)).map((t) => [t.name.slice(wrapper.length), t]),
+    source.tensors.flatMap((tensor, i) =>
+      names[i]!.startsWith(wrapper) ? [[names[i]!.slice(wrapper.length), tensor] as const] : [],
+    ),
   );
-  const classes = classesIn(tensors, published);
-  const has = (parameter: Parameter) => soughtNames(published, parameter).some((name) => tensors.has(name));
-  const graph = classes === undefined ? headless : buildWhole(published, { size, classes }, has);
+  const tensorOf: TensorOf = (parameter) =>
+    tensors.get(soughtNames(published, parameter).find((name) => tensors.has(name)) ?? '');
+  const classes = classesIn(tensorOf, CLASSIFIER);
+  const graph = buildWhole(published, { size, classes }, tensorOf);
 
   const used = new Set<TensorInfo>();
   const rows: PlanRow[] = graph.parameters.map((parameter) => {
     const sought = soughtNames(published, parameter);
-    const name = sought.find((each) => tensors.has(each));
-    if (name === undefined) return { verdict: 'absent', parameter, sought };
-    const tensor = tensors.get(name)!;
+    const tensor = tensorOf(parameter);
+    if (tensor === undefined) return { verdict: 'absent', parameter, sought };
     used.add(tensor);
     return judge(withGridOf(parameter, tensor), sought, tensor, (each) => layoutsOf(published, each));
   });
@@ -74,21 +77,26 @@ export function planWeights(
   return { backbone, published, classes, graph, rows: applyIgnore(rows, ignore), wrapper };
 }
 
-/** The network with its classifier, and with those of the parts that not every file has, of which this one has any. */
+type TensorOf = (parameter: Pick<Parameter, 'path' | 'role'>) => TensorInfo | undefined;
+
+/** Classes of a classifier in a file, by the bias of its last layer; undefined where the file has none. */
+function classesIn(tensorOf: TensorOf, layer: string): number | undefined {
+  return tensorOf({ path: `${layer}.bias`, role: 'bias' })?.shape.at(-1);
+}
+
+/** The network with those of the parts that not every file has, of which this one has any. */
 function buildWhole(
   published: Published,
-  options: { readonly size: BuildOptions['size']; readonly classes: number },
-  has: (parameter: Parameter) => boolean,
+  options: Pick<BuildOptions, 'size' | 'channels' | 'classes'>,
+  tensorOf: TensorOf,
 ): Graph {
-  const parts = { representation: published.representation !== undefined, auxiliary: true };
-  const whole = buildBackbone(published, { ...options, ...parts });
-  const found = (...owners: string[]) =>
-    whole.parameters.some((each) => owners.some((owner) => each.path.startsWith(`${owner}.`)) && has(each));
-  return buildBackbone(published, {
-    ...options,
-    representation: found('representation'),
-    auxiliary: found(...(published.auxiliary ?? []).map(({ name }) => name)),
-  });
+  const last = published.auxiliary?.[0];
+  const auxiliary = last === undefined ? undefined : classesIn(tensorOf, `${last.name}.logits`);
+  const plain = buildBackbone(published, { ...options, auxiliary });
+  if (options.classes === undefined || published.representation === undefined) return plain;
+  const whole = buildBackbone(published, { ...options, auxiliary, representation: true });
+  const found = whole.parameters.some((each) => each.path.startsWith('representation.') && tensorOf(each));
+  return found ? whole : plain;
 }
 
 /** Every layout in which a file may hold a parameter. */
@@ -104,7 +112,7 @@ function layoutsOf(published: Published, parameter: Parameter): readonly Layout[
 
 /** A position embedding is taken at the size of the file's grid; `adapt.ts` brings it to another one when it is used. */
 function withGridOf(parameter: Parameter, tensor: TensorInfo): Parameter {
-  if (parameter.places === undefined) return parameter;
+  if (parameter.places === undefined || tensor.shape.at(-2) === parameter.shape[0]) return parameter;
   const { grid } = parameter.places;
   const [tokens, depth] = [tensor.shape.at(-2) ?? 0, parameter.shape[1]!];
   const side = Math.sqrt(tokens - (parameter.shape[0]! - grid[0] * grid[1]));
@@ -115,20 +123,20 @@ function withGridOf(parameter: Parameter, tensor: TensorInfo): Parameter {
 /**
  * Plans a file in which parameters are called by their own paths: the local store's, or a model folder's, whose `head`
  * belongs to other classes and is set aside.
+ * @param input what the file's network takes, where that is not what was published
  */
 export function planCanonical(
   source: TensorSource,
   backbone: Backbone,
   published: Published,
   ignore: readonly string[] = [],
+  input: Partial<Pick<BuildOptions, 'size' | 'channels'>> = {},
 ): Plan {
-  const size = { height: backbone.inputSize, width: backbone.inputSize };
+  const { size = { height: backbone.inputSize, width: backbone.inputSize }, channels } = input;
   const tensors = new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
-  const classes = tensors.get(`${CLASSIFIER}.bias`)?.shape.at(-1);
-  const graph =
-    classes === undefined
-      ? buildBackbone(published, { size })
-      : buildWhole(published, { size, classes }, (parameter) => tensors.has(parameter.path));
+  const tensorOf: TensorOf = ({ path }) => tensors.get(path);
+  const classes = classesIn(tensorOf, CLASSIFIER);
+  const graph = buildWhole(published, { size, channels, classes }, tensorOf);
   const rows: PlanRow[] = graph.parameters.map((parameter) => {
     const tensor = tensors.get(parameter.path);
     const sought = [parameter.path];
@@ -160,7 +168,7 @@ function judge(
 }
 
 /** Every name under which a parameter may stand in a file, best first. */
-function soughtNames(published: Published, parameter: Parameter): string[] {
+function soughtNames(published: Published, parameter: Pick<Parameter, 'path' | 'role'>): string[] {
   const dot = parameter.path.lastIndexOf('.');
   const dialect = dialectOf(published.dialect);
   return published.ownerNames(parameter.path.slice(0, dot)).flatMap((owner) => {
@@ -171,21 +179,37 @@ function soughtNames(published: Published, parameter: Parameter): string[] {
   });
 }
 
+/**
+ * The tensors' names as the family's table has them. Where layers are counted through a program, their numbers become
+ * places among those of their kind beside them: of `aux_2/dense_2` and `aux_2/dense_3` they become `dense`, `dense_1`.
+ * A Sequential without a name of its own is counted too, and left out: `sequential_3/dense_2` is `dense_2`.
+ */
+function namesOf({ tensors }: TensorSource, published: Published): string[] {
+  if (published.counted !== true) return tensors.map(({ name }) => name);
+  const parts = tensors.map(({ name }) => {
+    const bare = name.replaceAll(/(?<=^|\/)sequential(_\d+)?\//g, '');
+    return /^(.*?)(?:_(\d+))?(\/[^/]*)$/.exec(bare) ?? [bare, bare, undefined, ''];
+  });
+  const numbers = new Map<string, Set<number>>();
+  for (const [, base, number] of parts) {
+    numbers.set(base!, (numbers.get(base!) ?? new Set()).add(Number(number ?? 0)));
+  }
+  return parts.map(([, base, number, leaf]) => {
+    const place = [...numbers.get(base!)!].filter((each) => each < Number(number ?? 0)).length;
+    return `${base}${place === 0 ? '' : `_${place}`}${leaf}`;
+  });
+}
+
 /** Models wrapped in others carry the wrapper's name before every tensor's: `resnet50/conv1_conv/kernel`. */
-function findWrapper(source: TensorSource, published: Published, graph: Graph): string {
+function findWrapper(names: readonly string[], published: Published, graph: Graph): string {
   const { separator } = dialectOf(published.dialect);
   const sought = soughtNames(published, graph.parameters[0]!);
-  if (source.tensors.some((t) => sought.includes(t.name))) return '';
-  for (const { name } of source.tensors) {
+  if (names.some((name) => sought.includes(name))) return '';
+  for (const name of names) {
     const match = sought.find((each) => name.endsWith(separator + each));
     if (match !== undefined) return name.slice(0, -match.length);
   }
   return '';
-}
-
-function classesIn(tensors: ReadonlyMap<string, TensorInfo>, published: Published): number | undefined {
-  const bias = soughtNames(published, { path: `${CLASSIFIER}.bias`, role: 'bias' } as Parameter);
-  return tensors.get(bias.find((name) => tensors.has(name)) ?? '')?.shape.at(-1);
 }
 
 const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((n, i) => n === b[i]);
@@ -306,7 +330,7 @@ function mayHold(source: TensorSource, backbone: Backbone, published: Published)
     sought = soughtNames(published, buildBackbone(published, { size }).parameters[0]!);
     firstNames.set(published, sought);
   }
-  return source.tensors.some(({ name }) => sought.some((each) => name.endsWith(each)));
+  return namesOf(source, published).some((name) => sought.some((each) => name.endsWith(each)));
 }
 
 const firstNames = new WeakMap<Published, readonly string[]>();

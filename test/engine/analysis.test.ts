@@ -35,6 +35,9 @@ const table: readonly (readonly [string, string, number | null, number | null, n
   ['resnext101_32x4d', 'torch', 44_177_704, 44_315_560, null, '7.97'],
   ['resnext101_32x4d', 'keras', 44_177_704, 44_315_560, null, '7.97'],
   ['resnext101_32x8d', 'torch', 88_791_336, null, null, '16.41'],
+  ['googlenet', 'notes', 6_998_552, 6_998_552, null, '1.58'],
+  ['googlenet', 'torch', 6_624_904, null, null, '1.50'],
+  ['googlenet', 'slim', 6_617_624, 6_632_184, null, null],
   ['mobilenet_v1_1.0', 'keras', 4_231_976, 4_253_864, 3_228_864, '0.569'],
   ['mobilenet_v1_1.0', 'slim', 4_231_976, 4_253_864, 3_228_864, '0.569'],
   ['mobilenet_v1_1.0', 'torch', 4_231_976, 4_253_864, 3_228_864, '0.569'],
@@ -102,6 +105,7 @@ describe('published counts', () => {
     ['mobilenet_v2_1.0', 3_540_265],
     ['mobilenet_v3_large_1.0', 5_508_713],
     ['mobilenet_v3_small_1.0', 2_555_993],
+    ['googlenet', 6_633_209],
   ])('%s with a background class', (name, total) => {
     expect(count(name, 'slim', 1001).parameters).toBe(total);
   });

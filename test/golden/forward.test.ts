@@ -39,7 +39,8 @@ describe.each(listForwardGoldens())('$backbone $source', ({ backbone: name, sour
     }
     for (const each of golden.cases) {
       const [, height, width] = each.inputShape;
-      const graph = buildBackbone(published, { size: { height, width }, classes: plan.classes });
+      const auxiliary = each.taps.get('aux1.logits')?.shape.at(-1);
+      const graph = buildBackbone(published, { size: { height, width }, classes: plan.classes, auxiliary });
       const taps = [...each.taps.keys(), 'pre_logits', 'logits'];
       const x = tf.tensor4d(inputBatch(each.inputShape), [...each.inputShape]);
       const options = {

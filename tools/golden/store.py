@@ -143,11 +143,13 @@ def train_fixture(
     gradients: dict[str, np.ndarray],
     statistics: dict[str, np.ndarray],
     exact: dict[str, np.ndarray],
+    auxiliary: dict[str, float] | None = None,
 ) -> None:
     """One network's training fixture: the first step's loss, gradients and moving statistics; ten losses with Adam.
 
     `exact` are the gradients in float64. Where they are zero (a bias before a batch normalisation cancels out), the
     fixture says zero instead of float32's rounding noise; elsewhere they prove that float32 can be compared to 1e-3.
+    `auxiliary`: the last layer of each auxiliary classifier -> share of its loss in the whole.
     """
     assert len(losses) == 10 and all(np.isfinite(losses))
     gradients, noise = dict(gradients), {}
@@ -169,6 +171,7 @@ def train_fixture(
         "classes": TRAIN_CLASSES,
         "labels": [i % TRAIN_CLASSES for i in range(input_shape[0])],
         "labelSmoothing": LABEL_SMOOTHING,
+        **({"auxiliary": auxiliary} if auxiliary else {}),
         "loss": losses[0],
         "adam": adam,
         "losses": list(losses),

@@ -37,6 +37,7 @@ const WRITERS = [
   ['tf', 'parity_keras.py'],
   ['tf', 'parity_slim.py'],
   ['torch', 'parity_torch.py'],
+  ['flax', 'parity_flax.py'],
 ];
 
 const root = fileURLToPath(new URL('..', import.meta.url));

@@ -15,6 +15,7 @@ import { mobilenetsV2 } from './mobilenet-v2.js';
 import { mobilenetsV3 } from './mobilenet-v3.js';
 import { resnets } from './resnet.js';
 import { vggs } from './vgg.js';
+import { vits } from './vit.js';
 
 export type { Auxiliary, Backbone, DialectName, Layout, OwnerNames, Part, Published, Source } from './backbone.js';
 
@@ -27,6 +28,7 @@ export const backbones: readonly Backbone[] = [
   ...mobilenetsV1,
   ...mobilenetsV2,
   ...mobilenetsV3,
+  ...vits,
   ...efficientnets,
   ...convnexts,
   ...densenets,

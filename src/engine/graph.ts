@@ -28,9 +28,10 @@ export interface Places {
   readonly grid: readonly [height: number, width: number];
   /**
    * How its publisher brings it to another grid: by Pillow's bicubic filter with antialiasing, as PyTorch's
-   * `interpolate` and timm do, or linearly with the corners in place, as `scipy.ndimage.zoom` and Google's code do.
+   * `interpolate` and timm do, linearly with the corners in place, as `scipy.ndimage.zoom` and Google's code do, or by
+   * PyTorch's bicubic convolution with the corners in place, as torchvision does.
    */
-  readonly resampling: 'bicubic_antialias' | 'linear_corners';
+  readonly resampling: 'bicubic_antialias' | 'linear_corners' | 'bicubic_corners';
 }
 
 export interface Parameter {
@@ -156,12 +157,12 @@ export function tapOf(graph: Graph, name: string): Node {
   });
 }
 
-/** The nodes that `outputs` need, in order, when the values of `given` are known already. */
 /** Whether a norm has a gamma of its own; one that has none scales by 1. */
 export function hasGamma(norm: Node): boolean {
   return norm.parameters.some(({ role }) => role === 'norm.gamma');
 }
 
+/** The nodes that `outputs` need, in order, when the values of `given` are known already. */
 export function nodesBetween(graph: Graph, given: ReadonlySet<Node>, outputs: readonly Node[]): Node[] {
   const needed = new Set<Node>();
   const stack = [...outputs];

@@ -162,10 +162,16 @@ export function batchNorm(s: Scope, x: Node, { epsilon, momentum, scale = true }
   });
 }
 
+export interface GroupNormOptions {
+  readonly groups: number;
+  readonly epsilon: number;
+  readonly gammaInitializer?: Initializer;
+}
+
 /** Group normalisation: mean and variance over places and the channels of a group. Wu and He 2018. */
-export function groupNorm(s: Scope, x: Node, { groups, epsilon }: { groups: number; epsilon: number }): Node {
+export function groupNorm(s: Scope, x: Node, { groups, epsilon, gammaInitializer }: GroupNormOptions): Node {
   if (channels(x) % groups !== 0) throw new Error(`${s.path}: ${groups} groups do not divide ${channels(x)} channels`);
-  return affineNorm(s, x, { kind: 'group_norm', groups, epsilon });
+  return affineNorm(s, x, { kind: 'group_norm', groups, epsilon }, gammaInitializer);
 }
 
 /** Layer normalisation over the last dimension. Ba et al. 2016. */
@@ -173,13 +179,16 @@ export function layerNorm(s: Scope, x: Node, { epsilon }: { epsilon: number }): 
   return affineNorm(s, x, { kind: 'layer_norm', epsilon });
 }
 
-function affineNorm(s: Scope, x: Node, operation: Operation): Node {
+function affineNorm(s: Scope, x: Node, operation: Operation, gammaInitializer: Initializer = ones): Node {
   const shape = [channels(x)];
   return s.add({
     operation,
     inputs: [x],
     shape: x.shape,
-    parameters: [parameter(s, 'gamma', 'norm.gamma', shape, ones), parameter(s, 'beta', 'norm.beta', shape, zeros)],
+    parameters: [
+      parameter(s, 'gamma', 'norm.gamma', shape, gammaInitializer),
+      parameter(s, 'beta', 'norm.beta', shape, zeros),
+    ],
   });
 }
 

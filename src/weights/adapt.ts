@@ -119,6 +119,7 @@ function adaptPlaces(given: Parameter, wanted: Parameter, { grid, resampling }: 
   const how = {
     bicubic_antialias: 'with the antialiased bicubic filter',
     linear_corners: 'linearly, corners in place',
+    bicubic_corners: 'by bicubic convolution, corners in place',
   };
   return {
     apply: (values) => {
@@ -153,7 +154,27 @@ const axes: Record<Places['resampling'], Axis> = {
       const first = Math.floor(at);
       return { first, weights: at === first ? [1] : [first + 1 - at, at - first] };
     }),
+  // torch.nn.functional.interpolate(mode='bicubic', align_corners=True), which torchvision's interpolate_embeddings calls
+  bicubic_corners: (from, to) =>
+    Array.from({ length: to }, (_, i) => {
+      const at = to === 1 ? 0 : (i * (from - 1)) / (to - 1);
+      const before = Math.floor(at);
+      const inside = (place: number): number => Math.min(Math.max(place, 0), from - 1);
+      const first = inside(before - 1);
+      const weights = new Array<number>(inside(before + 2) - first + 1).fill(0);
+      for (let place = before - 1; place <= before + 2; place++) {
+        weights[inside(place) - first]! += cubicConvolution(Math.abs(at - place));
+      }
+      return { first, weights };
+    }),
 };
+
+/** Keys 1981, equation 15, with a = -0.75: aten's UpSample.h, cubic_convolution1 and 2. */
+function cubicConvolution(distance: number): number {
+  const a = -0.75;
+  if (distance <= 1) return ((a + 2) * distance - (a + 3)) * distance * distance + 1;
+  return ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a;
+}
 
 /** `[h, w, depth] -> [H, W, depth]`, along the rows first, in double precision between the two. */
 function resampleGrid(

@@ -5,6 +5,7 @@ import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { inference, run } from '../../src/engine/run.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
+import { adaptWeights } from '../../src/weights/adapt.js';
 import { assertComplete, planWeights, readPlanned } from '../../src/weights/plan.js';
 import {
   generatedSource,
@@ -32,20 +33,29 @@ describe.each(listForwardGoldens())('$backbone $source', ({ backbone: name, sour
     const source = generatedSource(golden.tensors, 'safetensors');
     const plan = planWeights(source, backbone, published);
     assertComplete(plan, golden.reference);
+    const planned = plan.rows.flatMap(({ parameter, ...row }) =>
+      parameter === undefined ? [] : [{ ...row, parameter }],
+    );
     const parameters = new Map<string, tf.Tensor>();
-    for (const row of plan.rows) {
-      if (row.parameter === undefined) continue;
+    for (const row of planned) {
       parameters.set(row.parameter.path, tf.tensor(await readPlanned(source, row), [...row.parameter.shape]));
     }
+    const stored = planned.map(({ parameter }) => parameter);
+    const read = async (path: string) => (await parameters.get(path)!.data()) as Float32Array;
     for (const each of golden.cases) {
       const [, height, width] = each.inputShape;
       const auxiliary = each.taps.get('aux1.logits')?.shape.at(-1);
       const graph = buildBackbone(published, { size: { height, width }, classes: plan.classes, auxiliary });
       const taps = [...each.taps.keys(), 'pre_logits', 'logits'];
       const x = tf.tensor4d(inputBatch(each.inputShape), [...each.inputShape]);
+      const adapted = adaptWeights(graph, stored, read);
+      const positions = new Map<string, tf.Tensor>();
+      for (const { path, shape, places } of graph.parameters) {
+        if (places !== undefined) positions.set(path, tf.tensor(await adapted.read(path), [...shape]));
+      }
       const options = {
         operators,
-        parameters: (path: string) => parameters.get(path)!,
+        parameters: (path: string) => positions.get(path) ?? parameters.get(path)!,
         mode: inference,
       };
       const outputs = run(graph, new Map([[graph.input, x]]), taps, options);
@@ -55,7 +65,7 @@ describe.each(listForwardGoldens())('$backbone $source', ({ backbone: name, sour
         const bound = tap.endsWith('logits') ? 2.5 * TOLERANCE : TAP_TOLERANCE;
         expect(worstDifference(reference, value.dataSync()), `${tap} at ${height}x${width}`).toBeLessThan(bound);
       }
-      tf.dispose([...outputs.values(), x]);
+      tf.dispose([...outputs.values(), ...positions.values(), x]);
     }
     tf.dispose([...parameters.values()]);
   });

@@ -16,7 +16,7 @@ def main(names: list[str]) -> None:
         if not (names or net.committed):
             continue
         model = net.build()
-        of = set_weights(model, net.classifier)
+        of = set_weights(model, net.classifier, row_of=net.row_of)
         cases = [(shape, forward(net, model, input_batch(shape))) for shape in net.cases]
         forward_fixture(net.backbone, net.source, net.reference, of, cases, net.file)
 

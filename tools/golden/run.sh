@@ -39,6 +39,7 @@ setup() {
   environment tf
   environment torch
   environment keras3
+  environment flax
   # Google's slim MobileNets, which tf-slim lacks: references only, never bundled (slim_mobilenet.py tells more).
   local nets=picsellia_tf2/slim/nets/mobilenet
   from_wheel picsellia-tf2 0.11.10 7256ac38fc2f2857e7ae55283a2a240d41b95b8962b13dc15fd395ba0c0f9129 \
@@ -65,6 +66,7 @@ forward() {
   py tf forward_keras.py
   py tf forward_slim.py
   py torch forward_torch.py
+  py flax forward_flax.py
 }
 
 train() {

@@ -17,6 +17,9 @@ from store import CASES, SIZES, TRAIN_INPUT
 torch.set_num_threads(2)
 
 
+RowOf = Callable[[str, Sequence[int]], Row]
+
+
 @dataclass
 class Net:
     """A backbone: how to build it, and the modules whose outputs are the canonical taps."""
@@ -44,6 +47,8 @@ class Net:
     """Last layer of each auxiliary classifier in training -> share of its loss in the whole."""
     smooth: bool = False
     """Whether its activations have no kinks, so that a training fixture needs no weights that keep away from them."""
+    row_of: RowOf | None = None
+    """Distribution of a tensor by its name and shape, where the roles known here are not enough."""
 
 
 def last_norms(model) -> set[str]:
@@ -70,8 +75,10 @@ def last_norms(model) -> set[str]:
 NORMS = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.LayerNorm, torch.nn.GroupNorm)
 
 
-def rows(model, classifier: str, prefix: str = "") -> list[Row]:
+def rows(model, classifier: str, prefix: str = "", row_of: RowOf | None = None) -> list[Row]:
     """One row a floating-point tensor of the state dict, in its own order, without `prefix`."""
+    if row_of is not None:
+        return [row_of(name.removeprefix(prefix), value.shape) for name, value in model.state_dict().items()]
     modules, last = dict(model.named_modules()), last_norms(model)
     has = lambda kind: any(isinstance(m, kind) for m in modules.values())  # noqa: E731
     offsets = "_relu6" if has(torch.nn.ReLU6) else "_hard" if has(torch.nn.Hardswish) else ""
@@ -95,9 +102,11 @@ def rows(model, classifier: str, prefix: str = "") -> list[Row]:
     return of
 
 
-def set_weights(model, classifier: str, prefix: str = "", training: bool = False) -> list[Row]:
+def set_weights(
+    model, classifier: str, prefix: str = "", training: bool = False, row_of: RowOf | None = None
+) -> list[Row]:
     """Fills the model by the generator; for training, with weights that keep away from the kinks of relu."""
-    of = rows(model, classifier, prefix)
+    of = rows(model, classifier, prefix, row_of)
     if training:
         norms = {n for n, m in model.named_modules() if isinstance(m, NORMS)}
         of = [training_row(r, f"{prefix}{r[0]}".rsplit(".", 1)[0] in norms) for r in of]

@@ -1,14 +1,15 @@
 /** One training step, and ten of Adam, against Keras and PyTorch: loss, every gradient, moving statistics, losses. */
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { findBackbone, findPublished, type Published } from '../../src/backbones/index.js';
+import { findBackbone, findPublished, type Part, type Published } from '../../src/backbones/index.js';
 import type { Graph, Node, Parameter } from '../../src/engine/graph.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { rng } from '../../src/rng.js';
+import { forTraining, lossesOf } from '../../src/train/auxiliary.js';
 import { createOptimizer } from '../../src/train/optimizers.js';
 import { smoothedTargets } from '../../src/train/targets.js';
 import { loadTrainable, numbersOf } from '../../src/train/trainable.js';
-import { dialectOf, permute } from '../../src/weights/dialects.js';
+import { dialectOf, permute, relay } from '../../src/weights/dialects.js';
 import { graphOf } from '../../src/weights/model-folder.js';
 import { generateTensor, inputBatch, listTrainGoldens, readTrainGolden, worstDifference } from '../support/golden.js';
 
@@ -41,24 +42,29 @@ function publishedName(published: Published, { path, role }: Parameter, names: R
   const owners = owner === 'head.logits' ? ['head'] : published.ownerNames(owner);
   const candidates = owners.flatMap((each) => {
     const layer = each.slice(each.lastIndexOf('/') + 1);
-    return dialect.leafs(role, layer).map((leaf) => `${each}${dialect.separator}${leaf}`);
+    return dialect.leafs(role, layer).map((leaf) => (each === '' ? leaf : `${each}${dialect.separator}${leaf}`));
   });
   return candidates.find((name) => names.has(name))!;
 }
 
+/** Which part of a published tensor a parameter is, where that holds several. */
+const partOf = (published: Published, { path }: Parameter): Part | undefined =>
+  published.part?.(path.slice(0, path.lastIndexOf('.')));
+
 /** Our layout from the published one. */
 function ours(published: Published, parameter: Parameter, values: Float32Array): Float32Array {
   const layout = dialectOf(published.dialect).layouts(parameter)[0]!;
-  return layout.permutation === undefined ? values : permute(values, layout.shape, layout.permutation);
+  const part = partOf(published, parameter);
+  return relay(values, part === undefined ? layout : { ...layout, part, view: layout.shape });
 }
 
 /** The published layout from ours. */
 function theirs(published: Published, parameter: Parameter, values: Float32Array): Float32Array {
-  const { permutation } = dialectOf(published.dialect).layouts(parameter)[0]!;
+  const { shape, view = shape, permutation } = dialectOf(published.dialect).layouts(parameter)[0]!;
   if (permutation === undefined) return values;
   return permute(
     values,
-    parameter.shape,
+    permutation.map((axis) => view[axis]!),
     permutation.map((_, axis) => permutation.indexOf(axis)),
   );
 }
@@ -72,14 +78,16 @@ describe.each(listTrainGoldens())('$backbone $source', ({ backbone, source }) =>
     const head = { hidden: [], dropout: 0 };
     const { channels = 3 } = published;
     const record = { backbone, source, inputSize: { height, width }, channels, head, classes };
-    const graph = withoutDropout(graphOf(record));
+    const auxiliary = golden.auxiliary === undefined ? [] : published.auxiliary!;
+    expect(auxiliary.map(({ weight }) => weight)).toEqual(Object.values(golden.auxiliary ?? {}));
+    const graph = withoutDropout(forTraining(graphOf(record), auxiliary, golden.classes));
     const rows = new Map(golden.tensors.map((row) => [row[0], row]));
     const names = new Set(rows.keys());
     const byPath = new Map(graph.parameters.map((p) => [p.path, p]));
     const nameOf = (path: string) => publishedName(published, byPath.get(path)!, names);
     const read = async (path: string) => ours(published, byPath.get(path)!, generateTensor(...rows.get(nameOf(path))!));
 
-    const network = await loadTrainable(graph, read, engine, undefined);
+    const network = await loadTrainable(graph, read, engine, undefined, lossesOf(auxiliary));
     const optimizer = createOptimizer(network.trainable, network.updates, {
       name: 'adam',
       momentum: 0,
@@ -99,12 +107,20 @@ describe.each(listTrainGoldens())('$backbone $source', ({ backbone, source }) =>
       const { loss, gradients } = network.step({ x, targets, labels, random: rng(i) });
       losses.push(loss);
       if (i === 0) {
+        const found = new Map<string, Float32Array[]>(); // the parts of each published tensor, in their order
         for (const [path, gradient] of gradients) {
-          const reference = golden.gradients.get(nameOf(path))!;
-          const values = theirs(published, byPath.get(path)!, gradient.dataSync() as Float32Array);
-          expect(worstDifference(reference, values), `gradient of ${path}`).toBeLessThan(GRADIENT_TOLERANCE);
+          const parameter = byPath.get(path)!;
+          const values = theirs(published, parameter, gradient.dataSync() as Float32Array);
+          const parts = found.get(nameOf(path)) ?? [];
+          parts[partOf(published, parameter)?.index ?? 0] = values;
+          found.set(nameOf(path), parts);
         }
-        expect(gradients.size).toBe(golden.gradients.size);
+        for (const [name, parts] of found) {
+          const values = Float32Array.from(parts.flatMap((part) => [...part]));
+          const difference = worstDifference(golden.gradients.get(name)!, values);
+          expect(difference, `gradient of ${name}`).toBeLessThan(GRADIENT_TOLERANCE);
+        }
+        expect(found.size).toBe(golden.gradients.size);
         for (const [path, variable] of network.variables) {
           const reference = golden.statistics.get(nameOf(path));
           if (reference === undefined) continue;

@@ -87,6 +87,7 @@ def timm_net(name: str) -> Net:
         trained=name == "vit_ti16",
         cases=((2, 64, 48, 3),) if hybrid else ((1, 224, 224, 3), (2, 64, 48, 3)),
         sizes=sizes_of(name),
+        train_input=(2, 224, 224, 3),
         smooth=True,
         row_of=row_of,
     )

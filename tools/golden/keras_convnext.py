@@ -19,9 +19,7 @@ def convnext(name: str) -> Net:
         )
         if include_top:
             return model
-        # The classifier's input as a picture of one place: training adds a global pool and a layer of its own.
-        pooled = model.get_layer(f"convnext_{name}_head_layernorm").output
-        return keras.Model(model.input, keras.layers.Reshape((1, 1, -1))(pooled), name=model.name)
+        return keras.Model(model.input, model.get_layer(taps["pre_logits"]).output, name=model.name)
 
     taps = {"stem": f"convnext_{name}_stem"}
     additions = iter(["tf.__operators__.add"] + [f"tf.__operators__.add_{i}" for i in range(1, sum(DEPTHS[name]))])
@@ -31,8 +29,7 @@ def convnext(name: str) -> Net:
         taps |= {f"stage{stage}.block{n}": next(additions) for n in range(1, depth + 1)}
     taps["pre_logits"] = f"convnext_{name}_head_layernorm"
     reference = f"keras.applications {VERSION} ConvNeXt{name.capitalize()}, without its preprocessing"
-    small = name == "tiny"
-    return Net(f"convnext_{name}", "keras", reference, build, taps, committed=small, trained=small, smooth=True)
+    return Net(f"convnext_{name}", "keras", reference, build, taps, committed=name == "tiny", smooth=True)
 
 
 NETS = {f"convnext_{name}.keras": lambda name=name: convnext(name) for name in DEPTHS}

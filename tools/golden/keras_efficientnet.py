@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from keras_nets import VERSION, Net, keras
 
 SIZES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300}
+DEPTHS = {"b0": 1.0, "b1": 1.1, "b2": 1.2, "b3": 1.4}
+REPEATS = (1, 2, 2, 3, 3, 4, 1)
+"""Table 1 of Tan and Le 2019, before it is multiplied by the depth."""
 
 
 def efficientnet(name: str) -> Net:
@@ -17,12 +22,11 @@ def efficientnet(name: str) -> Net:
         return model
 
     taps = {"stem": "stem_activation"}
-    names = {layer.name for layer in build((64, 64, 3)).layers}
-    for stage in range(1, 8):
-        blocks = [b for b in "abcdef" if f"block{stage}{b}_project_bn" in names]
-        for n, b in enumerate(blocks, start=1):
-            at = f"block{stage}{b}"
-            taps[f"stage{stage}.block{n}"] = f"{at}_add" if f"{at}_add" in names else f"{at}_project_bn"
+    for stage, repeats in enumerate(REPEATS, start=1):
+        for n in range(1, math.ceil(DEPTHS[name] * repeats) + 1):
+            at = f"block{stage}{chr(ord('a') + n - 1)}"
+            # The first of a stage changes channels or stride and has no addition.
+            taps[f"stage{stage}.block{n}"] = f"{at}_{'project_bn' if n == 1 else 'add'}"
     taps |= {"top": "top_activation", "pre_logits": "avg_pool"}
     reference = f"keras.applications {VERSION} EfficientNet{name.upper()}, without its preprocessing"
     small = name == "b0"

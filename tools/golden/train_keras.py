@@ -12,7 +12,7 @@ import numpy as np
 
 from families import load
 from generator import input_batch
-from keras_nets import keras, layers, published_name, set_weights, tf
+from keras_nets import keras, layers, name_in_file, set_weights, tf
 from store import LABEL_SMOOTHING, TRAIN_CLASSES, train_fixture
 
 NETS = load("keras")
@@ -29,7 +29,10 @@ def run(name: str, dtype: str, steps: int):
     flat = len(body.output.shape) == 2
     pooled = body.output if flat else layers.GlobalAveragePooling2D()(body.output)
     model = keras.Model(body.input, layers.Dense(TRAIN_CLASSES, name="head")(pooled), name=body.name)
-    of = set_weights(model, training=True)
+    of = set_weights(model, training=net.training_row or not net.smooth)
+    for layer in model.layers:
+        if isinstance(layer, layers.Dropout):  # of paths too
+            layer.rate = 0.0
 
     image = tf.constant(input_batch(net.train_input).astype(dtype))
     labels = tf.one_hot(np.arange(net.train_input[0]) % TRAIN_CLASSES, TRAIN_CLASSES, dtype=dtype)
@@ -44,13 +47,14 @@ def run(name: str, dtype: str, steps: int):
         adam.apply_gradients(zip(gradients, model.trainable_variables))
         return loss, gradients
 
+    names = {v.ref(): name_in_file(layer, v) for layer in model.layers for v in layer.weights}
     losses, gradients, statistics = [], {}, {}
     for k in range(steps):
         loss, found = step()
         losses.append(float(loss))
         if k == 0:
-            gradients = {published_name(v): g.numpy() for v, g in zip(model.trainable_variables, found)}
-            statistics = {published_name(v): v.numpy() for v in model.non_trainable_variables}
+            gradients = {names[v.ref()]: g.numpy() for v, g in zip(model.trainable_variables, found)}
+            statistics = {names[v.ref()]: v.numpy() for v in model.non_trainable_variables}
     return of, losses, gradients, statistics
 
 

@@ -1,5 +1,6 @@
 /** Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Channels, ImageSize } from '../augment/image.js';
 import type { EngineName, EngineOptions } from '../engine/tensorflow.js';
 import { UsageError } from '../errors.js';
 
@@ -61,6 +62,26 @@ export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (tex
     }
     return value;
   };
+}
+
+/** The most pixels that a side of an input may have. */
+const MOST_PIXELS = 65_536;
+
+/** Reads `N` or `HxW`: a height and a width in pixels. */
+export function inputSize(text: string): ImageSize {
+  const [height, width = height, ...others] = text.toLowerCase().split('x');
+  const side = wholeNumber(1, MOST_PIXELS);
+  if (height === undefined || others.length > 0) throw new InvalidArgumentError('Expected N, or HxW.');
+  return { height: side(height), width: side(width!) };
+}
+
+/** `--channels`; `what` says which it is by default. */
+export function channelsOption(what: string): Option {
+  return new Option('--channels <n>', `of the pictures: 1 grey, 3 RGB, 4 RGBA (default: ${what})`).argParser((text) => {
+    const channels = (['1', '3', '4'] as const).find((each) => each === text);
+    if (channels === undefined) throw new InvalidArgumentError('Expected 1, 3 or 4.');
+    return Number(channels) as Channels;
+  });
 }
 
 /** Reads a number that lies in a range. */

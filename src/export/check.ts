@@ -24,7 +24,7 @@ export interface CheckReport {
   readonly agreement: number;
 }
 
-/** Network inputs `[N, height, width, 3]`, already preprocessed. */
+/** Network inputs `[N, height, width, channels]`, already preprocessed. */
 export type CheckPictures = DenseArray;
 
 /** Float32 differs in the order of sums only; float16 rounds each weight to 11 bits. */
@@ -132,11 +132,11 @@ function softmaxRows({ shape, data }: DenseArray): Float32Array {
 function generatedPictures({ inputSize, preprocessing }: OpenedModel['record']): CheckPictures {
   const { height, width } = inputSize;
   const { scale, mean, std } = preprocessing;
-  const data = new Float32Array(GENERATED * height * width * 3);
+  const data = new Float32Array(GENERATED * height * width * mean.length);
   let i = 0;
   for (let picture = 0; picture < GENERATED; picture++) {
     const random = rng('export check').split(picture);
-    const waves = [0, 1, 2].map(() => ({
+    const waves = mean.map(() => ({
       base: 255 * random.uniform(),
       slope: [255 * (random.uniform() - 0.5), 255 * (random.uniform() - 0.5)] as const,
       wave: [20 * random.uniform(), 20 * random.uniform()] as const,
@@ -153,7 +153,7 @@ function generatedPictures({ inputSize, preprocessing }: OpenedModel['record']):
       }
     }
   }
-  return { shape: [GENERATED, height, width, 3], data };
+  return { shape: [GENERATED, height, width, mean.length], data };
 }
 
 /** @throws EXPORT_UNREADABLE */

@@ -1,5 +1,6 @@
 /** The README of an exported model: what it is and how a program loads it. */
-import { describePreprocessing, type Preprocessing, shortSideOf } from '../augment/preprocessing.js';
+import type { Channels } from '../augment/image.js';
+import { channelsFor, describePreprocessing, type Preprocessing, shortSideOf } from '../augment/preprocessing.js';
 import { version } from '../version.js';
 import type { ModelRecord } from '../weights/model-folder.js';
 
@@ -28,7 +29,7 @@ const probabilities = model.predict(preprocess(picture)); // [1, ${classes.lengt
 const logits = model.execute(preprocess(picture), 'logits'); // the same before the softmax
 \`\`\`
 
-Input \`input\`: float32 \`[N, ${height}, ${width}, 3]\`, any N. From a picture to it:
+Input \`input\`: float32 \`[N, ${height}, ${width}, ${channelsFor(preprocessing)}]\`, any N. From a picture to it:
 ${describePreprocessing(preprocessing, inputSize)}
 ${exactness(preprocessing)}
 \`preprocessing.json\` holds the same in full, \`class_indices.json\` and \`labels.txt\` the classes.
@@ -36,9 +37,10 @@ ${exactness(preprocessing)}
 }
 
 /** How `tf.image.resizeBilinear` differs from what the network was trained on. */
-function exactness({ kernel }: Preprocessing): string {
+function exactness({ kernel, mean }: Preprocessing): string {
   if (kernel !== 'pil_bilinear' && kernel !== 'pil_bicubic') return 'The code above does exactly that.\n';
-  return 'The code above comes close: TensorFlow.js has no filter that averages when it shrinks a picture, so shrink large\nones on a canvas first.\n';
+  const alpha = channelsFor({ mean }) === 4 ? ' Nor does it weigh colours by their alpha when it resizes.' : '';
+  return `The code above comes close: TensorFlow.js has no filter that averages when it shrinks a picture, so shrink large\nones on a canvas first.${alpha}\n`;
 }
 
 function snippet(p: Preprocessing, { height, width }: { height: number; width: number }): string[] {
@@ -46,7 +48,8 @@ function snippet(p: Preprocessing, { height, width }: { height: number; width: n
   const halfPixel = p.kernel !== 'tf1_bilinear' && !corners;
   const resize = (h: string | number, w: string | number): string =>
     `x = tf.image.resizeBilinear(x, [${h}, ${w}], ${corners}, ${halfPixel});`;
-  const lines = ["let x = tf.cast(tf.browser.fromPixels(picture), 'float32');"];
+  const channels = channelsFor(p);
+  const lines = pixels(channels);
   if (p.resize.rule === 'short_side') {
     // slim rounds the sides and cuts off the crop's offset, torchvision the other way round.
     const rounding = halfPixel
@@ -57,22 +60,38 @@ function snippet(p: Preprocessing, { height, width }: { height: number; width: n
       `const [rows, columns] = [Math.${rounding.side}(x.shape[0] * ratio${rounding.guard}), Math.${rounding.side}(x.shape[1] * ratio${rounding.guard})];`,
       resize('rows', 'columns'),
       `const [top, left] = [Math.${rounding.crop}((rows - ${height}) / 2), Math.${rounding.crop}((columns - ${width}) / 2)];`,
-      `x = tf.slice(x, [top, left, 0], [${height}, ${width}, 3]);`,
+      `x = tf.slice(x, [top, left, 0], [${height}, ${width}, ${channels}]);`,
     );
   } else {
     if (p.resize.rule === 'central_fraction') {
       const rest = 1 - p.resize.fraction;
       lines.push(
         `const [top, left] = [Math.trunc(x.shape[0] * ${rest} / 2), Math.trunc(x.shape[1] * ${rest} / 2)];`,
-        'x = tf.slice(x, [top, left, 0], [x.shape[0] - 2 * top, x.shape[1] - 2 * left, 3]);',
+        `x = tf.slice(x, [top, left, 0], [x.shape[0] - 2 * top, x.shape[1] - 2 * left, ${channels}]);`,
       );
     }
     lines.push(resize(height, width));
   }
-  if (p.channelOrder === 'bgr') lines.push('x = tf.reverse(x, -1); // blue, green, red');
+  if (p.channelOrder === 'bgr') {
+    const alpha = channels === 4 ? { index: ', 3', name: ', alpha' } : { index: '', name: '' };
+    lines.push(`x = tf.gather(x, [2, 1, 0${alpha.index}], 2); // blue, green, red${alpha.name}`);
+  }
   lines.push(
     `x = tf.div(tf.sub(tf.mul(x, ${p.scale}), [${p.mean.join(', ')}]), [${p.std.join(', ')}]);`,
     'x = tf.expandDims(x, 0);',
   );
   return lines;
+}
+
+/** A picture as float32 `[height, width, channels]`, 0..255. */
+function pixels(channels: Channels): string[] {
+  if (channels !== 1) {
+    const alpha = channels === 4 ? ', 4' : '';
+    return [`let x = tf.cast(tf.browser.fromPixels(picture${alpha}), 'float32');`];
+  }
+  return [
+    '// Grey as Pillow rounds it; red, green and blue times these are whole numbers that float32 holds exactly.',
+    "let x = tf.mul(tf.cast(tf.browser.fromPixels(picture), 'float32'), [19595, 38470, 7471]);",
+    'x = tf.floor(tf.div(tf.add(tf.sum(x, 2, true), 32768), 65536));',
+  ];
 }

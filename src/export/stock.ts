@@ -4,7 +4,7 @@ export interface StockRun {
   readonly folder: string;
   /** Paths of TensorFlow.js' packages. */
   readonly modules: { readonly core: string; readonly wasm: string; readonly converter: string };
-  /** Pictures, `[N, height, width, 3]`. */
+  /** Pictures, `[N, height, width, channels]`. */
   readonly shape: readonly number[];
   readonly data: Float32Array;
 }

@@ -51,7 +51,7 @@ export type ExportableModel = Pick<OpenedModel, 'record' | 'graph' | 'read'>;
  * Writes a model as a TensorFlow.js graph model, whole or not at all, after running what was written with stock
  * TensorFlow.js on its WebAssembly backend against the source network on `engine`.
  *
- * Input `input`: float32 `[N, height, width, 3]`, preprocessed. Default output `probabilities`, `[N, classes]`;
+ * Input `input`: float32 `[N, height, width, channels]`, preprocessed. Default output `probabilities`, `[N, classes]`;
  * `model.execute(x, 'logits')` gives the logits.
  * @throws OUT_EXISTS, BAD_QUANTIZE, EXPORT_DIFFERS, EXPORT_UNREADABLE, EXPORT_OUT_OF_RANGE, WEIGHTS_NOT_FINITE,
  * FILE_NOT_WRITTEN
@@ -125,6 +125,7 @@ function modelJson(
     userDefinedMetadata: {
       classes: record.classes,
       inputSize: record.inputSize,
+      channels: record.channels ?? 3,
       preprocessing: record.preprocessing,
       backbone: record.backbone,
       source: record.source,
@@ -138,12 +139,12 @@ function modelJson(
 }
 
 async function writeCompanions(folder: string, { record }: ExportableModel): Promise<void> {
-  const { classes, inputSize, preprocessing } = record;
+  const { classes, inputSize, channels = 3, preprocessing } = record;
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
   const described = describePreprocessing(preprocessing, inputSize);
   await writeFileAtomic(join(folder, 'labels.txt'), classes.map((name) => `${name.replace(/\s+/g, ' ')}\n`).join(''));
   await writeFileAtomic(join(folder, 'class_indices.json'), json({ ...classes }));
-  await writeFileAtomic(join(folder, 'preprocessing.json'), json({ inputSize, described, ...preprocessing }));
+  await writeFileAtomic(join(folder, 'preprocessing.json'), json({ inputSize, channels, described, ...preprocessing }));
   await writeFileAtomic(join(folder, 'README.md'), readmeOf(record));
 }
 

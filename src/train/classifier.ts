@@ -6,18 +6,17 @@ import type { OpenedModel } from '../weights/model-folder.js';
 
 export interface Classifier {
   readonly classes: readonly string[];
-  /** Preprocessed pixels `[count, height, width, 3]` -> logits `[count, classes]`, in C order. */
+  /** Preprocessed pixels `[count, height, width, channels]` -> logits `[count, classes]`, in C order. */
   logits(pixels: Float32Array, count: number): Promise<Float32Array>;
   dispose(): void;
 }
 
 export async function loadClassifier({ graph, read, record }: OpenedModel, engine: Engine): Promise<Classifier> {
   const network = await loadNetwork(graph, read, engine, { outputs: ['logits'] });
-  const { height, width } = record.inputSize;
   return {
     classes: record.classes,
     logits: async (pixels, count) => {
-      const x = tf.tensor4d(pixels, [count, height, width, 3]);
+      const x = tf.tensor(pixels, [count, ...graph.input.shape]);
       const logits = network.run(x, ['logits']).get('logits')!;
       const values = (await logits.data()) as Float32Array;
       tf.dispose([x, logits]);

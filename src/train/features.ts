@@ -52,7 +52,7 @@ export function entriesFromDisk(samples: readonly Sample[], options: EntryOption
         ...(shuffled ? { shuffle: orderOf(seed, kind.shuffled) } : {}),
       });
       for await (const { pixels, labels, count } of loaded)
-        yield { x: enter(network, pixels, count, rest.size, false), labels, count };
+        yield { x: enter(network, pixels, count, false), labels, count };
     },
   };
 }
@@ -61,15 +61,9 @@ export function entriesFromDisk(samples: readonly Sample[], options: EntryOption
 const orderOf = (seed: number, epoch: number) => rng(seed).split(`epoch ${epoch}`).split('order');
 
 /** Pixels, mirrored or as they are, through the frozen part. */
-function enter(
-  network: TrainableNetwork,
-  pixels: Float32Array,
-  count: number,
-  { height, width }: ImageSize,
-  mirrored: boolean,
-): tf.Tensor {
+function enter(network: TrainableNetwork, pixels: Float32Array, count: number, mirrored: boolean): tf.Tensor {
   return tf.tidy(() => {
-    const x = tf.tensor4d(pixels, [count, height, width, 3]);
+    const x = tf.tensor(pixels, [count, ...network.graph.input.shape]);
     return network.enter(mirrored ? tf.reverse(x, 2) : x);
   });
 }
@@ -105,7 +99,7 @@ export async function keepEntries(
   for await (const batch of batches(samples, { ...rest, batchSize, seed, augment: 'none', epoch: 0 })) {
     const { pixels, indices, count } = batch;
     for (let view = 0; view < views; view++) {
-      const entered = enter(network, pixels, count, rest.size, view === 1);
+      const entered = enter(network, pixels, count, view === 1);
       const values = (await entered.data()) as Float32Array;
       entered.dispose();
       indices.forEach((position, i) => {

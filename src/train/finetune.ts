@@ -98,7 +98,7 @@ async function train(job: Job): Promise<FinetuneResult> {
   const { folder, start, state, options, reporter } = job;
   const { settings, resolved } = start.args;
   const history = state === undefined ? [] : await readHistory(folder, state.epoch);
-  const network = await loadTrainable(start.graph, start.read, start.engine, start.cut);
+  const network = await loadTrainable(start.graph, start.read, start.engine, start.cut, start.auxiliary);
   const optimizer = createOptimizer(network.trainable, network.updates, {
     name: settings.optimizer,
     momentum: settings.momentum,
@@ -137,19 +137,35 @@ async function prepareFolder(folder: string, { args, dataset }: Start, overwrite
 
 function describe({ start, network, history }: Run): string {
   const { settings, resolved } = start.args;
-  const trained = [...network.trainable.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  const total = countParameters(start);
+  const { trained, total, auxiliary } = countParameters(network);
   return [
     `${resolved.backbone} (${resolved.source}), weights: ${resolved.weightsOrigin}`,
+    ...resolved.adaptations.map((each) => `weights adapted: ${each}`),
     `${resolved.classes.length} classes, ${resolved.trainPictures} pictures to train on, ${resolved.valPictures} to validate with`,
     `--freeze ${settings.freeze}: ${resolved.cut === null ? 'nothing is frozen' : `frozen up to and with ${resolved.cut}`}; ` +
       `${trained.toLocaleString('en')} of ${total.toLocaleString('en')} parameters are trained`,
+    ...(auxiliary === 0
+      ? []
+      : [
+          `auxiliary classifiers ${resolved.auxiliary.join(' and ')} take part in the training loss, with ` +
+            `${auxiliary.toLocaleString('en')} parameters that no model keeps`,
+        ]),
     ...(history.length > 0 ? [`going on after epoch ${history.length}`] : []),
   ].join('\n');
 }
 
-const countParameters = ({ graph }: Start): number =>
-  graph.parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+/** Numbers of the model, those of them that a gradient changes, and those of auxiliary classifiers, which it loses. */
+function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
+  const count = (which: (path: string) => boolean): number =>
+    graph.parameters
+      .filter(({ path }) => which(path))
+      .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  return {
+    total: count((path) => !auxiliary.has(path)),
+    trained: count((path) => trainable.has(path) && !auxiliary.has(path)),
+    auxiliary: count((path) => auxiliary.has(path)),
+  };
+}
 
 interface Sources {
   readonly train: EntrySource;
@@ -302,6 +318,7 @@ function historyRow(
 
 function metricsOf({ start, network, history, bad }: Run): RunMetrics {
   const row = history.findLast((each) => each.best)!;
+  const { trained, total } = countParameters(network);
   const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
   return {
     bestEpoch: row.epoch,
@@ -314,11 +331,8 @@ function metricsOf({ start, network, history, bad }: Run): RunMetrics {
     valPictures: start.dataset.val.length,
     badPictures: bad.size,
     classes: start.record.classes.length,
-    trainableParameters: [...network.trainable.values()].reduce(
-      (sum, v) => sum + v.shape.reduce((a, b) => a * b, 1),
-      0,
-    ),
-    parameters: countParameters(start),
+    trainableParameters: trained,
+    parameters: total,
     seconds: history.reduce((sum, each) => sum + each.seconds, 0),
   };
 }

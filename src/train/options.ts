@@ -1,6 +1,7 @@
 /** What a fine-tuning run is told, what it tells back, and the defaults. */
 import type { Augmentation } from '../augment/augment.js';
 import { augmentations } from '../augment/augment.js';
+import { type Channels, channelCounts, type ImageSize } from '../augment/image.js';
 import type { EngineOptions } from '../engine/tensorflow.js';
 import { listFaults, UsageError } from '../errors.js';
 import type { Head } from '../heads/heads.js';
@@ -31,12 +32,16 @@ export interface FinetuneSettings {
   readonly momentum: number;
   readonly weightDecay: number;
   readonly labelSmoothing: number;
+  /** Whether auxiliary classifiers take part, where the network has them on what is trained; `on` when absent. */
+  readonly auxiliary?: 'on' | 'off';
   readonly seed: number;
   readonly augment: Augmentation;
   readonly valSplit: number;
   readonly skipBadImages: boolean;
-  /** Height and width; the backbone's own when absent. */
-  readonly inputSize?: number;
+  /** Height and width, one number for both; the backbone's own when absent. */
+  readonly inputSize?: number | ImageSize;
+  /** Of the pictures: 1 grey, 3 RGB, 4 RGBA; those that the weights were trained on when absent. */
+  readonly channels?: Channels;
   /** `auto` keeps the frozen part's output where it fits in memory; `off` computes it anew in every epoch. */
   readonly cache: 'auto' | 'off';
 }
@@ -58,10 +63,10 @@ export interface FinetuneOptions extends FinetuneSettings {
 export interface HistoryRow {
   /** From 1. */
   readonly epoch: number;
-  /** While training: dropout on, label smoothing in the loss. */
+  /** What the optimiser lowers: dropout on, label smoothing and the losses of auxiliary classifiers in it. */
   readonly trainLoss: number;
   readonly trainAccuracy: number;
-  /** Without label smoothing; NaN where there are no validation pictures. */
+  /** Of the logits alone, without label smoothing; NaN where there are no validation pictures. */
   readonly valLoss: number;
   readonly valAccuracy: number;
   /** Of the epoch's last step. */
@@ -117,7 +122,10 @@ export interface RunMetrics {
   readonly seconds: number;
 }
 
-type Defaults = Omit<FinetuneSettings, 'data' | 'manifest' | 'backbone' | 'source' | 'head' | 'lr' | 'inputSize'> & {
+type Defaults = Omit<
+  FinetuneSettings,
+  'data' | 'manifest' | 'backbone' | 'source' | 'head' | 'lr' | 'inputSize' | 'channels'
+> & {
   /** As on the command line. */
   readonly head: string;
   readonly headDropout: number;
@@ -137,6 +145,7 @@ export const defaults: Defaults = {
   momentum: 0.9,
   weightDecay: 0,
   labelSmoothing: 0,
+  auxiliary: 'on',
   seed: 0,
   augment: 'flip',
   valSplit: 0.2,
@@ -152,6 +161,11 @@ export const defaults: Defaults = {
 export function defaultLr(optimizer: OptimizerName, freeze: string): number {
   const adam = freeze === 'backbone' ? 1e-3 : 1e-4;
   return optimizer === 'sgd' ? 10 * adam : adam;
+}
+
+/** Height and width of an input size that may be one number for both. */
+export function sizeOf(size: number | ImageSize): ImageSize {
+  return typeof size === 'number' ? { height: size, width: size } : size;
 }
 
 /** Weight decay of AdamW when none is named: Loshchilov and Hutter 2019, and PyTorch's default. */
@@ -175,7 +189,12 @@ export function checkSettings(settings: FinetuneSettings): void {
 
   wholeFrom('epochs', settings.epochs, 1);
   wholeFrom('batch size', settings.batchSize, 1);
-  if (settings.inputSize !== undefined) wholeFrom('input size', settings.inputSize, 1);
+  if (settings.inputSize !== undefined) {
+    const { height, width } = sizeOf(settings.inputSize);
+    wholeFrom('input height', height, 1);
+    wholeFrom('input width', width, 1);
+  }
+  if (settings.channels !== undefined) oneOf('channels', String(settings.channels), channelCounts.map(String));
   if (settings.lr !== undefined) {
     check(settings.lr > 0 && Number.isFinite(settings.lr), `learning rate: expected above 0, received ${settings.lr}`);
   }
@@ -192,6 +211,7 @@ export function checkSettings(settings: FinetuneSettings): void {
   oneOf('schedule', settings.schedule, scheduleNames);
   oneOf('augment', settings.augment, augmentations);
   oneOf('cache', settings.cache, ['auto', 'off']);
+  if (settings.auxiliary !== undefined) oneOf('auxiliary', settings.auxiliary, ['on', 'off']);
   if (faults.length === 0) return;
   throw new UsageError({
     code: 'BAD_OPTION',

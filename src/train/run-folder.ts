@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import type { Channels, ImageSize } from '../augment/image.js';
 import { FormatError, UsageError } from '../errors.js';
 import { readJsonFile, writeFileAtomic } from '../files.js';
 import { formatHistory, parseHistory } from './history.js';
@@ -15,13 +16,16 @@ export interface RunArguments {
     readonly backbone: string;
     readonly source: string;
     readonly cut: string | null;
+    /** Names of the auxiliary classifiers that take part in training. */
+    readonly auxiliary: readonly string[];
     readonly lr: number;
     readonly weightDecay: number;
     readonly weightsOrigin: string;
     readonly weightsLicense: string;
     /** What was done to the weights so that they fit the input, in sentences. */
     readonly adaptations: readonly string[];
-    readonly inputSize: { readonly height: number; readonly width: number };
+    readonly inputSize: ImageSize;
+    readonly channels: Channels;
     readonly classes: readonly string[];
     readonly trainPictures: number;
     readonly valPictures: number;
@@ -95,7 +99,9 @@ export async function readArguments(folder: string): Promise<RunArguments> {
       hint: 'it may have been edited; start the run anew with --overwrite',
     });
   }
-  return json as RunArguments;
+  const args = json as RunArguments;
+  const { channels = 3, adaptations = [], auxiliary = [] } = args.resolved; // of versions that knew none of them
+  return { ...args, resolved: { ...args.resolved, channels, adaptations, auxiliary } };
 }
 
 const stateSchema: z.ZodType<CheckpointState> = z.object({

@@ -1,5 +1,6 @@
 /** How a run starts: what it trains on, from which numbers, and what is frozen. */
 
+import { withChannels } from '../augment/preprocessing.js';
 import type { Graph } from '../engine/graph.js';
 import { initialize } from '../engine/initializers.js';
 import type { ReadParameter } from '../engine/network.js';
@@ -11,15 +12,19 @@ import { type Adapted, adaptWeights } from '../weights/adapt.js';
 import type { ModelRecord } from '../weights/model-folder.js';
 import { graphOf, openModelFolder } from '../weights/model-folder.js';
 import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
-import { ADAMW_WEIGHT_DECAY, defaultLr, type FinetuneSettings, type Reporter } from './options.js';
+import { auxiliaryBehind, forTraining, lossesOf, restoreAuxiliary, startsAnew } from './auxiliary.js';
+import { ADAMW_WEIGHT_DECAY, defaultLr, type FinetuneSettings, type Reporter, sizeOf } from './options.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
 import type { RunArguments } from './run-folder.js';
 import { parseStrategy } from './strategy.js';
+import type { AuxiliaryLoss } from './trainable.js';
 
 export interface Start {
   readonly engine: Engine;
   readonly dataset: PrintedDataset;
+  /** Backbone and head, and the auxiliary classifiers that take part. */
   readonly graph: Graph;
+  readonly auxiliary: readonly AuxiliaryLoss[];
   readonly record: ModelRecord;
   /** The tap that ends the frozen part. */
   readonly cut: string | undefined;
@@ -58,16 +63,17 @@ async function assemble(
   weights: ResolvedWeights,
 ): Promise<Start> {
   const { backbone, published } = weights;
-  const side = settings.inputSize ?? backbone.inputSize;
-  const inputSize = { height: side, width: side };
+  const inputSize = sizeOf(settings.inputSize ?? backbone.inputSize);
+  const channels = settings.channels ?? weights.channels;
   const record: ModelRecord = {
     formatVersion: 1,
     backbone: backbone.name,
     source: published.source,
     inputSize,
+    channels,
     head: settings.head,
     classes: dataset.classes,
-    preprocessing: published.preprocessing,
+    preprocessing: withChannels(published.preprocessing, channels),
     weights: { origin: weights.origin, license: weights.license },
     data: { fingerprint: dataset.fingerprint, valSplit: settings.valSplit, seed: settings.seed },
     toolkit: version,
@@ -76,28 +82,35 @@ async function assemble(
   const adapted = weights.read === undefined ? undefined : adaptWeights(graph, weights.parameters, weights.read);
   const { cut } = parseStrategy(settings.freeze, graph);
   assertTrainable(engine, settings.freeze, cut);
+  const auxiliary = settings.auxiliary === 'off' ? [] : auxiliaryBehind(graph, cut, published);
+  const trained = forTraining(graph, auxiliary, dataset.classes.length);
+  const stored = new Set(weights.parameters.map(({ path }) => path));
+  const isNew = (path: string): boolean => path.startsWith('head.') || startsAnew(path, auxiliary, stored);
   const lr = settings.lr ?? defaultLr(settings.optimizer, settings.freeze);
   const weightDecay =
     settings.weightDecay === 0 && settings.optimizer === 'adamw' ? ADAMW_WEIGHT_DECAY : settings.weightDecay;
   return {
     engine,
     dataset,
-    graph,
+    graph: trained,
+    auxiliary: lossesOf(auxiliary),
     record,
     cut,
-    read: startingNumbers(graph, adapted, settings.seed),
+    read: startingNumbers(trained, adapted, isNew, settings.seed),
     args: {
       settings,
       resolved: {
         backbone: backbone.name,
         source: published.source,
         cut: cut ?? null,
+        auxiliary: auxiliary.map(({ name }) => name),
         lr,
         weightDecay,
         weightsOrigin: weights.origin,
         weightsLicense: weights.license,
         adaptations: adapted?.adaptations ?? [],
         inputSize,
+        channels,
         classes: dataset.classes,
         trainPictures: dataset.train.length,
         valPictures: dataset.val.length,
@@ -119,11 +132,16 @@ function assertTrainable(engine: Engine, freeze: string, cut: string | undefined
   });
 }
 
-/** Published numbers for the backbone; a new head, and all of it from scratch, from the initialisers. */
-function startingNumbers(graph: Graph, published: Adapted | undefined, seed: number): ReadParameter {
+/** Published numbers for the backbone; what is new, and all of it from scratch, from the initialisers. */
+function startingNumbers(
+  graph: Graph,
+  published: Adapted | undefined,
+  isNew: (path: string) => boolean,
+  seed: number,
+): ReadParameter {
   const parameters = new Map(graph.parameters.map((parameter) => [parameter.path, parameter]));
   return async (path) => {
-    if (published !== undefined && !path.startsWith('head.')) return published.read(path);
+    if (published !== undefined && !isNew(path)) return published.read(path);
     const { initializer, shape } = parameters.get(path)!;
     return initialize(initializer, shape, rng(seed).split('initial values').split(path));
   };
@@ -147,16 +165,8 @@ export async function restartRun(folder: string, before: RunArguments, engine: E
   try {
     const cut = resolved.cut ?? undefined;
     assertTrainable(engine, settings.freeze, cut);
-    return {
-      engine,
-      dataset,
-      graph: last.graph,
-      record: last.record,
-      cut,
-      read: last.read,
-      args: before,
-      close: () => last.close(),
-    };
+    const { graph, auxiliary, read, close } = await restoreAuxiliary(last, resolved.auxiliary);
+    return { engine, dataset, graph, auxiliary, record: last.record, cut, read, args: before, close };
   } catch (error) {
     await last.close();
     throw error;

@@ -3,9 +3,10 @@
  * nothing else, and read the same preprocessing record that training used.
  */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { type Preprocessing, preprocessingSchema } from '../augment/preprocessing.js';
+import { type Channels, channelCounts } from '../augment/image.js';
+import { channelsFor, type Preprocessing, preprocessingSchema } from '../augment/preprocessing.js';
 import { buildBackbone, findBackbone, findPublished } from '../backbones/index.js';
 import type { Graph } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
@@ -22,6 +23,8 @@ export interface ModelRecord {
   readonly backbone: string;
   readonly source: string;
   readonly inputSize: { readonly height: number; readonly width: number };
+  /** Of the pictures: 1 grey, 3 RGB, 4 RGBA; 3 when absent, as in folders of versions that knew no other. */
+  readonly channels?: Channels;
   readonly head: Head;
   /** In the order of the logits. */
   readonly classes: readonly string[];
@@ -36,26 +39,38 @@ export interface ModelRecord {
 
 const positiveInteger = z.number().int().positive();
 
-const recordSchema: z.ZodType<ModelRecord> = z.object({
-  formatVersion: z.literal(MODEL_FORMAT_VERSION),
-  backbone: z.string(),
-  source: z.string(),
-  inputSize: z.object({ height: positiveInteger, width: positiveInteger }),
-  head: z.object({ hidden: z.array(positiveInteger), dropout: z.number().min(0).lt(1) }),
-  classes: z.array(z.string()).min(2),
-  preprocessing: preprocessingSchema,
-  weights: z.object({ origin: z.string(), license: z.string() }),
-  data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
-  toolkit: z.string(),
-});
+const recordSchema: z.ZodType<ModelRecord> = z
+  .object({
+    formatVersion: z.literal(MODEL_FORMAT_VERSION),
+    backbone: z.string(),
+    source: z.string(),
+    inputSize: z.object({ height: positiveInteger, width: positiveInteger }),
+    channels: z.literal(channelCounts).exactOptional(),
+    head: z.object({ hidden: z.array(positiveInteger), dropout: z.number().min(0).lt(1) }),
+    classes: z.array(z.string()).min(2),
+    preprocessing: preprocessingSchema,
+    weights: z.object({ origin: z.string(), license: z.string() }),
+    data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
+    toolkit: z.string(),
+  })
+  .refine(({ channels = 3, preprocessing }) => channels === channelsFor(preprocessing), {
+    message: 'as many as preprocessing has means',
+    path: ['channels'],
+  });
 
 const RECORD = 'model.json';
 const WEIGHTS = 'weights.safetensors';
 
 /** The network of a record: backbone and head, ending in the tap `logits`. */
-export function graphOf(record: Pick<ModelRecord, 'backbone' | 'source' | 'inputSize' | 'head' | 'classes'>): Graph {
+export function graphOf(
+  record: Pick<ModelRecord, 'backbone' | 'source' | 'inputSize' | 'channels' | 'head' | 'classes'>,
+): Graph {
   const published = findPublished(findBackbone(record.backbone), record.source);
-  return withHead(buildBackbone(published, { size: record.inputSize }), record.head, record.classes.length);
+  return withHead(
+    buildBackbone(published, { size: record.inputSize, channels: record.channels ?? 3 }),
+    record.head,
+    record.classes.length,
+  );
 }
 
 /**
@@ -118,6 +133,12 @@ export async function openModelFolder(path: string): Promise<OpenedModel> {
     });
   }
   return { folder, record, graph, read: (name) => source.read(name), close: () => source.close() };
+}
+
+/** The record of the model folder that a weights file lies in; undefined where it lies elsewhere. */
+export async function recordBeside(file: string): Promise<ModelRecord | undefined> {
+  const json = await readJsonFile(join(dirname(file), RECORD)).catch(() => undefined);
+  return recordSchema.safeParse(json).data;
 }
 
 function parseRecord(file: string, json: unknown): ModelRecord {

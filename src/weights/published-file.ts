@@ -2,13 +2,12 @@
  * A weights file, planned and complete: every parameter of the network can be read from it. What `tl import`, and a
  * file given as `--weights`, both open.
  */
-import { dirname, join } from 'node:path';
-import { type Backbone, findBackbone, findPublished } from '../backbones/index.js';
+import { answersTo, type Backbone, backbones, findBackbone, findPublished } from '../backbones/index.js';
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { listFaults, WeightsError } from '../errors.js';
-import { readJsonFile } from '../files.js';
 import { elementsOf } from './float-formats.js';
+import { recordBeside } from './model-folder.js';
 import {
   assertComplete,
   chooseVariant,
@@ -79,16 +78,15 @@ export async function identify(tensors: TensorSource): Promise<Identified[]> {
     classes: plan.classes ?? null,
   });
   if (tensors.metadata.format === CANONICAL_FORMAT) {
-    const variant = await canonicalVariant(tensors, undefined, undefined).catch(() => undefined);
-    if (variant !== undefined) return [named(variant, planCanonical(tensors, variant.backbone, variant.published))];
+    const found = await canonicalPlan(tensors, undefined, {}).catch(() => undefined);
+    if (found !== undefined) return [named(found, found)];
   }
   return recognise(tensors).map((variant) => named(variant, planWeights(tensors, variant.backbone, variant.published)));
 }
 
 async function planFile(tensors: TensorSource, backbone: Backbone | undefined, wanted: Wanted): Promise<Plan> {
   if (tensors.metadata.format === CANONICAL_FORMAT) {
-    const variant = await canonicalVariant(tensors, backbone, wanted.source);
-    const plan = planCanonical(tensors, variant.backbone, variant.published, wanted.ignore);
+    const plan = await canonicalPlan(tensors, backbone, wanted);
     assertComplete(plan, tensors.path);
     return plan;
   }
@@ -102,17 +100,17 @@ async function planFile(tensors: TensorSource, backbone: Backbone | undefined, w
   return plan;
 }
 
-/** Our own files say what they are; a model folder's in the record beside it. */
-async function canonicalVariant(
-  tensors: TensorSource,
-  backbone: Backbone | undefined,
-  source: string | undefined,
-): Promise<Variant> {
+/** Our own files say what they are; a model folder's in the record beside it, which also says what pictures it takes. */
+async function canonicalPlan(tensors: TensorSource, backbone: Backbone | undefined, wanted: Wanted): Promise<Plan> {
+  const { source } = wanted;
   const { metadata } = tensors;
-  const said = { backbone: metadata.backbone, source: metadata.source ?? (await sourceBeside(tensors.path)) };
+  const beside = metadata.source === undefined ? await recordBeside(tensors.path) : undefined;
+  const said = { backbone: metadata.backbone, source: metadata.source ?? beside?.source };
   const name = said.backbone ?? backbone?.name;
   const published = said.source ?? source;
-  const differs = (backbone !== undefined && name !== backbone.name) || (source !== undefined && published !== source);
+  const named = backbones.find((each) => each.name === name)?.published.find((each) => each.source === published);
+  const fits = source === undefined || published === source || (named !== undefined && answersTo(named, source));
+  const differs = (backbone !== undefined && name !== backbone.name) || !fits;
   if (name === undefined || published === undefined || differs) {
     throw new WeightsError({
       code: 'WEIGHTS_MISMATCH',
@@ -123,13 +121,8 @@ async function canonicalVariant(
     });
   }
   const found = findBackbone(name);
-  return { backbone: found, published: findPublished(found, published) };
-}
-
-async function sourceBeside(path: string): Promise<string | undefined> {
-  const json = await readJsonFile(join(dirname(path), 'model.json')).catch(() => undefined);
-  const source = typeof json === 'object' && json !== null && 'source' in json ? json.source : undefined;
-  return typeof source === 'string' ? source : undefined;
+  const input = beside === undefined ? {} : { size: beside.inputSize, channels: beside.channels ?? 3 };
+  return planCanonical(tensors, found, findPublished(found, published), wanted.ignore, input);
 }
 
 function describe(tensors: TensorSource, plan: Plan): PublishedFile {
@@ -194,6 +187,8 @@ function checkNumbers(file: string, { parameter, tensor }: PlanRow, values: Floa
 function adaptationsOf(plan: Plan, rows: readonly PlanRow[]): string[] {
   const out: string[] = [];
   if (plan.wrapper !== '') out.push(`prefix ${plan.wrapper} left off every name`);
+  const averaged = rows.filter((row) => row.averaged !== undefined).length;
+  if (averaged > 0) out.push(`running averages taken in the place of ${averaged} tensors`);
   const moved = rows.filter((row) => row.layout?.permutation !== undefined).length;
   if (moved > 0) out.push(`axes of ${moved} tensors moved from ${plan.published.dialect}'s layout`);
   for (const row of rows) {

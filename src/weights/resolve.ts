@@ -4,7 +4,8 @@
  */
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Backbone, findBackbone, findPublished, type Published } from '../backbones/index.js';
+import type { Channels } from '../augment/image.js';
+import { answersTo, type Backbone, findBackbone, findPublished, type Published } from '../backbones/index.js';
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { WeightsError } from '../errors.js';
@@ -27,6 +28,8 @@ export interface ResolvedWeights {
   readonly published: Published;
   /** Of the published classifier, the parameters under `classifier`; undefined where the file has none. */
   readonly classes: number | undefined;
+  /** Of the pictures that the numbers were trained on. */
+  readonly channels: Channels;
   /** One line for people: where the numbers come from. */
   readonly origin: string;
   /** Of the numbers, as their publisher says it. */
@@ -39,7 +42,7 @@ export interface ResolvedWeights {
 }
 
 /**
- * Finds the numbers of a backbone. `auto` takes the named source, else the only one that was imported, else the first
+ * Finds the numbers of a backbone. `auto` takes the named source, or a variant of it; where none is named, the first
  * imported one in the order of `Backbone.published`.
  * @throws WEIGHTS_NOT_FOUND which says how to import them; WEIGHTS_MISMATCH, STORE_DAMAGED, UNKNOWN_BACKBONE, UNKNOWN_SOURCE
  */
@@ -56,6 +59,7 @@ function fromScratch(backbone: Backbone, published: Published): ResolvedWeights 
     backbone,
     published,
     classes: undefined,
+    channels: published.channels ?? 3,
     origin: 'none: trained from scratch',
     license: 'none',
     parameters: [],
@@ -65,14 +69,22 @@ function fromScratch(backbone: Backbone, published: Published): ResolvedWeights 
 }
 
 async function fromStore(backbone: Backbone, named: Published | undefined): Promise<ResolvedWeights> {
-  const sources = (named === undefined ? backbone.published : [named]).map((each) => each.source);
-  const [stored] = await findAllStored(backbone.name, sources);
+  const [stored] = await findAllStored(
+    backbone.name,
+    meantBy(backbone, named).map((each) => each.source),
+  );
   if (stored === undefined) throw await notImported(backbone, named);
   const { record } = stored;
   return open(backbone, stored.file, record.source, {
     origin: `${record.file.name} (sha256 ${record.file.sha256}), imported from ${record.source}`,
     license: record.license,
   });
+}
+
+/** What users may mean: the source that they named and then its variants, else any. */
+function meantBy(backbone: Backbone, named: Published | undefined): readonly Published[] {
+  if (named === undefined) return backbone.published;
+  return [named, ...backbone.published.filter((each) => each !== named && answersTo(each, named.source))];
 }
 
 async function fromFile(backbone: Backbone, named: Published | undefined, given: string): Promise<ResolvedWeights> {
@@ -111,6 +123,7 @@ async function open(
     backbone,
     published,
     classes: opened.classes,
+    channels: opened.plan.graph.input.shape[2] as Channels,
     origin: said.origin ?? file,
     license: said.license ?? published.license,
     parameters: opened.parameters,
@@ -127,7 +140,7 @@ async function notImported(backbone: Backbone, named: Published | undefined): Pr
           backbone.name,
           backbone.published.map((each) => each.source),
         );
-  const asked = named === undefined ? backbone.published : [named];
+  const asked = meantBy(backbone, named);
   const origins = asked.map((each) => `  ${each.source}: ${each.origin}`).join('\n');
   const imported = others.map((each) => each.record.source).join(', ');
   return new WeightsError({

@@ -1,11 +1,13 @@
 /** Pictures of one and of four channels, from published weights that saw three. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { decodeImage } from '../../src/data/decode.js';
 import { encodeNpy } from '../../src/weights/npy.js';
 import { openNpz } from '../../src/weights/npz.js';
 import { generateTensor, readForwardGolden } from '../support/golden.js';
-import { json, type Ran, tl, workplace, writeGoldenWeights } from './harness.js';
+import { json, type Ran, tl, workplace, writeGoldenWeights, writePictures } from './harness.js';
 
 const name = 'mobilenet_v1_0.25';
 const place = workplace();
@@ -73,5 +75,67 @@ describe('forward', () => {
     const three = await forward([sum, green, blue].map((each) => each.map((value) => 0.75 * value)));
     expect(worst(four.logits, three.logits)).toBeLessThan(1e-5);
     expect(four.adaptations).toEqual(['stem.conv.kernel: its 3 input channels repeated for pictures of 4, times 3/4']);
+  });
+});
+
+describe('a grey run', () => {
+  const run = inside('run');
+
+  test('is asked for with --channels, at a height and width of its own', async () => {
+    await writePictures(inside('data'), 4);
+    const what = ['--backbone', name, '--data', inside('data'), '--channels', '1', '--input-size', '40x48'];
+    const { stderr } = ok(await tl(['finetune', ...what, '--epochs', '1', '--out', run]));
+    expect(stderr).toContain('weights adapted: stem.conv.kernel: summed over its 3 input channels');
+    const args = JSON.parse(readFileSync(join(run, 'args.json'), 'utf8')) as { settings: object };
+    expect(args.settings).toMatchObject({ channels: 1, inputSize: { height: 40, width: 48 } });
+  });
+
+  test('predicts colour pictures as grey ones', async () => {
+    const colour = inside('data', 'red', '0.png');
+    const { data, width, height } = await decodeImage(colour, 1);
+    await sharp(data, { raw: { width, height, channels: 1 } })
+      .toColourspace('b-w')
+      .png()
+      .toFile(inside('grey.png'));
+    const predicted = async (path: string) => {
+      const { top } = json<{ top: object[] }>(ok(await tl(['predict', '--model', run, path, '--json'])));
+      return top;
+    };
+    const top = await predicted(colour);
+    expect(top).toHaveLength(3);
+    expect(await predicted(inside('grey.png'))).toEqual(top);
+  });
+
+  test('forward takes tensors of its own channels only, at any size', async () => {
+    const forward = async (shape: number[]) => {
+      writeFileSync(inside('x.npy'), encodeNpy({ shape, data: generateTensor('x', shape) }));
+      return await tl(['forward', '--model', run, '--input', inside('x.npy'), '--output', inside('y.npz'), '--json']);
+    };
+    expect(json(ok(await forward([2, 33, 57, 1])))).toMatchObject({ arrays: { logits: [2, 3] } });
+    const wrong = await forward([1, 40, 48, 3]);
+    expect(wrong).toMatchObject({ code: 1, stdout: '' });
+    expect(wrong.stderr).toContain('expected [N, H, W, 1] for this model, received [1, 40, 48, 3]');
+  });
+
+  test.each([
+    ['--channels', '2', 'Expected 1, 3 or 4.'],
+    ['--input-size', '40x48x3', 'Expected N, or HxW.'],
+    ['--input-size', '40x', 'Expected a whole number from 1 to 65536.'],
+    ['--input-size', '0', 'Expected a whole number from 1 to 65536.'],
+  ])('%s %s is wrong usage', async (option, value, message) => {
+    const ran = await tl(['finetune', '--backbone', name, '--data', inside('data'), option, value]);
+    expect(ran).toMatchObject({ code: 2, stdout: '' });
+    expect(ran.stderr).toContain(message);
+  });
+
+  test('summary shows the network of a run', async () => {
+    const ran = ok(await tl(['summary', name, '--channels', '4', '--size', '64x96', '--json']));
+    const { layers, ...said } = json<{ layers: { path: string; tensors: { shape: number[] }[] }[] }>(ran);
+    expect(said).toMatchObject({
+      channels: 4,
+      inputSize: { height: 64, width: 96 },
+      preprocessing: { mean: [1, 1, 1, 1] },
+    });
+    expect(layers.find(({ path }) => path === 'stem.conv')!.tensors[0]!.shape).toEqual([3, 3, 4, 8]);
   });
 });

@@ -160,7 +160,7 @@ describe('a run', () => {
     const { settings: written } = JSON.parse(readFileSync(join(run, 'args.json'), 'utf8')) as { settings: object };
     expect(written).toMatchObject({
       backbone: name,
-      inputSize: 64,
+      inputSize: { height: 64, width: 64 },
       epochs: 3,
       batchSize: 6,
       head: { hidden: [8], dropout: 0 },

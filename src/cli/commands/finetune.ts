@@ -1,11 +1,20 @@
 /** `tl finetune`: trains a new head, and as much of a network as is not frozen, on a folder of pictures. */
 import { type Command, Option } from 'commander';
 import type { Augmentation } from '../../augment/augment.js';
+import type { Channels, ImageSize } from '../../augment/image.js';
 import { UsageError } from '../../errors.js';
 import type { OptimizerName } from '../../train/optimizers.js';
 import type { FinetuneOptions, FinetuneResult } from '../../train/options.js';
 import type { ScheduleName } from '../../train/schedule.js';
-import { type ComputeOptions, engineOptions, realNumber, wholeNumber, withCompute } from '../options.js';
+import {
+  type ComputeOptions,
+  channelsOption,
+  engineOptions,
+  inputSize,
+  realNumber,
+  wholeNumber,
+  withCompute,
+} from '../options.js';
 import { EXIT_INTERRUPTED } from '../output.js';
 import type { Host } from '../program.js';
 import { duration, fields, percent } from '../table.js';
@@ -24,6 +33,7 @@ export const defaults: typeof import('../../train/options.js').defaults = {
   momentum: 0.9,
   weightDecay: 0,
   labelSmoothing: 0,
+  auxiliary: 'on',
   seed: 0,
   augment: 'flip',
   valSplit: 0.2,
@@ -52,11 +62,13 @@ interface FinetuneCommandOptions extends ComputeOptions {
   readonly momentum: number;
   readonly weightDecay: number;
   readonly labelSmoothing: number;
+  readonly auxiliary: 'on' | 'off';
   readonly seed: number;
   readonly augment: Augmentation;
   readonly valSplit: number;
   readonly skipBadImages?: boolean;
-  readonly inputSize?: number;
+  readonly inputSize?: ImageSize;
+  readonly channels?: Channels;
   readonly cache: 'auto' | 'off';
   readonly out?: string;
   readonly overwrite?: boolean;
@@ -118,11 +130,17 @@ export function finetuneCommand(host: Host): void {
     )
     .option('--label-smoothing <share>', 'of the training loss', share, defaults.labelSmoothing)
     .addOption(
+      new Option('--auxiliary <on|off>', 'let the auxiliary classifiers of GoogLeNet take part in the training loss')
+        .choices(['on', 'off'])
+        .default(defaults.auxiliary),
+    )
+    .addOption(
       new Option('--augment <how>', 'random changes to training pictures')
         .choices(augmentations)
         .default(defaults.augment),
     )
-    .option('--input-size <n>', 'height and width (default: as published)', wholeNumber(1, 65_536))
+    .option('--input-size <size>', 'N, or HxW for height and width (default: as published)', inputSize)
+    .addOption(channelsOption('those that the weights were trained on'))
     .addOption(
       new Option('--cache <how>', "keep the frozen part's output between epochs where it fits")
         .choices(['auto', 'off'])
@@ -173,7 +191,7 @@ async function finetuneOptions(
       hint: 'add --backbone NAME; `tl backbones` lists them',
     });
   }
-  const { manifest, source, lr, inputSize, out } = options;
+  const { manifest, source, lr, inputSize: size, channels, out } = options;
   return {
     ...(manifest === undefined ? { data: options.data } : { manifest }),
     backbone: backbone ?? '',
@@ -190,11 +208,13 @@ async function finetuneOptions(
     momentum: options.momentum,
     weightDecay: options.weightDecay,
     labelSmoothing: options.labelSmoothing,
+    auxiliary: options.auxiliary,
     seed: options.seed,
     augment: options.augment,
     valSplit: options.valSplit,
     skipBadImages: options.skipBadImages === true,
-    ...(inputSize === undefined ? {} : { inputSize }),
+    ...(size === undefined ? {} : { inputSize: size }),
+    ...(channels === undefined ? {} : { channels }),
     cache: options.cache,
     ...(out === undefined ? {} : { out }),
     overwrite: options.overwrite === true,

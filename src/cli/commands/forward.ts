@@ -158,7 +158,7 @@ function checkChannels({ shape }: NpyArray, { input }: Graph): void {
   if (shape[3] === input.shape[2]) return;
   throw new DataError({
     code: 'INPUT_SHAPE',
-    message: `this model takes pictures of ${input.shape[2]} channels, received [${shape.join(', ')}]`,
+    message: `expected [N, H, W, ${input.shape[2]}] for this model, received [${shape.join(', ')}]`,
     hint: 'give a tensor of its channels, or a backbone with --weights, which is adapted to 1, 3 or 4 channels',
   });
 }

@@ -1,14 +1,16 @@
 /** `tl summary`: a network layer by layer. */
+import type { Channels, ImageSize } from '../../augment/image.js';
 import type { Analysis, NodeAnalysis } from '../../engine/analysis.js';
 import type { Graph, Node } from '../../engine/graph.js';
 import type { Padding, Pair } from '../../engine/operations.js';
-import { wholeNumber } from '../options.js';
+import { channelsOption, inputSize, wholeNumber } from '../options.js';
 import type { Host } from '../program.js';
 import { count, dimensions, giga, table } from '../table.js';
 
 interface SummaryOptions {
   readonly source?: string;
-  readonly size?: number;
+  readonly size?: ImageSize;
+  readonly channels?: Channels;
   readonly classes?: number;
 }
 
@@ -16,31 +18,34 @@ export function summaryCommand(host: Host): void {
   host
     .command('summary <backbone>', 'show a network layer by layer: shapes, parameters, MACs, receptive fields, taps')
     .option('--source <source>', 'which published variant (default: the first)')
-    .option('--size <n>', 'height and width of the input (default: as published)', wholeNumber(1, 65_536))
+    .option('--size <size>', 'N, or HxW for height and width of the input (default: as published)', inputSize)
+    .addOption(channelsOption('as published'))
     .option('--classes <n>', 'classes of the classifier, 0 for none (default: as published)', wholeNumber(0, 1_000_000))
     .action((name: string, options: SummaryOptions, command) =>
       host.run(command, async ({ out }) => {
         const { buildBackbone, findBackbone, findPublished } = await import('../../backbones/index.js');
         const { analyse } = await import('../../engine/analysis.js');
         const { cuts } = await import('../../engine/graph.js');
-        const { describePreprocessing } = await import('../../augment/preprocessing.js');
+        const { describePreprocessing, withChannels } = await import('../../augment/preprocessing.js');
         const backbone = findBackbone(name);
         const published =
           options.source === undefined ? backbone.published[0]! : findPublished(backbone, options.source);
-        const side = options.size ?? backbone.inputSize;
-        const size = { height: side, width: side };
+        const size = options.size ?? { height: backbone.inputSize, width: backbone.inputSize };
+        const channels = options.channels ?? published.channels ?? 3;
         const classes = options.classes ?? published.classes;
-        const graph = buildBackbone(published, { size, classes: classes === 0 ? undefined : classes });
+        const graph = buildBackbone(published, { size, channels, classes: classes === 0 ? undefined : classes });
         const analysis = analyse(graph);
-        const preprocessing = describePreprocessing(published.preprocessing, size);
+        const record = withChannels(published.preprocessing, channels);
+        const preprocessing = describePreprocessing(record, size);
         const freezable = cuts(graph, classes === 0 ? 'pre_logits' : 'logits');
         out.result(
           {
             backbone: backbone.name,
             source: published.source,
             inputSize: size,
+            channels,
             classes,
-            preprocessing: published.preprocessing,
+            preprocessing: record,
             layers: analysis.rows.map((row) => layerOf(row, graph)),
             taps: [...graph.taps.keys()],
             cuts: freezable,

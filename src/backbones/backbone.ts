@@ -38,6 +38,8 @@ export interface Layout {
   readonly view?: Shape;
   /** Axes of the view in the order in which ours are; none where the numbers lie as they should. */
   readonly permutation?: readonly number[];
+  /** What the numbers are multiplied by, where a constant of the published network differs from ours. */
+  readonly factor?: number;
   /** What the report says was done, beyond moving axes. */
   readonly adaptation?: string;
 }

@@ -4,7 +4,7 @@
  *
  *   keras        TensorFlow's SAME padding, epsilon 1e-3; the model's own rescaling is preprocessing here: -1 to 1
  *   keras_notop  the same without the layers after the pool, as Keras publishes it for other classes
- *   slim         as keras, 1001 classes; its gate is relu6(x + 3) * 0.16667
+ *   slim         as keras, 1001 classes; its gates have 0.16667 for 1 / 6
  *   torch        torchvision's: symmetric padding, epsilon 1e-3
  *   timm         timm's tf_mobilenetv3: Google's weights, so SAME padding and epsilon 1e-3
  *   timm_native  timm's mobilenetv3: symmetric padding, epsilon 1e-5; the same names
@@ -12,7 +12,7 @@
  * The minimalistic networks have 3x3 kernels, relu, and no squeeze and excitation throughout.
  */
 import { slimInceptionPreprocessing, tfPreprocessing, torchPreprocessing } from '../augment/preprocessing.js';
-import type { Node, Scope } from '../engine/graph.js';
+import type { Node, Parameter, Scope } from '../engine/graph.js';
 import {
   activation,
   add,
@@ -26,7 +26,7 @@ import {
   scaleChannels,
 } from '../engine/layers.js';
 import type { ActivationName, Padding } from '../engine/operations.js';
-import type { Backbone, OwnerNames, Published } from './backbone.js';
+import type { Backbone, Layout, OwnerNames, Published } from './backbone.js';
 import { makeDivisible, timmBlock } from './mobilenet.js';
 
 type Row = readonly [kernel: 3 | 5, exp: number, out: number, se: 'SE' | '-', nl: 'RE' | 'HS', s: 1 | 2];
@@ -224,6 +224,18 @@ const slimNames: OwnerNames = (path) => {
   return fixed === undefined ? [] : [`MobilenetV3/${fixed}`];
 };
 
+/** slim mobilenet_v3.squeeze_excite: gating_fn=lambda x: tf.nn.relu6(x+3)*0.16667 */
+const SLIM_SIXTH = 0.16667;
+
+/** The projection after a gate is linear, so that it can make up for the difference of slim's gate from ours. */
+const slimLayouts =
+  ({ blocks }: Variant) =>
+  ({ path, shape }: Parameter): readonly Layout[] | undefined => {
+    const block = /^block(\d+)\.project\.conv\.kernel$/.exec(path)?.[1];
+    if (block === undefined || blocks[Number(block)]![3] === '-') return undefined;
+    return [{ shape, factor: 6 * SLIM_SIXTH, adaptation: `times ${6 * SLIM_SIXTH}, for slim's gates end at that` }];
+  };
+
 /** torchvision numbers what stands in a Sequential: a unit that a block lacks makes the later ones move up. */
 const torchvisionNames =
   ({ blocks }: Variant): OwnerNames =>
@@ -321,6 +333,7 @@ function published(name: Name): Published[] {
       dialect: 'slim',
       classes: 1001,
       ownerNames: slimNames,
+      layouts: slimLayouts(variant),
       preprocessing: slimInceptionPreprocessing,
       top,
       origin: `${slimFiles}-${variant.keras.replace('_minimalistic', '-minimalistic')}_float.tgz`,

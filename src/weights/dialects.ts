@@ -14,6 +14,11 @@ export interface Dialect {
   leafs(role: Role, layer: string): readonly string[];
   /** The shapes in which a file may hold a parameter, and how to read each of them; the usual one first. */
   layouts(parameter: Pick<Parameter, 'role' | 'shape' | 'unflattened'>): readonly Layout[];
+  /**
+   * After a tensor's name, that of the running average of its numbers over the training. Where a file has one it is
+   * taken, as its publisher's evaluation does.
+   */
+  readonly average?: string;
   /** Tensors of training or bookkeeping, which no network reads: set aside, and listed as such. */
   readonly setAside: readonly RegExp[];
 }
@@ -75,6 +80,7 @@ const dialects: Record<DialectName, Dialect> = {
         'norm.variance': ['moving_variance'],
       })[role],
     layouts: tensorflowLayouts,
+    average: '/ExponentialMovingAverage', // tf.train.ExponentialMovingAverage.average_name
     setAside: [/^global_step$/, /^mean_rgb$/, /\/(ExponentialMovingAverage|RMSProp(_1)?|Momentum|Adam(_1)?)$/],
   },
   torch: {
@@ -151,9 +157,10 @@ export function dialectOf(name: DialectName): Dialect {
 }
 
 /** A parameter's numbers in our layout, from a file's tensor. */
-export function relay(tensor: Float32Array, { shape, part, view, permutation }: Layout): Float32Array {
+export function relay(tensor: Float32Array, { shape, part, view, permutation, factor }: Layout): Float32Array {
   const length = part === undefined ? tensor.length : tensor.length / part.of;
-  const values = part === undefined ? tensor : tensor.slice(part.index * length, (part.index + 1) * length);
+  const own = part === undefined ? tensor : tensor.slice(part.index * length, (part.index + 1) * length);
+  const values = factor === undefined ? own : own.map((value) => value * factor);
   return permutation === undefined ? values : permute(values, view ?? shape, permutation);
 }
 

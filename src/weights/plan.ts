@@ -21,6 +21,8 @@ export interface PlanRow {
   readonly layout?: Layout;
   /** In the file's layout, where the tensor has another shape. */
   readonly expected?: Shape;
+  /** The tensor whose running average is taken in its place. */
+  readonly averaged?: TensorInfo;
 }
 
 export interface Plan {
@@ -58,20 +60,25 @@ export function planWeights(
   const classes = classesIn(tensorOf, CLASSIFIER);
   const graph = buildWhole(published, { size, classes }, tensorOf);
 
+  const { average: suffix } = dialectOf(published.dialect);
+  const byName = new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
+  const averageOf = ({ name }: TensorInfo) => (suffix === undefined ? undefined : byName.get(name + suffix));
   const used = new Set<TensorInfo>();
   const rows: PlanRow[] = graph.parameters.map((parameter) => {
     const sought = soughtNames(published, parameter);
     const tensor = tensorOf(parameter);
     if (tensor === undefined) return { verdict: 'absent', parameter, sought };
-    used.add(tensor);
-    return judge(withGridOf(parameter, tensor), sought, tensor, (each) => layoutsOf(published, each));
+    const taken = averageOf(tensor) ?? tensor;
+    used.add(taken);
+    const row = judge(withGridOf(parameter, tensor), sought, taken, (each) => layoutsOf(published, each));
+    return taken === tensor ? row : { ...row, averaged: tensor };
   });
+  const averaged = new Set(rows.map((row) => row.averaged));
   const setAside = [...dialectOf(published.dialect).setAside, ...(published.setAside ?? [])];
   for (const tensor of source.tensors) {
     if (used.has(tensor)) continue;
-    const aside = setAside.some(
-      (pattern) => pattern.test(tensor.name.slice(wrapper.length)) || pattern.test(tensor.name),
-    );
+    const matches = (name: string) => setAside.some((pattern) => pattern.test(name));
+    const aside = averaged.has(tensor) || matches(tensor.name.slice(wrapper.length)) || matches(tensor.name);
     rows.push({ verdict: aside ? 'set_aside' : 'extra', sought: [], tensor });
   }
   return { backbone, published, classes, graph, rows: applyIgnore(rows, ignore), wrapper };
@@ -303,8 +310,8 @@ export interface Variant {
 }
 
 /**
- * The published variants of which a file has every tensor of the backbone in the right shape, the best first: without
- * tensors that belong nowhere, then with the classifier.
+ * The published variants of which a file has every tensor of the backbone in the right shape, with the fewest tensors
+ * that belong nowhere; the best first, which is with the classifier.
  */
 export function recognise(source: TensorSource): Variant[] {
   const fits: (Variant & { extra: number; faults: number })[] = [];
@@ -319,7 +326,8 @@ export function recognise(source: TensorSource): Variant[] {
     }
   }
   fits.sort((a, b) => a.extra - b.extra || a.faults - b.faults);
-  return fits.map(({ backbone, published }) => ({ backbone, published }));
+  const closest = fits.filter(({ extra }) => extra === fits[0]!.extra);
+  return closest.map(({ backbone, published }) => ({ backbone, published }));
 }
 
 /** Whether a file has a tensor that ends in the name of the first parameter: most variants are told apart by that. */

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Callable
 
+from generator import Row
 from keras_nets import VERSION, Net, keras, layers
 
 
@@ -31,6 +33,24 @@ def mobilenet_v2(alpha: str, **more) -> Net:
     taps |= {"top": "out_relu"}
     reference = f"keras.applications {VERSION} MobileNetV2(alpha={alpha})"
     return Net(f"mobilenet_v2_{alpha}", "keras", reference, build, taps, **more)
+
+
+def v3_training_row(r: Row) -> Row:
+    """A tensor of v3-small in the training fixture: away from relu's kink at 0 and hard-swish's at -3 and 3."""
+    name, shape, center, scale = r
+    owner, leaf = name.rsplit("/", 1)
+    relu = re.match(r"expanded_conv(_[12])?/(expand|depthwise)/", name) is not None  # Howard 2019, table 2
+    if leaf == "gamma":
+        center, scale = (0.6, 0.2) if relu else (0.4, 0.1)
+    elif leaf == "beta":
+        center, scale = (2.0, 1.0) if relu else (0.0, 0.8)
+    elif owner.endswith("squeeze_excite/Conv"):  # before relu
+        center, scale = (4.0, 1.0) if leaf == "bias" else (0.0, 0.25 * scale)
+    elif owner.endswith("squeeze_excite/Conv_1"):  # before a hard sigmoid
+        center, scale = (0.0, 1.5) if leaf == "bias" else (0.0, 0.1 * scale)
+    elif owner == "Conv_2":  # before hard-swish
+        center, scale = (0.0, 1.0) if leaf == "bias" else (0.0, 0.75 * scale)
+    return name, shape, center, float(f"{scale:.7g}")
 
 
 def mobilenet_v3(size: str, variant: str, **more) -> Net:
@@ -78,7 +98,11 @@ NETS |= {
 }
 NETS |= {
     f"mobilenet_v3_{size}_{variant}.keras": lambda size=size, variant=variant: mobilenet_v3(
-        size, variant, committed=(size, variant) in (("large", "1.0"), ("small", "1.0"), ("small", "minimalistic"))
+        size,
+        variant,
+        committed=(size, variant) in (("large", "1.0"), ("small", "1.0"), ("small", "minimalistic")),
+        trained=(size, variant) == ("small", "1.0"),
+        training_row=v3_training_row,
     )
     for size in ("large", "small")
     for variant in ("1.0", "0.75", "minimalistic")

@@ -189,8 +189,6 @@ function adaptationsOf(plan: Plan, rows: readonly PlanRow[]): string[] {
   if (plan.wrapper !== '') out.push(`prefix ${plan.wrapper} left off every name`);
   const averaged = rows.filter((row) => row.averaged !== undefined).length;
   if (averaged > 0) out.push(`running averages taken in the place of ${averaged} tensors`);
-  const averaged = rows.filter((row) => row.averaged !== undefined).length;
-  if (averaged > 0) out.push(`running averages taken in the place of ${averaged} tensors`);
   const moved = rows.filter((row) => row.layout?.permutation !== undefined).length;
   if (moved > 0) out.push(`axes of ${moved} tensors moved from ${plan.published.dialect}'s layout`);
   for (const row of rows) {

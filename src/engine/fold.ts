@@ -102,7 +102,9 @@ async function foldedValue(layer: Layer, leaf: string, read: ReadParameter): Pro
     // The output channel is the last axis of a kernel; of a depthwise one with multiplier 1, the one before.
     const kernel = await read(`${node.path}.kernel`);
     const values = standardization === undefined ? kernel : standardized(kernel, scale.length, standardization);
-    return Float32Array.from(values, (value, i) => value * scale[i % scale.length]!);
+    const folded = new Float32Array(values.length);
+    for (let i = 0; i < values.length; i++) folded[i] = values[i]! * scale[i % scale.length]!;
+    return folded;
   }
   const bias = hasBias(node) ? await read(`${node.path}.bias`) : new Float32Array(scale.length);
   return Float32Array.from(bias, (b, i) => (b - mean[i]!) * scale[i]! + beta[i]!);
@@ -143,5 +145,7 @@ function standardized(
   for (let i = 0; i < kernel.length; i++) mean[i % channels]! += kernel[i]! / count;
   for (let i = 0; i < kernel.length; i++) variance[i % channels]! += (kernel[i]! - mean[i % channels]!) ** 2 / count;
   const deviation = variance.map((v) => (addedTo === 'variance' ? Math.sqrt(v + epsilon) : Math.sqrt(v) + epsilon));
-  return Float64Array.from(kernel, (value, i) => (value - mean[i % channels]!) / deviation[i % channels]!);
+  const result = new Float64Array(kernel.length);
+  for (let i = 0; i < kernel.length; i++) result[i] = (kernel[i]! - mean[i % channels]!) / deviation[i % channels]!;
+  return result;
 }

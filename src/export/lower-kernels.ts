@@ -32,18 +32,35 @@ export function convolution(l: Lowering, node: Node, x: string, operation: Opera
   const axis = structure(l, `${path}/axis`, [], [3]);
   const count: Attribute = { kind: 'int', value: groups };
   const split = emitFor(l, node, 'Split', [axis, x], { T: FLOAT, num_split: count });
+  const readWhole = sharedBy(groups, () => l.read(whole.path));
   const parts = Array.from({ length: groups }, (_, group) => {
     const part = constant(
       l,
       `${slashed(whole.path)}_${group}`,
       [...whole.shape.slice(0, -1), outputs],
       { ...kernelUse(node, false, group * inputs, group * outputs), channels: outputs },
-      async () => columns(await l.read(whole.path), outputs * groups, group, groups),
+      async () => columns(await readWhole(), outputs * groups, group, groups),
     );
     const from = group === 0 ? split : `${split}:${group}`;
     return emit(l, { name: `${path}/Conv2D_${group}`, op: 'Conv2D', inputs: [from, part], attributes });
   });
   return biased(l, node, emitFor(l, node, 'ConcatV2', [...parts, axis], { T: FLOAT, Tidx: INT, N: count }));
+}
+
+/** Reads once for `readers` calls that follow each other, and forgets the numbers after the last of them. */
+function sharedBy(readers: number, read: () => Promise<Float32Array>): () => Promise<Float32Array> {
+  let left = 0;
+  let numbers: Promise<Float32Array> | undefined;
+  return () => {
+    if (numbers === undefined) {
+      numbers = read();
+      left = readers;
+    }
+    const current = numbers;
+    left--;
+    if (left === 0) numbers = undefined;
+    return current;
+  };
 }
 
 export function depthwise(l: Lowering, node: Node, x: string, operation: OperationOf<'depthwise_conv2d'>): string {

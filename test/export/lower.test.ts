@@ -1,43 +1,12 @@
 /** The plain form that every format is written from: a well-formed graph, and the same function before any fusing. */
 
-import { loadGraphModel } from '@tensorflow/tfjs-converter';
-import * as tf from '@tensorflow/tfjs-core';
 import { expect, test } from 'vitest';
 import { buildGraph } from '../../src/engine/graph.js';
 import { activation, conv2d, dense, depthwiseConv2d, globalAveragePool } from '../../src/engine/layers.js';
-import { loadEngine } from '../../src/engine/tensorflow.js';
 import { fuseOperations } from '../../src/export/fuse.js';
-import { graphDefOf, tensorInfo } from '../../src/export/graph-def.js';
 import { lowerGraph } from '../../src/export/lower.js';
-import type { PlainNetwork } from '../../src/export/operations.js';
-import type { ExportableModel } from '../../src/export/tfjs.js';
 import { goldenModel, randomParameters } from './models.js';
-import { picturesFor, relativeDifference, sourceLogits } from './stock.js';
-
-/** The network run as it is by stock TensorFlow.js on its WebAssembly backend. */
-async function runPlain(network: PlainNetwork, model: ExportableModel): Promise<Float32Array> {
-  const pictures = picturesFor(model, 2);
-  await loadEngine({ engine: 'wasm' });
-  const parts: Buffer[] = [];
-  for (const constant of network.constants) {
-    const { buffer, byteOffset, byteLength } = await constant.read();
-    parts.push(Buffer.from(buffer, byteOffset, byteLength));
-  }
-  const stock = await loadGraphModel({
-    load: async () => ({
-      format: 'graph-model',
-      modelTopology: graphDefOf(network),
-      signature: {
-        inputs: { x: tensorInfo('input', network.input.shape) },
-        outputs: { y: tensorInfo('logits', [-1, 9]) },
-      },
-      weightSpecs: network.constants.map(({ name, shape, type }) => ({ name, shape: [...shape], dtype: type })),
-      weightData: Uint8Array.from(Buffer.concat(parts)).buffer,
-    }),
-  });
-  const x = tf.tensor(pictures.data, [...pictures.shape]);
-  return (stock.predict(x) as tf.Tensor).dataSync() as Float32Array;
-}
+import { picturesFor, plainLogits, relativeDifference, sourceLogits } from './stock.js';
 
 const cases = [
   ['mobilenet_v1_0.25', 'keras', 65],
@@ -65,10 +34,11 @@ test.each(cases)('%s %s is a well-formed graph of plain operations', (backbone, 
 
 test.each(cases)('%s %s computes the same, fused or not', async (backbone, source, size) => {
   const model = goldenModel(backbone, source, size);
-  const expected = await sourceLogits(model, picturesFor(model, 2));
+  const pictures = picturesFor(model, 2);
+  const expected = await sourceLogits(model, pictures);
   const network = lowerGraph(model.graph, model.read);
-  expect(relativeDifference(await runPlain(network, model), expected)).toBeLessThan(1e-4);
-  expect(relativeDifference(await runPlain(fuseOperations(network), model), expected)).toBeLessThan(1e-4);
+  expect(relativeDifference(await plainLogits(network, pictures), expected)).toBeLessThan(1e-4);
+  expect(relativeDifference(await plainLogits(fuseOperations(network), pictures), expected)).toBeLessThan(1e-4);
 });
 
 test('padding of a depthwise convolution is an operation, or an attribute where that is asked for', () => {

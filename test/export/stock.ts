@@ -5,6 +5,8 @@ import { type GraphModel, loadGraphModel } from '@tensorflow/tfjs-converter';
 import * as tf from '@tensorflow/tfjs-core';
 import { type DenseArray, forwardInBatches } from '../../src/engine/forward.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
+import { graphDefOf, tensorInfo } from '../../src/export/graph-def.js';
+import type { PlainNetwork } from '../../src/export/operations.js';
 import type { ExportableModel } from '../../src/export/tfjs.js';
 import { inputBatch } from '../support/golden.js';
 
@@ -57,6 +59,34 @@ export async function stockLogits(
   return logits;
 }
 
+/** Logits of a lowered network, as it is, by TensorFlow.js's WebAssembly backend. */
+export async function plainLogits(network: PlainNetwork, pictures: DenseArray): Promise<Float32Array> {
+  await loadEngine({ engine: 'wasm' });
+  const parts: Buffer[] = [];
+  for (const constant of network.constants) {
+    const { buffer, byteOffset, byteLength } = await constant.read();
+    parts.push(Buffer.from(buffer, byteOffset, byteLength));
+  }
+  const model = await loadGraphModel({
+    load: async () => ({
+      format: 'graph-model',
+      modelTopology: graphDefOf(network),
+      signature: {
+        inputs: { x: tensorInfo(network.input.name, network.input.shape) },
+        outputs: { y: tensorInfo(network.outputs.logits, [-1, -1]) },
+      },
+      weightSpecs: network.constants.map(({ name, shape, type }) => ({ name, shape: [...shape], dtype: type })),
+      weightData: parts.map((part) => Uint8Array.from(part).buffer),
+    }),
+  });
+  const x = tf.tensor(pictures.data, [...pictures.shape]);
+  const y = model.predict(x) as tf.Tensor;
+  const logits = (await y.data()) as Float32Array;
+  tf.dispose([x, y]);
+  model.dispose();
+  return logits;
+}
+
 /** The model's own logits, batch norms and all, on the native engine. */
 export async function sourceLogits({ graph, read }: ExportableModel, pictures: DenseArray): Promise<Float32Array> {
   const { logits } = await forwardInBatches(graph, read, await loadEngine(), { input: pictures, taps: ['logits'] });
@@ -64,8 +94,8 @@ export async function sourceLogits({ graph, read }: ExportableModel, pictures: D
 }
 
 /** Generated pictures for a model, in [-1, 1). */
-export function picturesFor({ record }: ExportableModel, count: number): DenseArray {
-  const shape = [count, record.inputSize.height, record.inputSize.width, 3];
+export function picturesFor({ graph }: ExportableModel, count: number): DenseArray {
+  const shape = [count, ...graph.input.shape];
   return { shape, data: inputBatch(shape) };
 }
 

@@ -2,7 +2,8 @@
 
   positions  a position embedding on another grid, the class token kept: timm's resample_abs_pos_embed (PyTorch's
              bicubic interpolation with antialiasing), and scipy.ndimage.zoom(order=1) as Google's checkpoint.py calls
-             it (vision_transformer/vit_jax/checkpoint.py, interpolate_posembed)
+             it (vision_transformer/vit_jax/checkpoint.py, interpolate_posembed); PyTorch's bicubic interpolation as
+             torchvision's interpolate_embeddings calls it
   kernels    a first convolution on another number of channels: timm's adapt_input_conv
 
 The numbers that go in are the generator's, called `position` and `kernel`.
@@ -49,7 +50,13 @@ def linear(stored: np.ndarray, before: int, old: tuple[int, int], new: tuple[int
     return np.concatenate([stored[:before], zoomed.reshape(-1, DEPTH)])
 
 
-RESAMPLINGS = {"bicubic_antialias": bicubic, "linear_corners": linear}
+def corners(stored: np.ndarray, before: int, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    grid = torch.from_numpy(stored[before:].astype(np.float64)).T.reshape(1, DEPTH, *old)  # float32 would round places
+    resampled = torch.nn.functional.interpolate(grid, size=new, mode="bicubic", align_corners=True)
+    return np.concatenate([stored[:before], resampled.reshape(DEPTH, -1).T.numpy()])
+
+
+RESAMPLINGS = {"bicubic_antialias": bicubic, "linear_corners": linear, "bicubic_corners": corners}
 
 
 def main() -> None:

@@ -103,6 +103,11 @@ export function withAuxiliary(graph: Graph, auxiliary: readonly Auxiliary[], cla
   });
 }
 
+/** Whether a published variant may be what users mean by a source: that source itself, or a variant of it. */
+export function answersTo({ source, variantOf }: Published, named: string): boolean {
+  return source === named || variantOf === named;
+}
+
 /** Whether a node is part of what the publisher counts as the classifier. */
 export function isTop({ top = ['classifier'] }: Published, { path }: Node): boolean {
   return top.some((each) => path === each || path.startsWith(`${each}.`));

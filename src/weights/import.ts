@@ -30,6 +30,8 @@ export interface ImportRow {
 export interface ImportReport {
   readonly backbone: string;
   readonly source: string;
+  /** The source of which this one is a variant, as `keras` is for `keras_notop`; null where it is none. */
+  readonly variantOf: string | null;
   readonly format: WeightsFormat;
   /** Of the classifier; null where the file has none. */
   readonly classes: number | null;
@@ -135,6 +137,7 @@ function reportOf(
   return {
     backbone,
     source,
+    variantOf: plan.published.variantOf ?? null,
     format: tensors.format,
     classes,
     file,

@@ -2,7 +2,14 @@
  * The planner: which tensor of a file becomes which parameter, decided from names and shapes alone, before any number
  * is read. A load is complete or it throws one error with every fault.
  */
-import { type Backbone, type BuildOptions, backbones, buildBackbone, type Published } from '../backbones/index.js';
+import {
+  answersTo,
+  type Backbone,
+  type BuildOptions,
+  backbones,
+  buildBackbone,
+  type Published,
+} from '../backbones/index.js';
 import type { Graph, Parameter, Shape } from '../engine/graph.js';
 import { listFaults, UsageError, WeightsError } from '../errors.js';
 import { dialectOf, type Layout, relay } from './dialects.js';
@@ -354,7 +361,7 @@ export function chooseVariant(
   const { backbone } = wanted;
   const candidates = (backbone === undefined ? backbones : [backbone]).flatMap((each) =>
     each.published
-      .filter((p) => wanted.source === undefined || p.source === wanted.source || p.variantOf === wanted.source)
+      .filter((p) => wanted.source === undefined || answersTo(p, wanted.source))
       .map((p): Variant => ({ backbone: each, published: p })),
   );
   if (backbone !== undefined && candidates.length === 1) return candidates[0]!;

@@ -46,7 +46,7 @@ export function importReportText(report: ImportReport, style: Style): string {
   };
   const tally = Object.entries(totals).map(([verdict, n]) => `${n} ${spoken[verdict] ?? verdict}`);
   const lines = fields([
-    ['network', `${report.backbone} from ${report.source}, ${classesOf(report.classes)}`],
+    ['network', `${report.backbone} from ${sourceOf(report)}, ${classesOf(report.classes)}`],
     ['file', `${file.name}, ${bytes(file.size)}, ${report.format}`],
     ['sha256', file.sha256],
     ['tensors', tally.join(', ')],
@@ -71,6 +71,9 @@ function planOf({ rows }: ImportReport, style: Style): string {
   const headings = ['verdict', 'parameter', 'tensor', 'type', 'shape'].map((heading) => ({ heading }));
   return table(headings, cells, style);
 }
+
+const sourceOf = ({ source, variantOf }: ImportReport): string =>
+  variantOf === null ? source : `${source}, a variant of ${variantOf}`;
 
 const classesOf = (classes: number | null): string =>
   classes === null ? 'without a classifier' : `with a classifier of ${classes} classes`;

@@ -58,7 +58,7 @@ describe('building', () => {
 });
 
 describe.each(everything)('$backbone.name $published.source', ({ backbone, published }) => {
-  const size = { height: 64, width: 96 };
+  const size = { height: backbone.inputSize, width: backbone.inputSize };
   const graph = buildBackbone(published, { size, classes: published.classes });
 
   test('paths of nodes and of parameters are unique, and inputs come first', () => {
@@ -75,7 +75,7 @@ describe.each(everything)('$backbone.name $published.source', ({ backbone, publi
   test('it ends in pre_logits and logits, all its blocks are taps where it can be cut', () => {
     expect(tapOf(graph, 'pre_logits').shape).toHaveLength(1);
     expect(tapOf(graph, 'logits').shape).toEqual([published.classes]);
-    expect(graph.blocks.length).toBeGreaterThanOrEqual(13);
+    expect(graph.blocks.length).toBeGreaterThanOrEqual(2);
     const possible = cuts(graph, 'logits');
     expect(possible).toEqual(expect.arrayContaining([...graph.blocks]));
     expect(possible.at(-1)).toBe('pre_logits');

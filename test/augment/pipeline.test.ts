@@ -14,7 +14,7 @@ import {
 interface Reference {
   readonly size: number;
   readonly step: number;
-  readonly cases: { preset: keyof typeof presets; width: number; height: number; values: number[] }[];
+  readonly cases: { preset: keyof typeof presets; by: string; width: number; height: number; values: number[] }[];
 }
 
 const reference = JSON.parse(readFileSync(new URL('./pipelines.json', import.meta.url), 'utf8')) as Reference;
@@ -38,7 +38,7 @@ function preprocess(image: Picture, p: Preprocessing, size: number, flip = false
 }
 
 describe('against the published pipelines', () => {
-  test.each(reference.cases)('$preset of $width x $height', ({ preset, width, height, values }) => {
+  test.each(reference.cases)('$preset of $width x $height, by $by', ({ preset, width, height, values }) => {
     const all = preprocess(picture(width, height), presets[preset], reference.size);
     const got = values.map((_, i) => all[i * reference.step]!);
     expect(all.length).toBeGreaterThan((values.length - 1) * reference.step);

@@ -4,6 +4,7 @@ Needs Pillow 12 or older (see src/augment/resample-pillow.ts) and TensorFlow: py
 """
 
 import json
+import math
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -47,6 +48,27 @@ def tf_mode(pixels):
     return tf.keras.applications.imagenet_utils.preprocess_input(stretched(pixels), mode="tf")
 
 
+def torch_mode(pixels):
+    return tf.keras.applications.imagenet_utils.preprocess_input(stretched(pixels), mode="torch")
+
+
+def efficientnet(pixels):
+    """The layers before the stem of EfficientNet(weights="imagenet"), with the numbers of its weights file."""
+    std = [0.229, 0.224, 0.225]
+    layers = [
+        tf.keras.layers.Rescaling(1.0 / 255.0),
+        # https://github.com/tensorflow/tensorflow/issues/49930: the file has the deviation for the variance
+        tf.keras.layers.Normalization(mean=[0.485, 0.456, 0.406], variance=std),
+        tf.keras.layers.Rescaling([1.0 / math.sqrt(s) for s in std]),
+    ]
+    return tf.keras.Sequential(layers)(stretched(pixels)[None])[0].numpy()
+
+
+def convnext(pixels):
+    layer = tf.keras.applications.ConvNeXtTiny(weights=None).get_layer("convnext_tiny_prestem_normalization")
+    return layer(stretched(pixels)[None])[0].numpy()
+
+
 def slim_vgg(pixels):
     height, width = (tf.cast(n, tf.float32) for n in pixels.shape[:2])
     scale = tf.cast(SHORT, tf.float32) / (width if height > width else height)
@@ -64,16 +86,26 @@ def slim_inception(pixels):
 
 
 def main():
-    pipelines = {"torch": torch, "caffe": caffe, "tf": tf_mode, "slim_vgg": slim_vgg, "slim_inception": slim_inception}
+    pipelines = [
+        ("torch", torch),
+        ("caffe", caffe),
+        ("tf", tf_mode),
+        ("slim_vgg", slim_vgg),
+        ("slim_inception", slim_inception),
+        ("keras_torch", torch_mode),
+        ("keras_torch", efficientnet),
+        ("keras_torch", convnext),
+    ]
     cases = [
         {
             "preset": preset,
+            "by": pipeline.__name__,
             "width": width,
             "height": height,
             "values": [float(f"{v:.7g}") for v in pipeline(picture(width, height)).ravel()[::41]],
         }
         for width, height in PICTURES
-        for preset, pipeline in pipelines.items()
+        for preset, pipeline in pipelines
     ]
     reference = f"Pillow {PIL.__version__}, TensorFlow {tf.__version__}"
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "pipelines.json"), "w") as file:

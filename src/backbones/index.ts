@@ -14,6 +14,7 @@ import { mobilenetsV1 } from './mobilenet-v1.js';
 import { mobilenetsV2 } from './mobilenet-v2.js';
 import { mobilenetsV3 } from './mobilenet-v3.js';
 import { resnets } from './resnet.js';
+import { sizeError } from './size-error.js';
 import { vggs } from './vgg.js';
 import { vits } from './vit.js';
 
@@ -23,8 +24,8 @@ export const backbones: readonly Backbone[] = [
   ...demoCnns,
   ...alexnets,
   ...vggs,
-  ...resnets,
   ...googlenets,
+  ...resnets,
   ...mobilenetsV1,
   ...mobilenetsV2,
   ...mobilenetsV3,
@@ -39,7 +40,10 @@ export function findBackbone(name: string): Backbone {
   const found = backbones.find((each) => each.name === name || each.aliases.includes(name));
   if (found !== undefined) return found;
   const names = backbones.flatMap((each) => [each.name, ...each.aliases]);
-  const near = names.filter((each) => distance(each, name) <= 3 || each.startsWith(name)).slice(0, 5);
+  const near = names
+    .filter((each) => distance(each, name) <= 3 || each.startsWith(name))
+    .sort((a, b) => distance(a, name) - distance(b, name))
+    .slice(0, 5);
   throw new UsageError({
     code: 'UNKNOWN_BACKBONE',
     message: `there is no backbone called "${name}"`,
@@ -47,9 +51,13 @@ export function findBackbone(name: string): Backbone {
   });
 }
 
-/** The published variant of a backbone. @throws UNKNOWN_SOURCE with those that there are. */
+/**
+ * The published variant of a backbone that a source names: the one of that name, else the first variant of it.
+ * @throws UNKNOWN_SOURCE with those that there are
+ */
 export function findPublished(backbone: Backbone, source: string): Published {
-  const found = backbone.published.find((each) => each.source === source);
+  const { published } = backbone;
+  const found = published.find((each) => each.source === source) ?? published.find((each) => answersTo(each, source));
   if (found !== undefined) return found;
   throw new UsageError({
     code: 'UNKNOWN_SOURCE',
@@ -70,8 +78,24 @@ export interface BuildOptions {
   readonly auxiliary?: number | undefined;
 }
 
-/** Builds a published variant: from `[height, width, channels]` to the tap `pre_logits`, and `logits` where asked for. */
+/**
+ * Builds a published variant: from `[height, width, channels]` to the tap `pre_logits`, and `logits` where asked for.
+ * @throws INPUT_TOO_SMALL, INPUT_SIZE with the sizes that the network takes
+ */
 export function buildBackbone(published: Published, options: BuildOptions): Graph {
+  try {
+    return build(published, options);
+  } catch (error) {
+    throw sizeError(error, {
+      name: backbones.find((each) => each.published.includes(published))?.name,
+      source: published.source,
+      size: options.size,
+      buildAt: (side) => build(published, { ...options, size: { height: side, width: side } }),
+    });
+  }
+}
+
+function build(published: Published, options: BuildOptions): Graph {
   const { size, classes, auxiliary, channels = published.channels ?? 3 } = options;
   const backbone = buildGraph([size.height, size.width, channels], (s, x) => {
     const encoded = published.build(s, x);

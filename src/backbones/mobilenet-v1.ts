@@ -117,6 +117,9 @@ const torchNames: OwnerNames = (path) => {
 
 // ---- published -------------------------------------------------------------------------------------------------
 
+/** Howard 2017, section 3.4: the same network, trained on pictures of other sizes too. */
+const resolutions = ', also 192, 160 and 128 for 224';
+
 function published(width: (typeof widths)[number]): Published[] {
   const at = (c: Config) => (s: Scope, x: Node) => mobilenetV1(s, x, Number(width), c);
   const kerasWidth = { '1.0': '1_0', '0.75': '7_5', '0.5': '5_0', '0.25': '2_5' }[width];
@@ -127,7 +130,7 @@ function published(width: (typeof widths)[number]): Published[] {
       classes: 1000,
       ownerNames: kerasNames,
       preprocessing: tfPreprocessing,
-      origin: `storage.googleapis.com/tensorflow/keras-applications/mobilenet/mobilenet_${kerasWidth}_224_tf.h5`,
+      origin: `storage.googleapis.com/tensorflow/keras-applications/mobilenet/mobilenet_${kerasWidth}_224_tf.h5${resolutions}`,
       license: 'Apache-2.0',
       build: at(keras),
     },
@@ -137,7 +140,7 @@ function published(width: (typeof widths)[number]): Published[] {
       classes: 1001,
       ownerNames: slimNames,
       preprocessing: slimInceptionPreprocessing,
-      origin: `download.tensorflow.org/models/mobilenet_v1_2018_08_02/mobilenet_v1_${width}_224.tgz`,
+      origin: `download.tensorflow.org/models/mobilenet_v1_2018_08_02/mobilenet_v1_${width}_224.tgz${resolutions}`,
       license: 'Apache-2.0',
       build: at(slim),
     },

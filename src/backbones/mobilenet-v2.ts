@@ -181,6 +181,8 @@ const packagedWidths: ReadonlySet<string> = new Set(['1.0', '0.75', '0.5']);
 
 function published(width: (typeof widths)[number]): Published[] {
   const at = (c: Config) => (s: Scope, x: Node) => mobilenetV2(s, x, Number(width), c);
+  // Sandler 2018, section 6.1: the widths up to 1 were trained on pictures of other sizes too
+  const resolutions = Number(width) > 1 ? '' : ', also 192, 160, 128 and 96 for 224';
   const entries: Published[] = [
     {
       source: 'keras',
@@ -188,7 +190,7 @@ function published(width: (typeof widths)[number]): Published[] {
       classes: 1000,
       ownerNames: kerasNames,
       preprocessing: tfPreprocessing,
-      origin: `storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_${width}_224.h5`,
+      origin: `storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_${width}_224.h5${resolutions}`,
       license: 'Apache-2.0',
       build: at(keras),
     },
@@ -198,7 +200,7 @@ function published(width: (typeof widths)[number]): Published[] {
       classes: 1001,
       ownerNames: slimNames,
       preprocessing: slimInceptionPreprocessing,
-      origin: `storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_${width}_224.tgz`,
+      origin: `storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_${width}_224.tgz${resolutions}`,
       license: 'Apache-2.0',
       build: at(slim),
     },

@@ -45,6 +45,8 @@ export interface Operators {
   readonly biasAdd: Operator;
   readonly add: Operator;
   readonly multiply: Operator;
+  /** `[N, ...]` times constants of the same rank, which have no gradient. */
+  readonly mask: Operator;
   activation(name: ActivationName): Operator;
   /** x, gamma, beta, mean, variance -> y. */
   batchNorm(rule: BatchNormRule): Operator;
@@ -218,6 +220,11 @@ const composedOperators: Operators = {
       wanted[0] ? tf.mul(dy, b!) : undefined,
       wanted[1] ? tf.mul(dy, a!) : undefined,
     ],
+  },
+  mask: {
+    forward: ([x, mask]) => [tf.mul(x!, mask!)],
+    saves: { inputs: [1], outputs: [] },
+    backward: ({ dy, inputs: [, mask] }) => [tf.mul(dy, mask!), undefined],
   },
   activation: activationOperator,
   groupNorm,

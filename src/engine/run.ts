@@ -126,7 +126,7 @@ function evaluate(
     // not a clone, which a tape would not see
     if (mode.kind === 'inference' || rate === 0) return only(operators.reshape(node.shape, node.shape), inputs);
     const mask = dropoutMask(shape, rate, mode.random.split(node.path));
-    const result = only(operators.multiply, [x!, mask]);
+    const result = only(operators.mask, [x!, mask]);
     mask.dispose();
     return result;
   };

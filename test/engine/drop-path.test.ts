@@ -70,4 +70,16 @@ describe.each([[[3, 2, 4]], [[5, 4]], [[6]]])('a branch of shape %o', (shape) =>
     tf.dispose([x, seed, gradient!, ...outputs.values()]);
     expect(tf.memory().numTensors).toBe(before);
   });
+
+  test('keeps its mask for the gradient, a number a picture, and not the branch', () => {
+    const before = tf.memory().numBytes;
+    const x = tf.ones([pictures, ...shape]);
+    const tape = startTape([x]);
+    const mode = training(4, tape.apply);
+    const outputs = run(graph, new Map([[graph.input, x]]), ['branch'], { operators, parameters: () => x, mode });
+    const [y, seed] = [outputs.get('branch')!, tf.onesLike(x)];
+    expect(tf.memory().numBytes - before).toBe(4 * (3 * x.size + pictures)); // x, y, seed
+    tf.dispose([x, seed, y, ...tape.gradients(y, seed)]);
+    expect(tf.memory().numBytes).toBe(before);
+  });
 });

@@ -7,16 +7,15 @@ make numbers from names.
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 import tempfile
 import types
 from pathlib import Path
 
-import slim_nets
+import slim_mobilenet
 from generator import tensor_of
-from slim_nets import tf, v1
+from slim_nets import slim, tf, v1, weight_row
 from store import FIXTURES
 
 # The converter imports these for formats that are not used here.
@@ -30,8 +29,8 @@ MODULE = "module_apply_default"
 
 
 def mobilenet_v1(image, session, alpha: str):
-    values = {r[0]: tensor_of(r) for r in slim_nets.mobilenet_v1(alpha).rows}
-    graph_def = slim_nets.frozen_graph()
+    values = {r[0]: tensor_of(r) for r in slim_mobilenet.mobilenet_v1(alpha).rows}
+    graph_def = slim_mobilenet.frozen_graph()
     for node in graph_def.node:
         if node.name in values:
             node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values[node.name]))
@@ -45,21 +44,16 @@ def mobilenet_v1(image, session, alpha: str):
 
 
 def mobilenet_v2(image, session, alpha: str):
-    sys.path.insert(0, str(slim_nets.HOME))
-    from deeplabcut.pose_estimation_tensorflow.backbones import mobilenet_v2 as published
-
-    definition = copy.deepcopy(published.V2_DEF)
-    definition["spec"][14].params["stride"] = 2  # see slim_nets.py
-    with tf.name_scope(MODULE), slim_nets.slim.arg_scope(published.training_scope(is_training=False)):
-        logits, _ = published.mobilenet(
+    nets = slim_mobilenet.published("mobilenet_v2")
+    with tf.name_scope(MODULE), slim.arg_scope(nets.training_scope(is_training=False)):
+        logits, _ = nets.mobilenet(
             image,
             num_classes=1001,
             depth_multiplier=float(alpha),
-            conv_defs=definition,
             finegrain_classification_mode=float(alpha) < 1,
         )
     for variable in v1.global_variables():
-        variable.load(tensor_of(slim_nets.weight_row(variable.op.name, variable.shape.as_list())), session)
+        variable.load(tensor_of(weight_row(variable.op.name, variable.shape.as_list())), session)
     return logits
 
 

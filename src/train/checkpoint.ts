@@ -9,6 +9,7 @@ import type { Variable } from '../engine/variables.js';
 import { writeFileAtomic } from '../files.js';
 import { type ModelRecord, saveModelFolder } from '../weights/model-folder.js';
 import { openSafetensors, writeSafetensors } from '../weights/safetensors.js';
+import { AUXILIARY } from './auxiliary.js';
 import type { Optimizer } from './optimizers.js';
 import type { HistoryRow } from './options.js';
 import { CHECKPOINT, type CheckpointState, OPTIMIZER, writeHistory } from './run-folder.js';
@@ -70,6 +71,12 @@ export function checkpointWriter(
         read: () => values,
       }));
       await writeSafetensors(join(fresh, OPTIMIZER), entries);
+      const auxiliary = [...network.auxiliary].map((name) => ({
+        name,
+        shape: network.variables.get(name)!.shape,
+        read: () => model.get(name)!,
+      }));
+      if (auxiliary.length > 0) await writeSafetensors(join(fresh, AUXILIARY), auxiliary);
       await writeFileAtomic(join(fresh, CHECKPOINT), `${JSON.stringify(state, null, 2)}\n`);
     });
     pending = undefined;

@@ -3,18 +3,18 @@
  * variables.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type Cut, cutAt, type Graph, type Node, type Parameter } from '../engine/graph.js';
+import { type Cut, cutAt, type Graph, type Node, nodesBetween, type Parameter, tapOf } from '../engine/graph.js';
 import { loadNetwork, type Network, type ReadParameter } from '../engine/network.js';
-import { type Operators, operatorsOf } from '../engine/operators.js';
+import { type Operator, type Operators, operatorsOf } from '../engine/operators.js';
 import { inference, run } from '../engine/run.js';
-import { startTape } from '../engine/tape.js';
+import { type Apply, startTape } from '../engine/tape.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
 import type { Rng } from '../rng.js';
 
 /** What one training step tells. */
 export interface StepResult {
-  /** Mean loss of the batch, before the update. */
+  /** Mean loss of the batch, before the update; auxiliary losses times their weights are in it. */
   readonly loss: number;
   /** Pictures whose largest logit is their label's. */
   readonly correct: number;
@@ -33,6 +33,14 @@ export interface StepInput {
   readonly random: Rng;
 }
 
+/** What an auxiliary classifier adds to the loss, for the same targets. */
+export interface AuxiliaryLoss {
+  /** Of its logits. */
+  readonly tap: string;
+  /** Share of its loss in the whole. */
+  readonly weight: number;
+}
+
 export interface TrainableNetwork {
   readonly graph: Graph;
   readonly updates: Updates;
@@ -42,6 +50,8 @@ export interface TrainableNetwork {
   readonly trainable: ReadonlyMap<string, Variable>;
   /** Trainable parameters and moving statistics. */
   readonly variables: ReadonlyMap<string, Variable>;
+  /** Paths of the variables that `logits` does not depend on: those of auxiliary classifiers. */
+  readonly auxiliary: ReadonlySet<string>;
   /** Pixels -> value of the cut (frozen part, inference mode). Without a cut, the pixels themselves. */
   enter(pixels: tf.Tensor): tf.Tensor;
   /** Loss and gradients, batch norm in training mode; moving statistics are updated, parameters are not. */
@@ -53,29 +63,42 @@ export interface TrainableNetwork {
   dispose(): void;
 }
 
-/** Loads a network for training. `read` gives the starting numbers, and later those of the frozen part again. */
+/**
+ * Loads a network for training.
+ * @param read gives the starting numbers, and later those of the frozen part again
+ * @param auxiliary stand behind the cut
+ */
 export async function loadTrainable(
   graph: Graph,
   read: ReadParameter,
   engine: Engine,
   cutTap: string | undefined,
+  auxiliary: readonly AuxiliaryLoss[] = [],
 ): Promise<TrainableNetwork> {
   const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
   const operators = operatorsOf(engine);
   const updates = updatesOf(engine);
   const frozen = cut === undefined ? undefined : await loadNetwork(graph, read, engine, { outputs: [cut.tap] });
-  const parameters = (cut === undefined ? graph.nodes : cut.after).flatMap((node) => node.parameters);
+  const entry = cut === undefined ? graph.input : cut.node;
+  const neededBy = (...taps: string[]): Parameter[] =>
+    nodesBetween(
+      graph,
+      new Set([entry]),
+      taps.map((tap) => tapOf(graph, tap)),
+    ).flatMap((node) => node.parameters);
+  const parameters = neededBy('logits', ...auxiliary.map(({ tap }) => tap));
   const variables = await loadVariables(parameters, read, updates);
   const trainable = new Map(parameters.filter((p) => p.trainable).map((p) => [p.path, variables.get(p.path)!]));
-  const entry = cut === undefined ? graph.input : cut.node;
+  const kept = new Set(neededBy('logits').map(({ path }) => path));
   return {
     graph,
     updates,
     entryShape: entry.shape,
     trainable,
     variables,
+    auxiliary: new Set([...variables.keys()].filter((path) => !kept.has(path))),
     enter: (pixels) => enter(pixels, cut, frozen),
-    step: (input) => step(graph, entry, { operators, variables, trainable }, input),
+    step: (input) => step(graph, entry, { operators, variables, trainable, auxiliary }, input),
     logits: (x) => logits(graph, entry, operators, variables, x),
     read: async (path) => {
       const variable = variables.get(path);
@@ -128,14 +151,16 @@ interface Parts {
   readonly operators: Operators;
   readonly variables: ReadonlyMap<string, Variable>;
   readonly trainable: ReadonlyMap<string, Variable>;
+  readonly auxiliary: readonly AuxiliaryLoss[];
 }
 
-function step(graph: Graph, entry: Node, { operators, variables, trainable }: Parts, input: StepInput): StepResult {
+function step(graph: Graph, entry: Node, parts: Parts, input: StepInput): StepResult {
+  const { operators, variables, trainable, auxiliary } = parts;
   const values = new Map([...variables].map(([path, variable]) => [path, variable.read()]));
   const paths = [...trainable.keys()];
   const statistics: { path: string; value: tf.Tensor }[] = [];
   const tape = startTape(paths.map((path) => values.get(path)!));
-  const outputs = run(graph, new Map([[entry, input.x]]), ['logits'], {
+  const outputs = run(graph, new Map([[entry, input.x]]), ['logits', ...auxiliary.map(({ tap }) => tap)], {
     operators,
     parameters: (path) => values.get(path)!,
     mode: {
@@ -148,24 +173,48 @@ function step(graph: Graph, entry: Node, { operators, variables, trainable }: Pa
     },
   });
   const logits = outputs.get('logits') as tf.Tensor2D;
-  const [losses, ...others] = tape.apply(operators.softmaxCrossEntropy, [logits, input.targets]);
+  const losses = lossesOf(outputs, input.targets, auxiliary, operators, tape.apply);
   const count = logits.shape[0];
   const correct = countCorrect(logits, input.labels);
   const seed = tf.fill([count], 1 / count); // the loss is the mean over the batch
-  const gradients = tape.gradients(losses!, seed);
-  const mean = tf.mean(losses!);
+  const gradients = tape.gradients(losses, seed);
+  const mean = tf.mean(losses);
   const result: StepResult = {
     loss: mean.dataSync()[0]!,
     correct: correct.dataSync()[0]!,
     gradients: new Map(paths.map((path, i) => [path, gradients[i]!])),
   };
   // The tensors that were read go before anything is written, so that variables are updated in place.
-  tf.dispose([mean, correct, seed, losses!, ...others, logits, ...values.values()]);
+  tf.dispose([mean, correct, seed, losses, ...outputs.values(), ...values.values()]);
   for (const { path, value } of statistics) {
     variables.get(path)!.assign(value);
     value.dispose();
   }
   return result;
+}
+
+/** Loss of each picture, `[N]`: that of `logits`, and the auxiliary ones times their weights. */
+function lossesOf(
+  outputs: ReadonlyMap<string, tf.Tensor>,
+  targets: tf.Tensor2D,
+  auxiliary: readonly AuxiliaryLoss[],
+  operators: Operators,
+  apply: Apply,
+): tf.Tensor {
+  /** Keeps the first result alone. */
+  const only = (operator: Operator, inputs: readonly tf.Tensor[]): tf.Tensor => {
+    const [result, ...others] = apply(operator, inputs);
+    tf.dispose(others);
+    return result!;
+  };
+  const lossOf = (tap: string): tf.Tensor => only(operators.softmaxCrossEntropy, [outputs.get(tap)!, targets]);
+  return auxiliary.reduce((sum, { tap, weight }) => {
+    const [own, weights] = [lossOf(tap), tf.fill([targets.shape[0]], weight)];
+    const weighted = only(operators.multiply, [own, weights]);
+    const longer = only(operators.add, [sum, weighted]);
+    tf.dispose([sum, own, weights, weighted]);
+    return longer;
+  }, lossOf('logits'));
 }
 
 function logits(

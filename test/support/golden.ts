@@ -53,7 +53,9 @@ export interface TrainGolden {
   readonly classes: number;
   readonly labels: readonly number[];
   readonly labelSmoothing: number;
-  /** Mean label-smoothed cross-entropy of the first step. */
+  /** Last layer of each auxiliary classifier -> share of its loss in the whole. */
+  readonly auxiliary?: Readonly<Record<string, number>>;
+  /** Mean label-smoothed cross-entropy of the first step; auxiliary losses are in it. */
   readonly loss: number;
   /** Published name -> gradient of `loss`, in the published layout, sampled. */
   readonly gradients: ReadonlyMap<string, GoldenTensor>;
@@ -251,7 +253,9 @@ export interface FileTensor {
 }
 
 /** The files that one writer wrote. */
-export function readFileFixtures(writer: 'keras2' | 'keras3' | 'torch' | 'numpy'): readonly FileFixture[] {
+export function readFileFixtures(
+  writer: 'keras2' | 'keras3' | 'tensorflow' | 'torch' | 'numpy',
+): readonly FileFixture[] {
   const { files } = readFixture(`files/${writer}.json`) as {
     files: (Omit<FileFixture, 'path' | 'tensors'> & { tensors: (Omit<FileTensor, 'values'> & { values: string })[] })[];
   };

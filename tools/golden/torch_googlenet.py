@@ -40,6 +40,7 @@ def googlenet() -> Net:
         *("googlenet", "torch", "torch", reference, GoogLeNet, taps, "fc"),
         committed=True,
         trained=True,
+        train_input=(8, 48, 48, 3),  # grids of 3x3, which the auxiliary classifiers pool to 4x4
         auxiliary={"aux1.fc2": 0.3, "aux2.fc2": 0.3},
     )
 

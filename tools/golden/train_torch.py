@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 import torch
+import torchvision
 
 from families import load
 from generator import input_batch
@@ -22,10 +23,20 @@ def run(name: str, dtype: torch.dtype, steps: int):
     net = NETS[name]()
     body = net.build()
     # The published classifier goes; the new one is called head, in rows and gradients alike.
+    owner, _, leaf = net.classifier.rpartition(".")
     channels = body.get_submodule(net.classifier).in_features
-    setattr(body, net.classifier.partition(".")[0], torch.nn.Identity())  # with mobilenet_v2's dropout
+    setattr(body.get_submodule(owner), leaf, torch.nn.Identity())
+    auxiliary: dict[str, torch.Tensor] = {}
+    for path in net.auxiliary:
+        owner, _, leaf = path.rpartition(".")
+        last = torch.nn.Linear(body.get_submodule(path).in_features, TRAIN_CLASSES)
+        last.register_forward_hook(lambda m, inputs, logits, path=path: auxiliary.update({path: logits}))
+        setattr(body.get_submodule(owner), leaf, last)
+    for module in body.modules():
+        if isinstance(module, (torch.nn.Dropout, torchvision.ops.StochasticDepth)):
+            module.p = 0.0
     model = torch.nn.ModuleDict({"body": body, "head": torch.nn.Linear(channels, TRAIN_CLASSES)})
-    of = set_weights(model, "head", prefix="body.", training=True)
+    of = set_weights(model, "head", prefix="body.", training=not net.smooth, row_of=net.row_of)
     model.to(dtype).train()
 
     image, labels = nchw(input_batch(net.train_input)).to(dtype), torch.arange(net.train_input[0]) % TRAIN_CLASSES
@@ -35,6 +46,7 @@ def run(name: str, dtype: torch.dtype, steps: int):
     for k in range(steps):
         adam.zero_grad()
         loss = loss_of(model["head"](model["body"](image)), labels)
+        loss = loss + sum(share * loss_of(auxiliary[path], labels) for path, share in net.auxiliary.items())
         loss.backward()
         adam.step()
         losses.append(float(loss))
@@ -56,7 +68,10 @@ def main(names: list[str]) -> None:
         exact = run(name, torch.float64, 1)[2]
         (group,) = adam.param_groups
         settings = {"lr": group["lr"], "beta1": group["betas"][0], "beta2": group["betas"][1], "epsilon": group["eps"]}
-        train_fixture(net.backbone, net.source, net.reference, of, net.train_input, settings, losses, gradients, statistics, exact)
+        train_fixture(
+            *(net.backbone, net.source, net.reference, of, net.train_input, settings),
+            *(losses, gradients, statistics, exact, net.auxiliary),
+        )
 
 
 if __name__ == "__main__":

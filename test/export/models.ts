@@ -43,6 +43,17 @@ export function publishedModel(
   };
 }
 
+/** A published network with random weights. */
+export function randomModel(
+  backboneName: string,
+  publisher: string,
+  size: { height: number; width: number },
+  classes: number,
+): ExportableModel {
+  const graph = buildBackbone(findPublished(findBackbone(backboneName), publisher), { size, classes });
+  return { record: recordOf(backboneName, publisher, size, classes), graph, read: randomParameters(graph) };
+}
+
 /** A few layers between a picture and a classifier of five classes, with random weights. */
 export function smallModel(
   [height, width]: readonly [number, number],

@@ -7,7 +7,7 @@ import { conv2d } from '../../src/engine/layers.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import type { Quantization } from '../../src/export/quantize.js';
 import { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from '../../src/export/tfjs.js';
-import { goldenModel, publishedModel, smallModel } from './models.js';
+import { goldenModel, publishedModel, randomModel, smallModel } from './models.js';
 import { loadStock, picturesFor, readModelFile, relativeDifference, sourceLogits, stockLogits } from './stock.js';
 
 let folder: string;
@@ -73,6 +73,27 @@ describe.each([
     expect(float16.weights.bytes).toBeLessThan(0.53 * float32.weights.bytes);
     expect(uint8.weights.bytes).toBeLessThan(0.29 * float32.weights.bytes);
     expect(uint8.bytes).toBeLessThan(0.3 * float32.bytes); // all files, the smallest networks with the smallest head
+  });
+});
+
+describe.each([
+  ['vit_ti16', 'flax'], // tokens, layer norms, attention
+  ['mobilenet_v3_small_1.0', 'keras'], // gates, hard swish
+  ['googlenet', 'notes'], // branches without any norm
+] as const)('%s %s, quantised', (backbone, source) => {
+  test('stays near the source, and small', async () => {
+    const model = randomModel(backbone, source, { height: 96, width: 64 }, 5);
+    const pictures = picturesFor(model, 8);
+    const expected = await sourceLogits(model, pictures);
+    const float16 = await write(model, 'float16', { pictures });
+    const uint8 = await write(model, 'uint8', { pictures });
+    const difference = async ({ out }: ExportReport) =>
+      relativeDifference(await stockLogits(out, pictures, 'wasm'), expected);
+    expect(await difference(float16)).toBeLessThan(2e-3);
+    expect(await difference(uint8)).toBeLessThan(0.03);
+    expect(uint8.check.agreement).toBe(1);
+    expect(float16.weights.bytes).toBeLessThan(0.53 * float16.weights.float32Bytes);
+    expect(uint8.weights.bytes).toBeLessThan(0.29 * uint8.weights.float32Bytes);
   });
 });
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keras_alexnet import training_row
 from keras_nets import VERSION, Net, keras, layers
 
 DEPTHS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -25,16 +26,28 @@ def published(name: str, top: bool) -> Net:
                 x = layer(x)
             return keras.Model(image, x, name=name)
         body = make(weights=None, include_top=False, input_shape=input_shape, pooling="avg")
-        # The published file ends before the pool.
-        return keras.Model(body.input, layers.Dense(1000, name="predictions")(body.output), name=name)
+        # The published file ends here; a classifier on the average makes it comparable to the end.
+        y = layers.Dense(1000, name="predictions")(body.output) if include_top else body.output
+        return keras.Model(body.input, y, name=name)
 
     taps = {f"stage{s}": f"block{s}_pool" for s in range(1, 6)}
     if top:
         taps |= {"fc1": "fc1", "fc2": "fc2", "pre_logits": "fc2"}
     source = "keras" if top else "keras_notop"
     reference = f"keras.applications {VERSION} {make.__name__}" + ("" if top else "(include_top=False, pooling='avg')")
-    committed = source == "keras" and name == "vgg16"
-    return Net(name, source, reference, build, taps, committed=committed, cases=[(1, 224, 224, 3)], sizes=SIZES if top else (224, 193))
+    return Net(
+        name,
+        source,
+        reference,
+        build,
+        taps,
+        committed=top and name == "vgg16",
+        trained=not top and name == "vgg16",
+        cases=[(1, 224, 224, 3)],
+        sizes=SIZES if top else (224, 193),
+        train_input=(4, 32, 64, 3),
+        training_row=training_row,
+    )
 
 
 def notes(name: str) -> Net:
@@ -66,5 +79,6 @@ def notes(name: str) -> Net:
     return Net(name, "notes", reference, build, taps, cases=[(1, 224, 224, 3)], sizes=SIZES)
 
 
-NETS = {f"{name}.{source}": lambda name=name, top=source == "keras": published(name, top) for name in ("vgg16", "vgg19") for source in ("keras", "keras_notop")}
+NETS = {f"{name}.keras": lambda name=name: published(name, top=True) for name in ("vgg16", "vgg19")}
+NETS |= {f"{name}.keras_notop": lambda name=name: published(name, top=False) for name in ("vgg16", "vgg19")}
 NETS |= {f"{name}.notes": lambda name=name: notes(name) for name in DEPTHS}

@@ -225,9 +225,9 @@ export function shortSideOf(ratio: number, size: ImageSize): number {
   return Math.round(ratio * Math.max(size.height, size.width));
 }
 
-/** One sentence for people: how a picture becomes the network's input at this size. */
+/** One sentence for people: how a picture becomes the network's input at this size, height x width. */
 export function describePreprocessing(p: Preprocessing, size: ImageSize): string {
-  const target = `${size.width}x${size.height}`;
+  const target = `${size.height}x${size.width}`;
   const steps: string[] = [];
   if (p.resize.rule === 'stretch') steps.push(`stretch to ${target}`);
   else if (p.resize.rule === 'short_side') steps.push(`short side to ${shortSideOf(p.resize.ratio, size)}`);

@@ -100,7 +100,9 @@ function fieldOf(node: Node, inputs: readonly NodeAnalysis[]): Pick<NodeAnalysis
     Math.max(...inputs.map((input) => of(input)[0])),
     Math.max(...inputs.map((input) => of(input)[1])),
   ];
-  const [field, jump] = [largest((input) => input.receptiveField), largest((input) => input.jump)];
+  const field = largest((input) => input.receptiveField);
+  // A gate is a vector: it has no neighbours, and its channels leave the places of the picture where they are.
+  const jump = node.operation.kind === 'scale_channels' ? inputs[0]!.jump : largest((input) => input.jump);
   if (node.operation.kind === 'attention') {
     const [height, width] = pictureOf(node).shape as readonly [number, number];
     return { receptiveField: [Math.max(field[0], height), Math.max(field[1], width)], jump };

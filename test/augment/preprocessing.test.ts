@@ -57,6 +57,10 @@ describe('in words', () => {
     expect(describePreprocessing(presets[name], { height: 224, width: 224 })).toBe(words);
   });
 
+  test('names the height first', () => {
+    expect(describePreprocessing(presets.tf, { height: 64, width: 96 })).toMatch(/^stretch to 64x96 /);
+  });
+
   test('follows the size', () => {
     const bicubic: Preprocessing = { ...torchPreprocessing, kernel: 'pil_bicubic' };
     expect(describePreprocessing(bicubic, { height: 384, width: 384 })).toMatch(

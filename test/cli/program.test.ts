@@ -224,7 +224,9 @@ describe('text', () => {
     const { stdout } = await tl(['summary', 'resnet50', '--source', 'torch']);
     expect(stdout).toContain('parameters 25,610,152 (25,557,032 trainable, 53,120 statistics), 4.089 GMACs');
     expect(stdout).toMatch(/cuts .*stage3 .*pre_logits/);
-    expect(stdout).toMatch(/^stage4\.block3\.conv3x3\.conv +conv 3x3 pad 1 +7x7x512 +2,359,296 +115,605,504 +\d+$/m);
+    expect(stdout).toMatch(
+      /^stage4\.block3\.conv3x3\.conv +conv 3x3 pad 1 +7x7x512 +2,359,296 +115,605,504 +\d+ +32$/m,
+    );
   });
 
   test('doctor names the engine and the store', async () => {

@@ -54,8 +54,8 @@ test('squeeze and excitation, pools, joins and tokens by hand', () => {
   ]);
   expect(field('gamma')).toEqual([
     [13, 11],
-    [12, 10],
-  ]); // through its gate a value sees the whole picture
+    [2, 2],
+  ]); // through its gate a value sees the whole picture, and stays in its place
   expect(field('attention')[0]).toEqual(field('q')[0]!.map((seen, axis) => Math.max(seen, [12, 10][axis]!)));
   expect(field('d.concat')).toEqual(field('c.max_pool'));
   expect(field('tokens.reshape')).toEqual(field('d.concat'));

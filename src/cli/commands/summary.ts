@@ -2,7 +2,8 @@
 import type { Channels, ImageSize } from '../../augment/image.js';
 import type { Analysis, NodeAnalysis } from '../../engine/analysis.js';
 import type { Graph, Node } from '../../engine/graph.js';
-import type { Padding, Pair } from '../../engine/operations.js';
+import type { Pair } from '../../engine/operations.js';
+import { describeOperation } from '../describe-operation.js';
 import { channelsOption, inputSize, wholeNumber } from '../options.js';
 import type { Host } from '../program.js';
 import { count, dimensions, giga, table } from '../table.js';
@@ -74,27 +75,32 @@ const columns = [
   { heading: 'output' },
   { heading: 'parameters', align: 'right' },
   { heading: 'MACs', align: 'right' },
-  { heading: 'sees', align: 'right' },
+  { heading: 'receptive field', align: 'right' },
+  { heading: 'stride', align: 'right' },
   { heading: 'tap' },
 ] as const;
 
 function rowsOf({ rows }: Analysis, graph: Graph): string[][] {
-  return rows.map(({ node, trainable, statistics, macs, receptiveField }) => [
+  return rows.map(({ node, trainable, statistics, macs, receptiveField, jump }) => [
     node.path,
-    operationOf(node),
+    describeOperation(node),
     dimensions(node.shape),
     trainable + statistics === 0 ? '' : count(trainable + statistics),
     macs === 0 ? '' : count(macs),
-    receptiveField[0] === receptiveField[1] ? String(receptiveField[0]) : receptiveField.join('x'),
+    pixels(receptiveField),
+    node.shape.length > 1 ? pixels(jump) : '', // of a vector there are no neighbours
     tapsOf(node, graph).join(' '),
   ]);
 }
+
+/** Down and across, or one number for both. */
+const pixels = ([height, width]: Pair): string => (height === width ? String(height) : `${height}x${width}`);
 
 function layerOf({ node, ...counts }: NodeAnalysis, graph: Graph): object {
   return {
     path: node.path,
     operation: node.operation,
-    description: operationOf(node),
+    description: describeOperation(node),
     inputs: node.inputs.map((input) => input.path),
     output: node.shape,
     ...counts,
@@ -105,39 +111,4 @@ function layerOf({ node, ...counts }: NodeAnalysis, graph: Graph): object {
 
 function tapsOf(node: Node, graph: Graph): string[] {
   return [...graph.taps].filter(([, each]) => each === node).map(([name]) => name);
-}
-
-/** One line for people: `conv 3x3 /2 pad 1`. */
-function operationOf({ operation, parameters, inputs }: Node): string {
-  const kernel = () => `${parameters[0]!.shape[0]}x${parameters[0]!.shape[1]}`;
-  switch (operation.kind) {
-    case 'conv2d': {
-      const groups = operation.groups === 1 ? '' : ` in ${operation.groups} groups`;
-      return `conv ${kernel()}${step(operation.strides)}${groups}${around(operation.padding)}`;
-    }
-    case 'depthwise_conv2d':
-      return `depthwise ${kernel()}${step(operation.strides)}${around(operation.padding)}`;
-    case 'max_pool':
-      return `max pool ${operation.size.join('x')}${step(operation.strides)}${around(operation.padding)}`;
-    case 'batch_norm':
-      return `batch norm, epsilon ${operation.epsilon}`;
-    case 'activation':
-      return operation.name;
-    case 'dropout':
-      return `dropout ${operation.rate}`;
-    case 'add':
-      return `add ${inputs.length}`;
-    default:
-      return operation.kind.replaceAll('_', ' ');
-  }
-}
-
-const step = ([height, width]: Pair): string =>
-  height === 1 && width === 1 ? '' : ` /${height === width ? height : `${height},${width}`}`;
-
-function around(padding: Padding): string {
-  if (padding === 'same') return ' same';
-  if (padding === 'valid') return '';
-  const { top, bottom, left, right } = padding;
-  return top === bottom && top === left && top === right ? ` pad ${top}` : ` pad ${top},${bottom},${left},${right}`;
 }

@@ -128,6 +128,17 @@ class Transformer(nn.Module):
         return nn.LayerNorm(name="encoder_norm")(x)
 
 
+def resnet(of: nn.Module, x):
+    """A hybrid's ResNet, in the names of the module `of`; `of.depths` are the blocks of its stages."""
+    x = nn.relu(nn.GroupNorm(name="gn_root")(StdConv(64, 7, 2, name="conv_root")(x)))
+    of.sow("taps", "stem", x)
+    x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+    of.sow("taps", "stem.pool", x)
+    for stage, depth in enumerate(of.depths):
+        x = Stage(64 * 2**stage, depth, 1 if stage == 0 else 2, name=f"block{stage + 1}")(x)
+    return x
+
+
 class VisionTransformer(nn.Module):
     patch: int
     layers: int
@@ -135,18 +146,12 @@ class VisionTransformer(nn.Module):
     heads: int
     classes: int
     depths: Sequence[int] = ()
-    """Blocks of the stages of a hybrid's ResNet."""
     representation: bool = False
 
     @nn.compact
     def __call__(self, x):
         if self.depths:
-            x = nn.relu(nn.GroupNorm(name="gn_root")(StdConv(64, 7, 2, name="conv_root")(x)))
-            self.sow("taps", "stem", x)
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
-            self.sow("taps", "stem.pool", x)
-            for stage, depth in enumerate(self.depths):
-                x = Stage(64 * 2**stage, depth, 1 if stage == 0 else 2, name=f"block{stage + 1}")(x)
+            x = resnet(self, x)
         x = nn.Conv(self.width, (self.patch, self.patch), (self.patch, self.patch), "VALID", name="embedding")(x)
         x = x.reshape(x.shape[0], -1, self.width)
         token = self.param("cls", nn.initializers.zeros, (1, 1, self.width))

@@ -9,8 +9,10 @@ import { answersTo, type Backbone, findBackbone, findPublished, type Published }
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { WeightsError } from '../errors.js';
+import { findVersion2 } from './checkpoint/find.js';
 import { openPublishedFile } from './published-file.js';
 import { findAllStored, folderOf, type StoredWeights } from './store.js';
+import { findGraphModel } from './tfjs-graph.js';
 
 /** What {@link resolveWeights} looks for. */
 export interface WeightsRequest {
@@ -88,22 +90,23 @@ function meantBy(backbone: Backbone, named: Published | undefined): readonly Pub
 }
 
 async function fromFile(backbone: Backbone, named: Published | undefined, given: string): Promise<ResolvedWeights> {
-  if (!existsSync(given)) {
+  if (!existsSync(given) && (await findVersion2(given)) === undefined) {
     throw new WeightsError({
       code: 'WEIGHTS_NOT_FOUND',
       message: `${given}: no such weights file`,
       hint: 'give a file, `auto` for imported weights (`tl backbones` shows them), or `none` to train from scratch',
     });
   }
-  return open(backbone, fileIn(given), named?.source, {});
+  return open(backbone, await fileIn(given), named?.source, {});
 }
 
-/** The weights of a model folder, or of the best model of a run folder. */
-function fileIn(path: string): string {
-  if (!statSync(path).isDirectory()) return path;
+/** The weights of a model folder, or of the best model of a run folder; formats that are folders as they are. */
+async function fileIn(path: string): Promise<string> {
+  if (!existsSync(path) || !statSync(path).isDirectory()) return path;
   const inside = [path, join(path, 'best')].map((folder) => join(folder, 'weights.safetensors'));
   const found = inside.find((file) => existsSync(file));
   if (found !== undefined) return found;
+  if ((await findGraphModel(path)) !== undefined || (await findVersion2(path)) !== undefined) return path;
   throw new WeightsError({
     code: 'WEIGHTS_NOT_FOUND',
     message: `${path}: a folder without weights; expected ${inside.join(' or ')}`,

@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { ToolkitError } from '../../src/errors.js';
 import { assemble, sliceKey } from '../../src/weights/checkpoint/names.js';
 import { crc32c, maskedCrc32c } from '../../src/weights/crc32.js';
+import { resolveWeights } from '../../src/weights/resolve.js';
 import { openWeights } from '../../src/weights/source.js';
 import { readFileFixtures } from '../support/golden.js';
 
@@ -79,6 +80,17 @@ test('CRC-32C has the values of RFC 3720, section B.4', () => {
   expect(crc32c(Buffer.alloc(32, 0xff))).toBe(0x62a8ab43);
   expect(crc32c(Buffer.from(Array.from({ length: 32 }, (_, i) => i)))).toBe(0x46dd794e);
   expect(maskedCrc32c(Buffer.alloc(0))).toBe(0xa282ead8);
+});
+
+test('weights may be a checkpoint by its prefix, or a folder that is one', async () => {
+  const here = fixtures[0]!.path.slice(0, -fixtures[0]!.file.length);
+  for (const weights of [join(here, 'saver-v2.ckpt'), join(folder, 'saved')]) {
+    // found and read, and of another network
+    await expect(resolveWeights({ backbone: 'resnet18', weights })).rejects.toMatchObject({ code: 'WEIGHTS_MISMATCH' });
+  }
+  await expect(resolveWeights({ backbone: 'resnet18', weights: folder })).rejects.toMatchObject({
+    code: 'WEIGHTS_NOT_FOUND',
+  });
 });
 
 describe('slices', () => {

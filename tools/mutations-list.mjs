@@ -245,10 +245,10 @@ export const MUTATIONS = [
     ...train('vit_ti16 torch'),
   },
   {
-    name: 'position embedding: resampled without antialiasing',
+    name: 'position embedding: resampled by another filter',
     file: 'src/weights/adapt.ts',
-    from: "'bicubic_antialias'",
-    to: "'bicubic_corners'",
+    from: "pillowAxis('pil_bicubic',",
+    to: "pillowAxis('pil_bilinear',",
     tests: ['test/weights/adapt.test.ts'],
   },
 ];

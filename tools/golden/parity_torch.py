@@ -48,7 +48,7 @@ def main(name: str, folder: Path, arguments: list[Path]) -> None:
         return real(folder, arguments[0], arguments[1:])
     net = load("torch")[name]()
     model = net.build()
-    of = set_weights(model, net.classifier)
+    of = set_weights(model, net.classifier, row_of=net.row_of)
     file = f"{name}.pth"
     torch.save(model.state_dict(), folder / file)
     outputs = {str(size): (batch(size), forward(net, model, batch(size))) for size in net.sizes}

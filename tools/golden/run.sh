@@ -72,6 +72,7 @@ forward() {
 train() {
   py tf train_keras.py
   py torch train_torch.py
+  py flax train_flax.py
 }
 
 files() {

@@ -45,6 +45,8 @@ export interface ImportReport {
   readonly totals: Readonly<Partial<Record<Verdict, number>>>;
   readonly adaptations: readonly string[];
   readonly ignored: readonly string[];
+  /** Other sources of this network whose files have the same names and shapes; none where one was asked for by name. */
+  readonly alike: readonly string[];
   /** Where the weights lie now; null after a dry run. */
   readonly folder: string | null;
   readonly seconds: number;
@@ -119,7 +121,7 @@ async function store(record: StoreRecord, opened: PublishedFile, { signal }: Imp
 }
 
 function reportOf(
-  { plan, tensors, parameters }: PublishedFile,
+  { plan, tensors, parameters, alike }: PublishedFile,
   record: StoreRecord,
 ): Omit<ImportReport, 'folder' | 'seconds'> {
   const rows = plan.rows.map(
@@ -148,5 +150,6 @@ function reportOf(
     totals,
     adaptations,
     ignored,
+    alike,
   };
 }

@@ -337,6 +337,13 @@ export function recognise(source: TensorSource): Variant[] {
   return closest.map(({ backbone, published }) => ({ backbone, published }));
 }
 
+/** The other variants of a planned file's network that it fits as well: nothing in it tells which of them it is. */
+export function alikeVariants(source: TensorSource, { backbone, published }: Plan): Published[] {
+  const fits = (verdict: Verdict) => verdict === 'ok' || verdict === 'set_aside';
+  const others = backbone.published.filter((each) => each !== published && mayHold(source, backbone, each));
+  return others.filter((each) => planWeights(source, backbone, each).rows.every((row) => fits(row.verdict)));
+}
+
 /** Whether a file has a tensor that ends in the name of the first parameter: most variants are told apart by that. */
 function mayHold(source: TensorSource, backbone: Backbone, published: Published): boolean {
   let sought = firstNames.get(published);

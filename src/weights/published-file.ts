@@ -2,13 +2,14 @@
  * A weights file, planned and complete: every parameter of the network can be read from it. What `tl import`, and a
  * file given as `--weights`, both open.
  */
-import { answersTo, type Backbone, backbones, findBackbone, findPublished } from '../backbones/index.js';
+import { answersTo, type Backbone, backbones, findBackbone, findPublished, type Source } from '../backbones/index.js';
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { listFaults, WeightsError } from '../errors.js';
 import { elementsOf } from './float-formats.js';
 import { recordBeside } from './model-folder.js';
 import {
+  alikeVariants,
   assertComplete,
   chooseVariant,
   type Plan,
@@ -41,6 +42,8 @@ export interface PublishedFile {
   readonly adaptations: readonly string[];
   /** Tensors and parameters that were left out because the user said so. */
   readonly ignored: readonly string[];
+  /** Sources that the file fits as well, where the user did not say which it is. */
+  readonly alike: readonly Source[];
   /** @throws NOT_FINITE, NEGATIVE_VARIANCE, or what the file's reader throws */
   readonly read: ReadParameter;
   close(): Promise<void>;
@@ -55,7 +58,10 @@ export async function openPublishedFile(file: string, wanted: Wanted): Promise<P
   if (backbone !== undefined && wanted.source !== undefined) findPublished(backbone, wanted.source);
   const tensors = await openWeights(file);
   try {
-    return describe(tensors, await planFile(tensors, backbone, wanted));
+    const plan = await planFile(tensors, backbone, wanted);
+    const decided = tensors.metadata.format === CANONICAL_FORMAT || wanted.source === plan.published.source;
+    const alike = decided ? [] : alikeVariants(tensors, plan).map(({ source }) => source);
+    return describe(tensors, plan, alike);
   } catch (error) {
     await tensors.close();
     throw error;
@@ -125,7 +131,7 @@ async function canonicalPlan(tensors: TensorSource, backbone: Backbone | undefin
   return planCanonical(tensors, found, findPublished(found, published), wanted.ignore, input);
 }
 
-function describe(tensors: TensorSource, plan: Plan): PublishedFile {
+function describe(tensors: TensorSource, plan: Plan, alike: readonly Source[]): PublishedFile {
   const ignored = plan.rows.filter((row) => row.verdict === 'ignored');
   const ofClassifier = (parameter: Parameter | undefined) => parameter?.path.startsWith('classifier.') === true;
   const classes = ignored.some((row) => ofClassifier(row.parameter)) ? undefined : plan.classes;
@@ -141,6 +147,7 @@ function describe(tensors: TensorSource, plan: Plan): PublishedFile {
     parameters: rows.map((row) => row.parameter!),
     adaptations: adaptationsOf(plan, rows),
     ignored: ignored.map((row) => row.tensor?.name ?? row.parameter!.path),
+    alike,
     read: async (path) => {
       const row = byPath.get(path);
       if (row === undefined) throw new Error(`${tensors.path} was not planned for ${path}`);

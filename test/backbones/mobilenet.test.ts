@@ -1,4 +1,7 @@
 /** The MobileNets: their tables, the names of their files, and what differs between sources of one name. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, test } from 'vitest';
 import { backbones, buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
@@ -7,9 +10,11 @@ import type { Graph, Node } from '../../src/engine/graph.js';
 import { operatorsOf } from '../../src/engine/operators.js';
 import { inference, run } from '../../src/engine/run.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
+import { importWeights } from '../../src/weights/import.js';
 import { faultsOf, planWeights, readPlanned, recognise } from '../../src/weights/plan.js';
+import { writeSafetensors } from '../../src/weights/safetensors.js';
 import type { TensorSource } from '../../src/weights/source.js';
-import { type GoldenRow, generatedSource, inputBatch, readForwardGolden } from '../support/golden.js';
+import { type GoldenRow, generatedSource, generateTensor, inputBatch, readForwardGolden } from '../support/golden.js';
 
 const mobilenets = backbones.filter(({ family }) => family.startsWith('mobilenet'));
 const at = (height: number, width = height) => ({ size: { height, width } });
@@ -189,6 +194,22 @@ describe('v3', () => {
 });
 
 describe('sources', () => {
+  test('that no name tells apart are named by an import, unless one was asked for', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tl-alike-'));
+    const file = join(folder, 'small.safetensors');
+    const rows = readForwardGolden('mobilenet_v3_small_0.75', 'timm').tensors;
+    await writeSafetensors(
+      file,
+      rows.map((row) => ({ name: row[0], shape: row[1], read: () => generateTensor(...row) })),
+    );
+    const imported = (source?: string) => importWeights(file, { source, dryRun: true });
+    expect(await imported()).toMatchObject({ source: 'timm', alike: ['timm_native'] });
+    expect(await imported('torch')).toMatchObject({ source: 'timm', alike: ['timm_native'] });
+    expect(await imported('timm')).toMatchObject({ source: 'timm', alike: [] });
+    expect(await imported('timm_native')).toMatchObject({ source: 'timm_native', alike: [] });
+    rmSync(folder, { recursive: true });
+  });
+
   test.each([
     ['mobilenet_v3_large_0.75', 'torch', 'timm'],
     ['mobilenet_v3_small_minimalistic', 'torch', 'timm'],

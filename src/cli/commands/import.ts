@@ -53,6 +53,9 @@ export function importReportText(report: ImportReport, style: Style): string {
     ['numbers', count(report.parameters)],
     ...report.adaptations.map((each) => ['done', each] as const),
     ...report.ignored.map((each) => ['left out', each] as const),
+    ...report.alike.map(
+      (each) => ['fits too', `${each}, another function: import with --source ${each} if it is that`] as const,
+    ),
     ['licence', report.license],
     ['stored in', report.folder ?? 'nowhere: this was a dry run'],
     ['time', duration(report.seconds)],

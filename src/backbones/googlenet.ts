@@ -124,7 +124,7 @@ function inception(s: Scope, x: Node, [c1, r3, c3, r5, c5, pool]: Row, c: Config
 function googlenet(s: Scope, x: Node, c: Config): Node {
   const pool = (at: Scope, y: Node, size = 3): Node => {
     const [height, width] = y.shape as readonly [number, number, number];
-    return at.tap(maxPool(at, y, size, { stride: 2, padding: c.poolPadding([height, width], size) }));
+    return maxPool(at, y, size, { stride: 2, padding: c.poolPadding([height, width], size) });
   };
   const block = (y: Node, name: keyof typeof modules): Node => {
     const at = s.at(`inception${name}`);
@@ -132,13 +132,13 @@ function googlenet(s: Scope, x: Node, c: Config): Node {
   };
   const [conv1, conv2, conv3] = [s.at('stem.conv1'), s.at('stem.conv2'), s.at('stem.conv3')];
   let y = conv1.tap(convRelu(conv1, x, 64, 7, c, { stride: 2, padding: c.stemPadding }));
-  y = pool(s.at('stem.pool1'), y);
+  y = s.at('stem.pool1').tap(pool(s.at('stem.pool1'), y));
   y = conv3.tap(convRelu(conv3, convRelu(conv2, y, 64, 1, c), 192, 3, c));
   y = s.at('stem').tap(pool(s.at('stem.pool2'), y));
   y = block(block(y, '3a'), '3b');
-  y = pool(s.at('pool3'), y);
+  y = s.at('pool3').tap(pool(s.at('pool3'), y));
   for (const name of ['4a', '4b', '4c', '4d', '4e'] as const) y = block(y, name);
-  y = pool(s.at('pool4'), y, c.lastPool);
+  y = s.at('pool4').tap(pool(s.at('pool4'), y, c.lastPool));
   y = block(block(y, '5a'), '5b');
   return globalAveragePool(s.at('pool'), y);
 }

@@ -89,7 +89,8 @@ export function structure(l: Lowering, name: string, shape: readonly number[], v
 
 /** One number, shared by all that need it. */
 export function scalar(l: Lowering, value: number): string {
-  return fixed(l, `scalars/${Math.fround(value)}`, [], Float32Array.of(value));
+  const name = `scalars/${Math.fround(value)}`.replace('+', ''); // 1e+30: a node's name has no plus
+  return fixed(l, name, [], Float32Array.of(value));
 }
 
 /** A constant that stays as it is when a model is compressed. */

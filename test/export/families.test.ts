@@ -13,7 +13,7 @@ import { ToolkitError } from '../../src/errors.js';
 import { fuseOperations } from '../../src/export/fuse.js';
 import { lowerGraph } from '../../src/export/lower.js';
 import { randomParameters, recordOf } from './models.js';
-import { picturesFor, plainLogits, relativeDifference, sourceLogits } from './stock.js';
+import { expectWellFormed, picturesFor, plainLogits, relativeDifference, sourceLogits } from './stock.js';
 
 /** Sources of a family beyond its smallest network are left out above this, so that the list takes a minute. */
 const MOST_PARAMETERS = 8e6;
@@ -76,8 +76,9 @@ describe.each(families)('%s', (family) => {
     const expected = await sourceLogits(model, pictures);
     expect(expected.every(Number.isFinite)).toBe(true);
 
-    const lowered = fuseOperations(lowerGraph(graph, model.read, { depthwisePadding: 'attribute' }));
-    const stock = relativeDifference(await plainLogits(lowered, pictures), expected);
+    const lowered = lowerGraph(graph, model.read, { depthwisePadding: 'attribute' });
+    expectWellFormed(lowered);
+    const stock = relativeDifference(await plainLogits(fuseOperations(lowered), pictures), expected);
 
     const before = tf.memory().numTensors;
     const network = await loadNetwork(graph, model.read, await loadEngine({ engine: 'wasm' }), { outputs: ['logits'] });

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type GraphModel, loadGraphModel } from '@tensorflow/tfjs-converter';
 import * as tf from '@tensorflow/tfjs-core';
+import { expect } from 'vitest';
 import { type DenseArray, forwardInBatches } from '../../src/engine/forward.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { graphDefOf, tensorInfo } from '../../src/export/graph-def.js';
@@ -57,6 +58,22 @@ export async function stockLogits(
   tf.dispose([x, y]);
   model.dispose();
   return logits;
+}
+
+/** Every name is one, is a name, and stands before it is used. */
+export function expectWellFormed(network: PlainNetwork): void {
+  const known = new Set([network.input.name]);
+  const add = (name: string): void => {
+    expect(known.has(name), `${name} twice`).toBe(false);
+    expect(name).toMatch(/^[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*$/); // NodeDef.name, node_def.proto
+    known.add(name);
+  };
+  for (const { name } of network.constants) add(name);
+  for (const { name, inputs } of network.operations) {
+    for (const input of inputs) expect(known.has(input.replace(/:\d+$/, '')), `${name} needs ${input}`).toBe(true);
+    add(name);
+  }
+  for (const output of Object.values(network.outputs)) expect(known.has(output), output).toBe(true);
 }
 
 /** Logits of a lowered network, as it is, by TensorFlow.js's WebAssembly backend. */

@@ -1,6 +1,12 @@
 /** What the command line tells of auxiliary classifiers. */
-import { expect, test } from 'vitest';
-import { json, tl } from './harness.js';
+import { join } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
+import { writeSafetensors } from '../../src/weights/safetensors.js';
+import { json, tl, workplace, writeInput } from './harness.js';
+
+const place = workplace();
+afterAll(() => place.remove());
 
 interface Summary {
   readonly layers: readonly { readonly path: string; readonly taps: readonly string[] }[];
@@ -47,4 +53,34 @@ test('wrong usage says what has them, and which sizes they take', async () => {
   const size = await tl(['summary', 'googlenet', '--source', 'notes', '--auxiliary', '--size', '300']);
   expect(size.code).toBe(2);
   expect(size.stderr).toContain('fix: give a height and width of 209 to 256');
+});
+
+test('forward writes their logits where they are asked for by name and the weights have them', async () => {
+  const published = findPublished(findBackbone('googlenet'), 'torch');
+  const weights = join(place.folder, 'googlenet.safetensors');
+  const size = { height: 32, width: 32 };
+  const { parameters } = buildBackbone(published, { size, classes: 5, auxiliary: 7 });
+  await writeSafetensors(
+    weights,
+    parameters.map(({ path, shape, role }) => ({
+      name: path,
+      shape,
+      read: () => new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(role === 'norm.variance' ? 1 : 0),
+    })),
+    { format: 'tl', backbone: 'googlenet', source: 'torch' },
+  );
+  const input = join(place.folder, 'x.npy');
+  writeInput(input, [1, 32, 32, 3]);
+  const forward = async (...words: string[]) => {
+    const files = ['--weights', weights, '--input', input, '--output', join(place.folder, 'y.npz')];
+    return json<{ arrays: Record<string, number[]> }>(
+      await tl(['forward', '--backbone', 'googlenet', ...files, ...words, '--json']),
+    ).arrays;
+  };
+  expect(await forward()).toEqual({ pre_logits: [1, 1024], logits: [1, 5] });
+  expect(await forward('--tap', 'aux2.logits')).toEqual({
+    pre_logits: [1, 1024],
+    logits: [1, 5],
+    'aux2.logits': [1, 7],
+  });
 });

@@ -1,5 +1,6 @@
 /** `tl forward`: a raw tensor through a network, without preprocessing, to compare it with other implementations. */
-import type { Graph } from '../../engine/graph.js';
+import type { Published } from '../../backbones/index.js';
+import type { Graph, Parameter } from '../../engine/graph.js';
 import type { ReadParameter } from '../../engine/network.js';
 import { DataError, UsageError } from '../../errors.js';
 import type { NpyArray } from '../../weights/npy.js';
@@ -104,7 +105,10 @@ function checkInput(path: string, { shape, data }: NpyArray): void {
   if (bad >= 0) throw fault(`expected finite numbers, received ${data[bad]} at position ${bad}`);
 }
 
-async function openSubject({ model, backbone, source, weights }: ForwardOptions, input: NpyArray): Promise<Subject> {
+async function openSubject(
+  { model, backbone, source, weights, tap = [] }: ForwardOptions,
+  input: NpyArray,
+): Promise<Subject> {
   const [, height, width, channels] = input.shape as readonly [number, number, number, number];
   const size = { height, width };
   if ((model === undefined) === (backbone === undefined)) {
@@ -138,10 +142,21 @@ async function openSubject({ model, backbone, source, weights }: ForwardOptions,
   const { published, classes, parameters, close } = resolved;
   return closingOnFault(close, () => {
     const representation = parameters.some(({ path }) => path.startsWith('representation.'));
-    const graph = buildBackbone(published, { size, channels, classes, representation });
+    const auxiliary = auxiliaryFor(published, parameters, tap);
+    const graph = buildBackbone(published, { size, channels, classes, representation, auxiliary });
     const adapted = adaptWeights(graph, parameters, resolved.read!);
     return { name: resolved.backbone.name, source: published.source, graph, ...adapted, close };
   });
+}
+
+/** Classes of the auxiliary classifiers where one of their taps is asked for and the weights have them. */
+function auxiliaryFor(
+  { auxiliary = [] }: Published,
+  parameters: readonly Parameter[],
+  taps: readonly string[],
+): number | undefined {
+  const asked = auxiliary.find(({ name }) => taps.includes(`${name}.logits`));
+  return parameters.find(({ path }) => path === `${asked?.name}.logits.bias`)?.shape[0];
 }
 
 async function closingOnFault<T>(close: () => Promise<void>, make: () => T): Promise<T> {

@@ -42,19 +42,23 @@ export function tanhGate(x: tf.Tensor): { gate: tf.Tensor; slope: () => tf.Tenso
   return { gate, slope: () => tf.add(tf.mul(square, 3 * CUBIC), LINEAR) };
 }
 
+/** The derivative, g + y (1 - g), is of the gate g and the result y, which the next layer keeps anyway. */
+const swish: Operator = {
+  forward: ([x]) => {
+    const gate = tf.sigmoid(x!);
+    return [tf.mul(x!, gate), gate];
+  },
+  saves: { inputs: [], outputs: [0, 1] },
+  backward: ({ dy, outputs: [y, gate] }) => [tf.mul(dy, tf.add(gate!, tf.mul(y!, tf.sub(1, gate!))))],
+};
+
 const operators: Readonly<Record<ActivationName, Operator>> = {
   relu: ofResult(tf.relu, (y) => tf.cast(tf.greater(y, 0), 'float32')),
   relu6: ofResult(tf.relu6, (y) => between(y, 0, 6)),
   sigmoid: ofResult(tf.sigmoid, (y) => tf.mul(y, tf.sub(1, y))),
   tanh: ofResult(tf.tanh, (y) => tf.sub(1, tf.square(y))),
   hard_sigmoid: ofArgument(hardSigmoid, (x) => tf.div(between(x, -3, 3), 6)),
-  swish: ofArgument(
-    (x) => tf.mul(x, tf.sigmoid(x)),
-    (x) => {
-      const s = tf.sigmoid(x);
-      return tf.mul(s, tf.add(tf.mul(x, tf.sub(1, s)), 1));
-    },
-  ),
+  swish,
   hard_swish: ofArgument(
     (x) => tf.mul(x, hardSigmoid(x)),
     (x) => tf.add(hardSigmoid(x), tf.div(tf.mul(x, between(x, -3, 3)), 6)),

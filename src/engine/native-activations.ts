@@ -38,16 +38,12 @@ export function nativeActivation(native: NativeKernels, name: ActivationName): O
         const outer = tf.mul(dy, hardSigmoid(x));
         return tf.add(outer, tf.div(reluGrad('Relu6Grad', tf.mul(dy, x), tf.add(x, 3)), 6));
       });
-    case 'swish':
-      return byArgument((dy, x) => {
-        const gate = tf.sigmoid(x);
-        return tf.add(tf.mul(dy, gate), sigmoidGrad(gate, tf.mul(dy, x)));
-      });
     case 'gelu_tanh':
       return byArgument((dy, x) => {
         const { gate, slope } = tanhGate(x);
         return tf.add(tf.mul(dy, gate), tf.mul(sigmoidGrad(gate, tf.mul(dy, x)), slope()));
       });
+    case 'swish':
     case 'gelu':
       return activationOperator(name);
   }

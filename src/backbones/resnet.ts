@@ -202,7 +202,7 @@ function published(name: keyof typeof variants, source: Publisher): Published {
         dialect: 'keras',
         ownerNames: kerasNames,
         ...(next ? { layouts: kerasGroupedLayouts(variant.cardinality) } : {}),
-        // fixed sums over the channels that the depthwise convolution left apart, in files of keras_applications 1.0.5
+        // block3 of keras_applications after 1.0.8 sums a group's channels by a fixed 1x1 kernel, which files then hold
         setAside: next ? [/_2_gconv\/kernel$/] : [],
         preprocessing: next ? kerasTorchPreprocessing : caffePreprocessing,
         origin: next

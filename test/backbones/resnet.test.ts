@@ -160,7 +160,7 @@ describe('files', () => {
   };
   type Row = ReturnType<typeof readForwardGolden>['tensors'][number];
 
-  test("the constant sums of Keras' first ResNeXt files are set aside", () => {
+  test("the fixed kernels by which Keras' ResNeXt may sum a group are set aside", () => {
     const sums: Row = ['conv2_block1_2_gconv/kernel', [1, 1, 512, 128], 0, 1];
     const { rows } = planOf('resnext50_32x4d', 'keras', (tensors) => [...tensors, sums]);
     const others = rows.filter(({ verdict }) => verdict !== 'ok');

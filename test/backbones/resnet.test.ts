@@ -136,6 +136,27 @@ test('depth is the number of convolutions and dense layers on the longest path',
   }
 });
 
+// One part in 10^8 of a variance near 1 shows in no output, so what each publisher's code says is written out here.
+test.each([
+  ['resnet50', 'keras', 1.001e-5, 1.001e-5, 0.99],
+  ['resnet50', 'keras_v1', 1e-3, 1e-3, 0.99],
+  ['resnet50', 'slim', 1e-5, 1e-5, 0.997],
+  ['resnet18', 'torch', 1e-5, 1e-5, 0.9],
+  ['resnet34', 'notes', 1e-5, 1.001e-5, 0.9],
+  ['resnet101', 'notes', 1e-5, 1.001e-5, 0.9],
+  ['resnext50_32x4d', 'torch', 1e-5, 1e-5, 0.9],
+  ['resnext101_32x4d', 'keras', 1.001e-5, 1.001e-5, 0.99],
+])('%s from %s: epsilon %d, in shortcuts %d, momentum %d', (name, source, epsilon, shortcutEpsilon, momentum) => {
+  const norms = build(name, source).nodes.flatMap(({ operation, path }) =>
+    operation.kind === 'batch_norm' ? [{ ...operation, inShortcut: path.includes('.shortcut.') }] : [],
+  );
+  const epsilons = (inShortcut: boolean) =>
+    new Set(norms.filter((norm) => norm.inShortcut === inShortcut).map((norm) => norm.epsilon));
+  expect(epsilons(false)).toEqual(new Set([epsilon]));
+  expect(epsilons(true)).toEqual(new Set([shortcutEpsilon]));
+  expect(new Set(norms.map((norm) => norm.momentum))).toEqual(new Set([momentum]));
+});
+
 test('a projection stands where strides or channels ask for one: not in the first stage of basic blocks', () => {
   const projections = (name: string, source: string) => [
     ...new Set(

@@ -1,17 +1,19 @@
 /**
- * Every family of networks, each source of it in its smallest variant: stock TensorFlow.js computes what we compute
- * from what is exported, and so does our own network on the WebAssembly engine.
+ * Every family of networks, each source of it in its smallest variant: stock TensorFlow.js computes from what is
+ * exported what we compute, and so does our own network on the WebAssembly engine, which trains a head on it.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, test } from 'vitest';
 import { type Backbone, backbones, buildBackbone, type Published } from '../../src/backbones/index.js';
 import { analyse } from '../../src/engine/analysis.js';
 import type { Graph } from '../../src/engine/graph.js';
-import { loadNetwork, type ReadParameter } from '../../src/engine/network.js';
+import type { ReadParameter } from '../../src/engine/network.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { ToolkitError } from '../../src/errors.js';
 import { fuseOperations } from '../../src/export/fuse.js';
 import { lowerGraph } from '../../src/export/lower.js';
+import { rng } from '../../src/rng.js';
+import { loadTrainable } from '../../src/train/trainable.js';
 import { randomParameters, recordOf } from './models.js';
 import { expectWellFormed, picturesFor, plainLogits, relativeDifference, sourceLogits } from './stock.js';
 
@@ -63,6 +65,17 @@ function remembering(read: ReadParameter): ReadParameter {
   };
 }
 
+/** The loss of one row of logits, and its derivatives by them. */
+function crossEntropy(logits: Float32Array, label: number): { loss: number; slopes: number[] } {
+  const top = Math.max(...logits);
+  const powers = Array.from(logits, (logit) => Math.exp(logit - top));
+  const sum = powers.reduce((a, b) => a + b);
+  return {
+    loss: Math.log(sum) + top - logits[label]!,
+    slopes: powers.map((power, i) => power / sum - (i === label ? 1 : 0)),
+  };
+}
+
 const families = [...new Set(backbones.map(({ family }) => family))];
 
 describe.each(families)('%s', (family) => {
@@ -81,11 +94,26 @@ describe.each(families)('%s', (family) => {
     const stock = relativeDifference(await plainLogits(fuseOperations(lowered), pictures), expected);
 
     const before = tf.memory().numTensors;
-    const network = await loadNetwork(graph, model.read, await loadEngine({ engine: 'wasm' }), { outputs: ['logits'] });
-    const x = tf.tensor(pictures.data, [...pictures.shape]);
-    const logits = network.run(x, ['logits']).get('logits')!;
-    const own = relativeDifference((await logits.data()) as Float32Array, expected);
-    tf.dispose([x, logits]);
+    const network = await loadTrainable(graph, model.read, await loadEngine({ engine: 'wasm' }), 'pre_logits');
+    const labels = [2, 5];
+    const tensors = {
+      x: tf.tensor(pictures.data, [...pictures.shape]),
+      labels: tf.tensor1d(labels, 'int32'),
+      targets: tf.tensor2d(labels.map((label) => Array.from({ length: classes }, (_, i) => Number(i === label)))),
+    };
+    const entry = network.enter(tensors.x);
+    const logits = network.logits(entry);
+    const values = (await logits.data()) as Float32Array;
+    const own = relativeDifference(values, expected);
+    const { loss, gradients } = network.step({ ...tensors, x: entry, random: rng(0) });
+    const rows = labels.map((label, i) => crossEntropy(values.subarray(i * classes, (i + 1) * classes), label));
+    const mean = (rows[0]!.loss + rows[1]!.loss) / 2;
+    expect(Math.abs(loss - mean)).toBeLessThan(1e-5 * (1 + mean));
+    const slopes = await gradients.get('classifier.bias')!.data();
+    slopes.forEach((slope, i) => {
+      expect(slope).toBeCloseTo((rows[0]!.slopes[i]! + rows[1]!.slopes[i]!) / 2, 3);
+    });
+    tf.dispose([...Object.values(tensors), entry, logits, ...gradients.values()]);
     network.dispose();
     expect(tf.memory().numTensors).toBe(before);
     expect(stock).toBeLessThan(1e-4);

@@ -123,6 +123,8 @@ async function compareVariant({ name, environment, script }, folder, tl, writerA
     found.push({ input, ...compared });
   }
   const { size } = await stat(file);
+  const { value, at } = worstOf({ found });
+  say(`${name}: worst difference ${value.toExponential(1)}, ${at}`);
   return { name, record, size, found };
 }
 

@@ -52,8 +52,8 @@ export async function resolveWeights(request: WeightsRequest): Promise<ResolvedW
   const backbone = findBackbone(request.backbone);
   const named = request.source === undefined ? undefined : findPublished(backbone, request.source);
   if (request.weights === 'none') return fromScratch(backbone, named ?? backbone.published[0]!);
-  if (request.weights === 'auto') return fromStore(backbone, named);
-  return fromFile(backbone, named, request.weights);
+  if (request.weights === 'auto') return fromStore(backbone, request.source);
+  return fromFile(backbone, request.source, request.weights);
 }
 
 function fromScratch(backbone: Backbone, published: Published): ResolvedWeights {
@@ -70,12 +70,12 @@ function fromScratch(backbone: Backbone, published: Published): ResolvedWeights 
   };
 }
 
-async function fromStore(backbone: Backbone, named: Published | undefined): Promise<ResolvedWeights> {
+async function fromStore(backbone: Backbone, source: string | undefined): Promise<ResolvedWeights> {
   const [stored] = await findAllStored(
     backbone.name,
-    meantBy(backbone, named).map((each) => each.source),
+    meantBy(backbone, source).map((each) => each.source),
   );
-  if (stored === undefined) throw await notImported(backbone, named);
+  if (stored === undefined) throw await notImported(backbone, source);
   const { record } = stored;
   return open(backbone, stored.file, record.source, {
     origin: `${record.file.name} (sha256 ${record.file.sha256}), imported from ${record.source}`,
@@ -84,12 +84,13 @@ async function fromStore(backbone: Backbone, named: Published | undefined): Prom
 }
 
 /** What users may mean: the source that they named and then its variants, else any. */
-function meantBy(backbone: Backbone, named: Published | undefined): readonly Published[] {
-  if (named === undefined) return backbone.published;
-  return [named, ...backbone.published.filter((each) => each !== named && answersTo(each, named.source))];
+function meantBy({ published }: Backbone, source: string | undefined): readonly Published[] {
+  if (source === undefined) return published;
+  const meant = published.filter((each) => answersTo(each, source));
+  return meant.sort((a, b) => Number(a.source !== source) - Number(b.source !== source));
 }
 
-async function fromFile(backbone: Backbone, named: Published | undefined, given: string): Promise<ResolvedWeights> {
+async function fromFile(backbone: Backbone, source: string | undefined, given: string): Promise<ResolvedWeights> {
   if (!existsSync(given) && (await findVersion2(given)) === undefined) {
     throw new WeightsError({
       code: 'WEIGHTS_NOT_FOUND',
@@ -97,7 +98,7 @@ async function fromFile(backbone: Backbone, named: Published | undefined, given:
       hint: 'give a file, `auto` for imported weights (`tl backbones` shows them), or `none` to train from scratch',
     });
   }
-  return open(backbone, await fileIn(given), named?.source, {});
+  return open(backbone, await fileIn(given), source, {});
 }
 
 /** The weights of a model folder, or of the best model of a run folder; formats that are folders as they are. */
@@ -135,21 +136,21 @@ async function open(
   };
 }
 
-async function notImported(backbone: Backbone, named: Published | undefined): Promise<WeightsError> {
+async function notImported(backbone: Backbone, source: string | undefined): Promise<WeightsError> {
   const others: StoredWeights[] =
-    named === undefined
+    source === undefined
       ? []
       : await findAllStored(
           backbone.name,
           backbone.published.map((each) => each.source),
         );
-  const asked = meantBy(backbone, named);
+  const asked = meantBy(backbone, source);
   const origins = asked.map((each) => `  ${each.source}: ${each.origin}`).join('\n');
   const imported = others.map((each) => each.record.source).join(', ');
   return new WeightsError({
     code: 'WEIGHTS_NOT_FOUND',
     message:
-      `no weights of ${backbone.name}${named === undefined ? '' : ` from ${named.source}`} have been imported; ` +
+      `no weights of ${backbone.name}${source === undefined ? '' : ` from ${source}`} have been imported; ` +
       `expected them in ${asked.map((each) => folderOf(backbone.name, each.source)).join(' or ')}` +
       (imported === '' ? '' : `; imported sources: ${imported}`),
     hint: `fetch a published file and run: tl import FILE --backbone ${backbone.name}\n${origins}\nor train from scratch with --weights none`,

@@ -46,6 +46,7 @@ describe('counts', () => {
       }
     }
     const { stdout } = await tl(['backbones']);
+    expect(stdout).toMatch(/^demo_cnn +demo_cnn +28 +2,770,634 +320 /m);
     expect(stdout).toMatch(/^vgg16 +vgg +224 +138,357,544 +14,714,688 +15\.47\d* +keras keras_notop slim torch notes/m);
   });
 

@@ -112,6 +112,13 @@ function whole(backbone: string, source: string): TensorSource {
   );
 }
 
+test('a source of which there are variants alone means the first of them', () => {
+  const backbone = findBackbone('mobilenet_v3_small_0.75');
+  expect(backbone.published.map(({ source }) => source)).not.toContain('torch');
+  expect(findPublished(backbone, 'torch').source).toBe('timm');
+  expect(() => findPublished(backbone, 'flax')).toThrow(expect.objectContaining({ code: 'UNKNOWN_SOURCE' }));
+});
+
 test('the file decides between the variants of a source', () => {
   for (const [name, source] of [
     ['resnet50', 'keras'],

@@ -16,9 +16,11 @@ def main(name: str, folder: Path) -> None:
     for size in net.sizes:
         keras.backend.clear_session()
         model = net.build((size, size, net.channels))
-        of = set_weights(model)
         if size == net.sizes[0]:
+            of = set_weights(model)
             model.save_weights(folder / file)
+            weights = model.get_weights()
+        model.set_weights(weights)
         image = batch(size, net.channels)
         outputs[str(size)] = (image, forward(net, model, image))
     write_case(folder, net.backbone, net.source, net.reference, file, of, outputs)

@@ -6,10 +6,11 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { exportTfjs } from '../../src/export/tfjs.js';
 import { evaluate } from '../../src/train/evaluate.js';
+import { finetune } from '../../src/train/finetune.js';
 import type { FinetuneOptions } from '../../src/train/options.js';
 import { predict } from '../../src/train/predict.js';
 import { type ModelRecord, openModelFolder } from '../../src/weights/model-folder.js';
-import { pictureFolder, startingWeights, temporary, train } from './support/training.js';
+import { options, pictureFolder, silent, startingWeights, temporary, train } from './support/training.js';
 
 let engine: Engine;
 beforeAll(async () => {
@@ -48,7 +49,7 @@ describe.each([
   beforeAll(async () => {
     data = await plainFolder(`${backbone}-${channels}`, channels);
     const settings = { data, backbone, source, channels, weights: await startingWeights(backbone, source) };
-    const changes: Partial<FinetuneOptions> = { freeze: 'none', epochs: 2, valSplit: 0.34, inputSize: 48 };
+    const changes: Partial<FinetuneOptions> = { freeze: 'last:1', epochs: 2, valSplit: 0.34, inputSize: 48 };
     const info = (line: string): void => void said.push(line);
     run = (await train({ ...settings, ...changes, augment: 'flip' }, { info })).runFolder;
   });
@@ -89,9 +90,27 @@ describe.each([
   });
 });
 
+test('a network made for grey pictures takes them as they lie in their folder', async () => {
+  const data = await plainFolder('digits', 1);
+  const changes: Partial<FinetuneOptions> = {
+    backbone: 'demo_cnn',
+    source: 'notes',
+    freeze: 'none',
+    valSplit: 0,
+    lr: 1e-3,
+  };
+  const { inputSize: _, ...published } = options({ ...changes, data, out: temporary('demo'), epochs: 4 });
+  const { runFolder, metrics } = await finetune(published, silent);
+  const { channels, inputSize, preprocessing } = await readModel(runFolder);
+  expect({ channels, inputSize }).toEqual({ channels: 1, inputSize: { height: 28, width: 28 } });
+  expect(preprocessing.mean).toHaveLength(1);
+  expect(metrics.trainLoss).toBeLessThan(0.9 * Math.log(2));
+});
+
 test('alpha alone tells classes apart where it is seen', async () => {
   const data = await plainFolder('alpha', 4);
-  const settings = { data, weights: 'none', freeze: 'none', epochs: 30, lr: 0.003, valSplit: 0, inputSize: 32 };
+  const network = { backbone: 'demo_cnn', source: 'notes', weights: 'none', inputSize: 28 };
+  const settings = { ...network, data, freeze: 'none', epochs: 10, lr: 1e-3, valSplit: 0 };
   const seen = await train({ ...settings, channels: 4 });
   expect(seen.metrics.trainLoss).toBeLessThan(0.2);
   const blind = await train({ ...settings, channels: 3 });

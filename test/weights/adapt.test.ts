@@ -1,10 +1,22 @@
 /** Numbers brought to another network shape, against PyTorch, timm and scipy. */
 import { readFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { withChannels } from '../../src/augment/preprocessing.js';
+import { findBackbone, findPublished } from '../../src/backbones/index.js';
 import { buildGraph, type Graph, type Places } from '../../src/engine/graph.js';
 import { conv2d, dense, globalAveragePool, positionEmbedding, reshape } from '../../src/engine/layers.js';
 import { adaptWeights } from '../../src/weights/adapt.js';
+import {
+  graphOf,
+  MODEL_FORMAT_VERSION,
+  type ModelRecord,
+  openModelFolder,
+  saveModelFolder,
+} from '../../src/weights/model-folder.js';
+import { resolveWeights } from '../../src/weights/resolve.js';
+import { readerOf } from '../engine/support/parameters.js';
 import { decodeFloats, fixturesFolder, generateTensor } from '../support/golden.js';
+import { temporary } from './support/temporary.js';
 
 type Grid = Places['grid'];
 
@@ -115,5 +127,48 @@ describe('what no rule covers', () => {
     const { read, adaptations } = adaptWeights(graph, graph.parameters, async (path) => Float32Array.of(path.length));
     expect(adaptations).toEqual([]);
     expect(await read('head.kernel')).toEqual(Float32Array.of(11));
+  });
+});
+
+describe('a model folder of its own grid and channels', () => {
+  const folder = temporary('grey-vit');
+  const network = { backbone: 'vit_ti16', source: 'torch', classes: ['a', 'b'], head: { hidden: [], dropout: 0 } };
+  const own = { ...network, inputSize: { height: 48, width: 80 }, channels: 1 as const };
+  beforeAll(async () => {
+    const { preprocessing } = findPublished(findBackbone('vit_ti16'), 'torch');
+    const record: ModelRecord = {
+      ...own,
+      formatVersion: MODEL_FORMAT_VERSION,
+      preprocessing: withChannels(preprocessing, 1),
+      weights: { origin: 'a test', license: 'none' },
+      data: { fingerprint: 'abc', valSplit: 0.2, seed: 7 },
+      toolkit: '0.0.0',
+    };
+    await saveModelFolder(folder, record, readerOf(graphOf(own)));
+  });
+
+  test('keeps its numbers where it is opened as it is', async () => {
+    const { graph, read, close } = await openModelFolder(folder);
+    expect(adaptWeights(graphOf(own), graph.parameters, read).adaptations).toEqual([]);
+    await close();
+  });
+
+  test('starts another run from 3x5 places and one channel', async () => {
+    const weights = await resolveWeights({ backbone: 'vit_ti16', weights: folder });
+    try {
+      expect(weights.channels).toBe(1);
+      const wanted = graphOf({ ...network, inputSize: { height: 64, width: 32 }, channels: 3 });
+      const { read, adaptations } = adaptWeights(wanted, weights.parameters, weights.read!);
+      expect(adaptations).toEqual([
+        'patch_embedding.kernel: its 1 input channels repeated for pictures of 3, times 1/3',
+        'position_embedding.embedding: resampled from 3x5 to 4x2 places with the antialiased bicubic filter',
+      ]);
+      for (const path of ['patch_embedding.kernel', 'position_embedding.embedding', 'norm.gamma']) {
+        const { shape } = wanted.parameters.find((each) => each.path === path)!;
+        expect(await read(path)).toHaveLength(shape.reduce((a, b) => a * b, 1));
+      }
+    } finally {
+      await weights.close();
+    }
   });
 });

@@ -55,7 +55,7 @@ function block(s: Scope, x: Node, dropRate: number, { initializer }: Config): No
   y = activation(s, dense(s.at('expand'), y, 4 * channels(x), { initializer }), 'gelu');
   y = dense(s.at('project'), y, channels(x), { initializer });
   y = layerScale(s.at('scale'), y, LAYER_SCALE);
-  return add(s, x, dropRate === 0 ? y : dropPath(s, y, dropRate));
+  return add(s, x, dropPath(s, y, dropRate));
 }
 
 function convnext(s: Scope, x: Node, c: Config): Node {

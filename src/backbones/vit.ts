@@ -19,6 +19,7 @@ import {
   classToken,
   conv2d,
   dense,
+  dropPath,
   layerNorm,
   positionEmbedding,
   reshape,
@@ -166,11 +167,12 @@ function mlp(s: Scope, x: Node, { gelu, initializers }: Config): Node {
   return dense(s.at('project'), y, channels(x), options);
 }
 
-/** Dosovitskiy 2020, equations 2 and 3. */
+/** Dosovitskiy 2020, equations 2 and 3. Every path can be dropped, and none is unless a run asks for it. */
 function encoderBlock(s: Scope, x: Node, heads: number, c: Config): Node {
   const [attend, transform] = [s.at('attention'), s.at('mlp')];
-  const y = add(attend, x, selfAttention(attend, layerNorm(attend.at('norm'), x, norm), heads, c));
-  return add(transform, y, mlp(transform, layerNorm(transform.at('norm'), y, norm), c));
+  const branch = (at: Scope, y: Node): Node => dropPath(at, y, 0);
+  const y = add(attend, x, branch(attend, selfAttention(attend, layerNorm(attend.at('norm'), x, norm), heads, c)));
+  return add(transform, y, branch(transform, mlp(transform, layerNorm(transform.at('norm'), y, norm), c)));
 }
 
 function vit(s: Scope, x: Node, { patch, layers, width, heads, hybrid = false }: Variant, c: Config): Node {

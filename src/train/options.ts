@@ -32,6 +32,8 @@ export interface FinetuneSettings {
   readonly momentum: number;
   readonly weightDecay: number;
   readonly labelSmoothing: number;
+  /** Rate of the last block's dropped path, growing linearly from 0 in the first; as the network has it when absent. */
+  readonly dropPath?: number;
   /** Whether auxiliary classifiers take part, where the network has them on what is trained; `on` when absent. */
   readonly auxiliary?: 'on' | 'off';
   readonly seed: number;
@@ -206,6 +208,7 @@ export function checkSettings(settings: FinetuneSettings): void {
   check(Number.isFinite(settings.seed), `seed: expected a number, received ${settings.seed}`);
   share('momentum', settings.momentum);
   share('label smoothing', settings.labelSmoothing);
+  if (settings.dropPath !== undefined) share('drop path', settings.dropPath);
   share('validation split', settings.valSplit);
   oneOf('optimizer', settings.optimizer, optimizerNames);
   oneOf('schedule', settings.schedule, scheduleNames);

@@ -1,6 +1,7 @@
 /** How a run starts: what it trains on, from which numbers, and what is frozen. */
 
 import { withChannels } from '../augment/preprocessing.js';
+import { withDropPath } from '../engine/drop-path.js';
 import type { Graph } from '../engine/graph.js';
 import { initialize } from '../engine/initializers.js';
 import type { ReadParameter } from '../engine/network.js';
@@ -83,7 +84,7 @@ async function assemble(
   const { cut } = parseStrategy(settings.freeze, graph);
   assertTrainable(engine, settings.freeze, cut);
   const auxiliary = settings.auxiliary === 'off' ? [] : auxiliaryBehind(graph, cut, published);
-  const trained = forTraining(graph, auxiliary, dataset.classes.length);
+  const trained = forTraining(dropping(graph, settings), auxiliary, dataset.classes.length);
   const stored = new Set(weights.parameters.map(({ path }) => path));
   const isNew = (path: string): boolean => path.startsWith('head.') || startsAnew(path, auxiliary, stored);
   const lr = settings.lr ?? defaultLr(settings.optimizer, settings.freeze);
@@ -121,6 +122,10 @@ async function assemble(
     close: () => weights.close(),
   };
 }
+
+/** @throws NO_DROP_PATH */
+const dropping = (graph: Graph, { dropPath }: FinetuneSettings): Graph =>
+  dropPath === undefined ? graph : withDropPath(graph, dropPath);
 
 /** @throws ENGINE_CANNOT_TRAIN */
 function assertTrainable(engine: Engine, freeze: string, cut: string | undefined): void {
@@ -166,7 +171,8 @@ export async function restartRun(folder: string, before: RunArguments, engine: E
     const cut = resolved.cut ?? undefined;
     assertTrainable(engine, settings.freeze, cut);
     const { graph, auxiliary, read, close } = await restoreAuxiliary(last, resolved.auxiliary);
-    return { engine, dataset, graph, auxiliary, record: last.record, cut, read, args: before, close };
+    const trained = dropping(graph, settings);
+    return { engine, dataset, graph: trained, auxiliary, record: last.record, cut, read, args: before, close };
   } catch (error) {
     await last.close();
     throw error;

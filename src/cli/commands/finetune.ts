@@ -62,6 +62,7 @@ interface FinetuneCommandOptions extends ComputeOptions {
   readonly momentum: number;
   readonly weightDecay: number;
   readonly labelSmoothing: number;
+  readonly dropPath?: number;
   readonly auxiliary: 'on' | 'off';
   readonly seed: number;
   readonly augment: Augmentation;
@@ -129,6 +130,11 @@ export function finetuneCommand(host: Host): void {
         .default(defaults.weightDecay, '0; 0.01 with adamw'),
     )
     .option('--label-smoothing <share>', 'of the training loss', share, defaults.labelSmoothing)
+    .option(
+      '--drop-path <rate>',
+      "how often a step leaves the last block's branch out, growing from 0 in the first (default: the network's own)",
+      share,
+    )
     .addOption(
       new Option('--auxiliary <on|off>', 'let the auxiliary classifiers of GoogLeNet take part in the training loss')
         .choices(['on', 'off'])
@@ -191,7 +197,7 @@ async function finetuneOptions(
       hint: 'add --backbone NAME; `tl backbones` lists them',
     });
   }
-  const { manifest, source, lr, inputSize: size, channels, out } = options;
+  const { manifest, source, lr, dropPath, inputSize: size, channels, out } = options;
   return {
     ...(manifest === undefined ? { data: options.data } : { manifest }),
     backbone: backbone ?? '',
@@ -208,6 +214,7 @@ async function finetuneOptions(
     momentum: options.momentum,
     weightDecay: options.weightDecay,
     labelSmoothing: options.labelSmoothing,
+    ...(dropPath === undefined ? {} : { dropPath }),
     auxiliary: options.auxiliary,
     seed: options.seed,
     augment: options.augment,

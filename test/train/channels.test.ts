@@ -99,7 +99,7 @@ test('a network made for grey pictures takes them as they lie in their folder', 
     valSplit: 0,
     lr: 1e-3,
   };
-  const { inputSize: _, ...published } = options({ ...changes, data, out: temporary('demo'), epochs: 4 });
+  const { inputSize: _, ...published } = options({ ...changes, data, out: temporary('demo'), epochs: 5 });
   const { runFolder, metrics } = await finetune(published, silent);
   const { channels, inputSize, preprocessing } = await readModel(runFolder);
   expect({ channels, inputSize }).toEqual({ channels: 1, inputSize: { height: 28, width: 28 } });

@@ -125,6 +125,8 @@ const timm: Config = { epsilon: 1e-3, momentum: 0.9, stridedPadding: same };
 // timm mobilenetv3_*: BatchNorm2d's defaults
 const timmNative: Config = { epsilon: 1e-5, momentum: 0.9, stridedPadding: symmetric };
 
+const nonlinearity = (nl: Row[4]): ActivationName => (nl === 'HS' ? 'hard_swish' : 'relu');
+
 function squeezeExcite(s: Scope, x: Node): Node {
   const [squeeze, excite] = [s.at('squeeze'), s.at('excite')];
   const reduced = makeDivisible(channels(x) / 4); // Howard 2019, section 5.3: 1/4 of the expansion
@@ -152,8 +154,6 @@ function bottleneck(s: Scope, x: Node, { row, expanded, out }: Bottleneck, c: Co
   y = norm(project, conv2d(project.at('conv'), y, out, 1)); // linear bottleneck: no activation
   return stride === 1 && channels(x) === out ? add(s, x, y) : y;
 }
-
-const nonlinearity = (nl: Row[4]): ActivationName => (nl === 'HS' ? 'hard_swish' : 'relu');
 
 function mobilenetV3(s: Scope, x: Node, { blocks, hidden, alpha }: Variant, c: Config): Node {
   const outer = nonlinearity(blocks.at(-1)![4]); // before and after the bottlenecks
@@ -233,7 +233,8 @@ const slimLayouts =
   ({ path, shape }: Parameter): readonly Layout[] | undefined => {
     const block = /^block(\d+)\.project\.conv\.kernel$/.exec(path)?.[1];
     if (block === undefined || blocks[Number(block)]![3] === '-') return undefined;
-    return [{ shape, factor: 6 * SLIM_SIXTH, adaptation: `times ${6 * SLIM_SIXTH}, for slim's gates end at that` }];
+    const adaptation = `times ${(6 * SLIM_SIXTH).toFixed(5)}, since slim's gates are relu6(x + 3) * ${SLIM_SIXTH}`;
+    return [{ shape, factor: 6 * SLIM_SIXTH, adaptation }];
   };
 
 /** torchvision numbers what stands in a Sequential: a unit that a block lacks makes the later ones move up. */

@@ -198,8 +198,13 @@ function adaptationsOf(plan: Plan, rows: readonly PlanRow[]): string[] {
   if (averaged > 0) out.push(`running averages taken in the place of ${averaged} tensors`);
   const moved = rows.filter((row) => row.layout?.permutation !== undefined).length;
   if (moved > 0) out.push(`axes of ${moved} tensors moved from ${plan.published.dialect}'s layout`);
-  for (const row of rows) {
-    if (row.verdict === 'ok' && row.layout?.adaptation) out.push(`${row.tensor!.name}: ${row.layout.adaptation}`);
+  const adapted = new Map<string, string[]>();
+  for (const { verdict, tensor, layout } of rows) {
+    if (verdict !== 'ok' || layout?.adaptation === undefined) continue;
+    adapted.set(layout.adaptation, [...(adapted.get(layout.adaptation) ?? []), tensor!.name]);
+  }
+  for (const [adaptation, [first, ...others]] of adapted) {
+    out.push(`${first}${others.length === 0 ? '' : ` and ${others.length} others`}: ${adaptation}`);
   }
   const converted = new Set(rows.flatMap((row) => (row.tensor?.dtype === 'float32' ? [] : [row.tensor?.dtype])));
   for (const dtype of converted) if (dtype !== undefined) out.push(`${dtype} made float32`);

@@ -176,6 +176,9 @@ describe('v3', () => {
     );
     const raw = await file.read('MobilenetV3/expanded_conv/project/weights');
     expect(await readPlanned(file, adapted[0]!)).toEqual(raw.map((value) => value * 6 * 0.16667));
+    expect(new Set(adapted.map((row) => row.layout!.adaptation))).toEqual(
+      new Set(["times 1.00002, since slim's gates are relu6(x + 3) * 0.16667"]),
+    );
     const minimalistic = findPublished(findBackbone('mobilenet_v3_small_minimalistic'), 'slim');
     const graph = buildBackbone(minimalistic, at(224));
     expect(graph.parameters.filter((parameter) => minimalistic.layouts?.(parameter) !== undefined)).toEqual([]);
@@ -204,7 +207,12 @@ describe('sources', () => {
     );
     const imported = (source?: string) => importWeights(file, { source, dryRun: true });
     expect(await imported()).toMatchObject({ source: 'timm', alike: ['timm_native'] });
-    expect(await imported('torch')).toMatchObject({ source: 'timm', alike: ['timm_native'] });
+    const report = await imported('torch');
+    expect(report).toMatchObject({ source: 'timm', alike: ['timm_native'] });
+    // one sentence for all tensors that something was done with
+    expect(report.adaptations).toContainEqual(
+      expect.stringMatching(/^blocks\.0\.0\.se\.conv_reduce\.weight and \d+ others: 1x1 convolution read as a dense/),
+    );
     expect(await imported('timm')).toMatchObject({ source: 'timm', alike: [] });
     expect(await imported('timm_native')).toMatchObject({ source: 'timm_native', alike: [] });
     rmSync(folder, { recursive: true });

@@ -2,8 +2,14 @@
  * The faults of tools/mutations.mjs: what is changed where, and the tests that should notice it. They are those that
  * networks of the same name really differ by, and those that are made when a network is written down again.
  */
-const forward = (only) => ({ tests: ['test/golden/forward.test.ts'], only });
-const train = (only) => ({ tests: ['test/golden/train.test.ts'], only });
+/** Backbone and source as they stand in a title: Vitest puts them in quotes. */
+const titled = (names) =>
+  names
+    .split(' ')
+    .map((name) => `'${name}'`)
+    .join(' ');
+const forward = (names) => ({ tests: ['test/golden/forward.test.ts'], only: titled(names) });
+const train = (names) => ({ tests: ['test/golden/train.test.ts'], only: titled(names) });
 
 export const MUTATIONS = [
   {
@@ -110,6 +116,42 @@ export const MUTATIONS = [
     from: 'poolPadding: (picture, size) => ceilPadding(picture, size, 2)',
     to: "poolPadding: () => 'valid'",
     ...forward('googlenet torch'),
+  },
+  {
+    name: 'googlenet torch: the last pool as in the paper',
+    file: 'src/backbones/googlenet.ts',
+    from: 'lastPool: 2',
+    to: 'lastPool: 3',
+    ...forward('googlenet torch'),
+  },
+  {
+    name: 'googlenet torch: normalised by ImageNet, and not back',
+    file: 'src/backbones/googlenet.ts',
+    from: 'preprocessing: torchInceptionPreprocessing',
+    to: 'preprocessing: torchPreprocessing',
+    tests: ['test/backbones/googlenet.test.ts'],
+  },
+  {
+    name: 'googlenet: an auxiliary classifier one module late',
+    file: 'src/backbones/googlenet.ts',
+    from: "(['inception4a', 'inception4d'] as const)",
+    to: "(['inception4a', 'inception4c'] as const)",
+    tests: ['test/backbones/googlenet.test.ts'],
+  },
+  {
+    name: 'auxiliary classifiers on what is frozen',
+    file: 'src/train/auxiliary.ts',
+    from: 'if (cut === undefined) return all;',
+    to: 'if (cut !== undefined) return all;',
+    tests: ['test/train/auxiliary.test.ts'],
+    only: 'which take part',
+  },
+  {
+    name: 'layers that Keras counts, by their own numbers',
+    file: 'src/weights/plan.ts',
+    from: 'if (published.counted !== true) return',
+    to: 'if (published.counted === true) return',
+    tests: ['test/backbones/googlenet.test.ts'],
   },
   {
     name: 'googlenet: auxiliary losses count fully',

@@ -58,6 +58,7 @@ export interface Auxiliary {
   readonly tap: string;
   /** Share of its loss in the whole. */
   readonly weight: number;
+  /** The layers up to its logits; the last one, which knows the classes, is called `logits`. */
   build(s: Scope, x: Node, classes: number): Node;
 }
 

@@ -30,6 +30,7 @@ function faultOf(freeze: string, graph: Graph): UsageError {
 
 describe.each([
   { name: 'resnet50', blocks: 16, stem: 'stem.pool', last: 'stage4.block3', tap: 'stage3' },
+  { name: 'googlenet', blocks: 9, stem: 'stem', last: 'inception5b', tap: 'inception4c' },
   { name: 'mobilenet_v1_0.25', blocks: 13, stem: 'stem', last: 'block13', tap: 'block7' },
   { name: 'mobilenet_v2_0.35', blocks: 17, stem: 'stem', last: 'block16', tap: 'block9' },
 ])('$name', ({ name, blocks, stem, last, tap }) => {

@@ -159,8 +159,7 @@ class VisionTransformer(nn.Module):
         x = Transformer(self.layers, self.heads, name="Transformer")(x)[:, 0]
         if self.representation:
             x = nn.tanh(nn.Dense(self.width, name="pre_logits")(x))
-        self.sow("taps", "pre_logits", x)
-        return nn.Dense(self.classes, name="head")(x)
+        return x, nn.Dense(self.classes, name="head")(x)
 
 
 # patch, layers, width, heads
@@ -243,12 +242,12 @@ def forward(net: Net, weights: dict[str, np.ndarray], image: np.ndarray) -> dict
     if of[name].shape[1] != 1 + grid[0] * grid[1]:
         of[name] = zoomed(of[name], grid)
     params = unflatten_dict({tuple(k.split("/")): v.squeeze() if "/gn" in f"/{k}" else v for k, v in of.items()})
-    logits, state = jax.jit(lambda p, x: model.apply({"params": p}, x, mutable="taps"))(params, image)
+    (pre_logits, logits), state = jax.jit(lambda p, x: model.apply({"params": p}, x, mutable="taps"))(params, image)
     values = {}
     for (*owners, tap), (value,) in flatten_dict(state["taps"]).items():
         stage = f"stage{owners[0][5:]}." if owners and owners[0].startswith("block") else ""
         values[f"{stage}{tap}"] = np.asarray(value)
-    return values | {"logits": np.asarray(logits)}
+    return values | {"pre_logits": np.asarray(pre_logits), "logits": np.asarray(logits)}
 
 
 def make_weights(of: Sequence[Row]) -> dict[str, np.ndarray]:

@@ -124,6 +124,8 @@ def torchvision_net(name: str) -> Net:
         lambda: at_any_size(getattr(torchvision.models, published)()),
         taps,
         "heads.head",
+        committed=name == "vit_b32",
+        cases=((1, 96, 96, 3),),
         sizes=sizes_of(name),
         row_of=row_of,
     )

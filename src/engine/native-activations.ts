@@ -1,6 +1,6 @@
 /** Activation functions with TensorFlow's kernels for their gradients: one pass over memory where tfjs makes several. */
 import * as tf from '@tensorflow/tfjs-core';
-import { activationOperator, hardSigmoid, tanhGate } from './activations.js';
+import { activationOperator, cumulative, density, hardSigmoid, tanhGate } from './activations.js';
 import type { ActivationName } from './operations.js';
 import type { Operator } from './operator.js';
 import type { NativeKernels } from './tensorflow.js';
@@ -44,7 +44,20 @@ export function nativeActivation(native: NativeKernels, name: ActivationName): O
         return tf.add(tf.mul(dy, gate), tf.mul(sigmoidGrad(gate, tf.mul(dy, x)), slope()));
       });
     case 'swish':
-    case 'gelu':
       return activationOperator(name);
+    case 'gelu':
+      return {
+        forward: ([x]) => {
+          const share = cumulative(x!);
+          return [tf.mul(x!, share), share];
+        },
+        saves: { inputs: [], outputs: [0, 1] },
+        // x is y / share, and y is kept by the next layer anyway. Below -5.4 float32's share is 0: the derivative there,
+        // at most 1e-6, is taken for 0.
+        backward: ({ dy, outputs: [y, share] }) => {
+          const x = run('DivNoNan', y!, share!);
+          return [tf.mul(dy, tf.add(share!, tf.mul(x, density(x))))];
+        },
+      };
   }
 }

@@ -43,6 +43,11 @@ describe('in words', () => {
       'caffe',
       "stretch to 224x224 with TensorFlow's bilinear sampling with half-pixel centres, BGR, x - [103.939, 116.779, 123.68].",
     ],
+    [
+      'keras_torch',
+      "stretch to 224x224 with TensorFlow's bilinear sampling with half-pixel centres, RGB, " +
+        '(x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225].',
+    ],
     ['tf', "stretch to 224x224 with TensorFlow's bilinear sampling with half-pixel centres, RGB, x / 127.5 - 1."],
     [
       'slim_vgg',

@@ -38,14 +38,16 @@ export interface ModelRecord {
 }
 
 const positiveInteger = z.number().int().positive();
+const size = z.object({ height: positiveInteger, width: positiveInteger });
+const channels = z.literal(channelCounts);
 
 const recordSchema: z.ZodType<ModelRecord> = z
   .object({
     formatVersion: z.literal(MODEL_FORMAT_VERSION),
     backbone: z.string(),
     source: z.string(),
-    inputSize: z.object({ height: positiveInteger, width: positiveInteger }),
-    channels: z.literal(channelCounts).exactOptional(),
+    inputSize: size,
+    channels: channels.exactOptional(),
     head: z.object({ hidden: z.array(positiveInteger), dropout: z.number().min(0).lt(1) }),
     classes: z.array(z.string()).min(2),
     preprocessing: preprocessingSchema,
@@ -53,7 +55,7 @@ const recordSchema: z.ZodType<ModelRecord> = z
     data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
     toolkit: z.string(),
   })
-  .refine(({ channels = 3, preprocessing }) => channels === channelsFor(preprocessing), {
+  .refine((record) => (record.channels ?? 3) === channelsFor(record.preprocessing), {
     message: 'as many as preprocessing has means',
     path: ['channels'],
   });
@@ -135,10 +137,19 @@ export async function openModelFolder(path: string): Promise<OpenedModel> {
   return { folder, record, graph, read: (name) => source.read(name), close: () => source.close() };
 }
 
+/** What the record beside a weights file says of its network. */
+export type RecordBeside = Pick<ModelRecord, 'source'> & Partial<Pick<ModelRecord, 'inputSize' | 'channels'>>;
+
+const besideSchema: z.ZodType<RecordBeside> = z.object({
+  source: z.string(),
+  inputSize: size.exactOptional(),
+  channels: channels.exactOptional(),
+});
+
 /** The record of the model folder that a weights file lies in; undefined where it lies elsewhere. */
-export async function recordBeside(file: string): Promise<ModelRecord | undefined> {
+export async function recordBeside(file: string): Promise<RecordBeside | undefined> {
   const json = await readJsonFile(join(dirname(file), RECORD)).catch(() => undefined);
-  return recordSchema.safeParse(json).data;
+  return besideSchema.safeParse(json).data;
 }
 
 function parseRecord(file: string, json: unknown): ModelRecord {

@@ -127,7 +127,7 @@ async function canonicalPlan(tensors: TensorSource, backbone: Backbone | undefin
     });
   }
   const found = findBackbone(name);
-  const input = beside === undefined ? {} : { size: beside.inputSize, channels: beside.channels ?? 3 };
+  const input = beside?.inputSize === undefined ? {} : { size: beside.inputSize, channels: beside.channels ?? 3 };
   return planCanonical(tensors, found, findPublished(found, published), wanted.ignore, input);
 }
 

@@ -37,8 +37,8 @@ export function forTraining(graph: Graph, auxiliary: readonly Auxiliary[], class
     if (!(error instanceof ToolkitError) || !['INPUT_SIZE', 'INPUT_TOO_SMALL'].includes(error.code)) throw error;
     throw new UsageError({
       code: 'INPUT_SIZE',
-      message: `the auxiliary classifiers do not fit: ${error.message}`,
-      hint: `${error.hint}, or train without them: --auxiliary off`,
+      message: `an auxiliary classifier does not fit: ${error.message}`,
+      hint: `${error.hint}, or train without: --auxiliary off`,
       cause: error,
     });
   }

@@ -263,9 +263,13 @@ describe('a run of GoogLeNet', () => {
       train(googlenet({ source: 'notes', freeze: 'last:2', epochs: 1, inputSize, auxiliary }));
     const behind = (inputSize: number) => () =>
       train(googlenet({ source: 'notes', freeze: 'last:6', epochs: 1, inputSize }));
-    const wide = await expectFailure(behind(300), 'INPUT_SIZE', /auxiliary classifiers.*4x4.*5x5/);
-    expect(wide.hint).toBe('give a height and width of 209 to 256, or train without them: --auxiliary off');
-    const small = await expectFailure(behind(64), 'INPUT_SIZE', /auxiliary classifiers/);
+    const wide = await expectFailure(
+      behind(300),
+      'INPUT_SIZE',
+      /auxiliary classifier does not fit: its dense layers .*4x4.*5x5/,
+    );
+    expect(wide.hint).toBe('give a height and width of 209 to 256, or train without: --auxiliary off');
+    const small = await expectFailure(behind(64), 'INPUT_SIZE', /auxiliary classifier does not fit: aux2/);
     expect(small.hint).toContain('--auxiliary off');
     await notes(64, 'on')(); // none of them is trained
     await notes(64, 'off')();

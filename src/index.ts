@@ -3,11 +3,13 @@
  * else is meant to be imported.
  */
 export { type Augmentation, augmentations } from './augment/augment.js';
+export type { Channels, ImageSize } from './augment/image.js';
 export {
   describePreprocessing,
   type Preprocessing,
   type ResizeKernel,
   type ResizeRule,
+  withChannels,
 } from './augment/preprocessing.js';
 export {
   type Backbone,
@@ -64,6 +66,7 @@ export {
 export { type Guess, type Prediction, type PredictOptions, predict } from './train/predict.js';
 export type { ScheduleName } from './train/schedule.js';
 export { version } from './version.js';
+export { type Adapted, adaptWeights } from './weights/adapt.js';
 export { type ImportOptions, type ImportReport, type ImportRow, importWeights } from './weights/import.js';
 export { type ModelRecord, type OpenedModel, openModelFolder, saveModelFolder } from './weights/model-folder.js';
 export { type NpyArray, readNpy } from './weights/npy.js';

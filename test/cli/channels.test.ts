@@ -1,5 +1,5 @@
 /** Pictures of one and of four channels, from published weights that saw three. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -137,5 +137,27 @@ describe('a grey run', () => {
       preprocessing: { mean: [1, 1, 1, 1] },
     });
     expect(layers.find(({ path }) => path === 'stem.conv')!.tensors[0]!.shape).toEqual([3, 3, 4, 8]);
+  });
+});
+
+describe('an input size that a network cannot take', () => {
+  const hint = 'fix: give a height and width of at least 29';
+
+  test('stops a run before anything is written', async () => {
+    await writePictures(inside('few'), 2);
+    const what = ['--backbone', 'densenet121', '--weights', 'none', '--data', inside('few'), '--input-size', '28x96'];
+    const ran = await tl(['finetune', ...what, '--out', inside('none')]);
+    expect(ran).toMatchObject({ code: 2, stdout: '' });
+    expect(ran.stderr).toContain('error[INPUT_TOO_SMALL]: densenet121 (source keras) cannot take pictures of 28x96: ');
+    expect(ran.stderr).toContain(hint);
+    expect(existsSync(inside('none'))).toBe(false);
+  });
+
+  test('is named by summary', async () => {
+    expect((await tl(['summary', 'densenet121', '--size', '28x96'])).stderr).toContain(hint);
+    const { code, stderr } = await tl(['summary', 'vgg16', '--size', '193x257']);
+    expect(code).toBe(2);
+    expect(stderr).toContain('error[INPUT_SIZE]: vgg16 (source keras) cannot take pictures of 193x257: ');
+    expect(stderr).toContain('fix: give a height and width of 224 to 255');
   });
 });

@@ -79,8 +79,9 @@ def forward(net: Net, image: np.ndarray, constants=None) -> tuple[list[Row], dic
         if of is None:
             variables = v1.global_variables()
             of = [weight_row(v.op.name, v.shape.as_list()) for v in variables]
-            for variable, r in zip(variables, of):
-                variable.load(tensor_of(r), session)
+            # In one run: one a variable takes minutes where there are hundreds.
+            given = {v.initializer.inputs[1]: tensor_of(r) for v, r in zip(variables, of)}
+            session.run([v.initializer for v in variables], given)
         values = session.run(taps, {placeholder: image})
     for name in ("pre_logits", "logits"):
         values[name] = values[name].reshape(len(image), -1)

@@ -23,10 +23,14 @@ export interface Dialect {
   readonly setAside: readonly RegExp[];
 }
 
+/** Said of a convolution over a whole picture; heads of attention apart are how their publisher keeps them. */
+const adaptationOf = (unflattened: Shape): { adaptation?: string } =>
+  unflattened.length === 4 ? { adaptation: 'convolution read as a dense layer' } : {};
+
 /** As it is, and as the same numbers in other dimensions. */
 const asIs = ({ role, shape, unflattened }: Pick<Parameter, 'role' | 'shape' | 'unflattened'>): Layout[] => [
   { shape },
-  ...(unflattened === undefined ? [] : [{ shape: unflattened, adaptation: 'read as a dense layer' }]),
+  ...(unflattened === undefined ? [] : [{ shape: unflattened, ...adaptationOf(unflattened) }]),
   // of a batch of one
   ...(role === 'class_token' ? [{ shape: [1, 1, ...shape] }, { shape: [1, ...shape] }] : []),
   ...(role === 'position_embedding' ? [{ shape: [1, ...shape] }] : []),

@@ -112,6 +112,7 @@ describe("Google's files", () => {
     assertComplete(plan, 'ViT-B_16.npz');
     expect(plan.classes).toBe(21_843);
     expect(plan.graph.parameters.map(({ path }) => path)).toContain('representation.kernel');
+    expect(plan.rows.flatMap(({ layout }) => layout?.adaptation ?? [])).toEqual([]); // heads apart are the usual form
     expect(recognise(source)[0]).toMatchObject({ backbone: { name: 'vit_b16' }, published: { source: 'flax' } });
   });
 

@@ -33,7 +33,8 @@ class Net:
     file: str
     reference: str
     build: Callable[[], "VisionTransformer"]
-    classes: int = 1000
+    side: int = 224
+    """Height and width of the pictures that its position embedding is for."""
     committed: bool = False
     """Whether its forward fixture is committed; all are compared at real size by `npm run parity`."""
     cases: Sequence[Sequence[int]] = ((1, 224, 224, 3), (2, 64, 48, 3))
@@ -176,25 +177,26 @@ SIZES = {
 SMALL = ("vit_ti16", "r50_vit_b16")
 
 
-def net(name: str, pretrained: bool = False) -> Net:
+def net(name: str, pretrained: bool = False, side: int = 224) -> Net:
     """With `pretrained`, as on ImageNet-21k: a representation layer, and 21,843 classes."""
     depths = (3, 4, 9) if name == "r50_vit_b16" else ()
     classes = 21_843 if pretrained else 1000
     return Net(
         name,
         "flax",
-        "flax_21k" if pretrained else "flax",
+        "flax_21k" if pretrained else "flax" if side == 224 else f"flax_{side}",
         f"vit_jax's {name} in flax {flax.__version__}, jax {jax.__version__}",
         lambda: VisionTransformer(*SIZES[name], classes, depths, pretrained),
-        classes,
-        committed=name in SMALL and not pretrained,
+        side,
+        committed=name in SMALL and not pretrained and side == 224,
         **({"cases": ((2, 64, 48, 3),)} if depths else {}),
-        **({"sizes": (224, 252)} if name == "vit_h14" else {}),
+        sizes=(224, 252) if name == "vit_h14" else (224, 256) if side == 224 else (side, 224),
     )
 
 
 NETS: dict[str, Callable[[], Net]] = {f"{name}.flax": lambda name=name: net(name) for name in SIZES}
 NETS |= {f"{name}.flax_21k": lambda name=name: net(name, True) for name in ("vit_b16", "r50_vit_b16")}
+NETS |= {"vit_ti16.flax_384": lambda: net("vit_ti16", side=384)}
 
 
 def row_of(path: tuple[str, ...], shape: Sequence[int]) -> Row:
@@ -219,9 +221,9 @@ def row_of(path: tuple[str, ...], shape: Sequence[int]) -> Row:
     return vit_row(roles.get(owner, "attention"), name, shape, fan_in)
 
 
-def rows(model: VisionTransformer) -> list[Row]:
-    """One row a tensor of the published file, at 224x224."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))["params"]
+def rows(net: Net) -> list[Row]:
+    """One row a tensor of the published file."""
+    shapes = jax.eval_shape(net.build().init, jax.random.key(0), jnp.zeros((1, net.side, net.side, 3)))["params"]
     return [row_of(path, value.shape) for path, value in sorted(flatten_dict(shapes).items())]
 
 

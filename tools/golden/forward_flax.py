@@ -15,7 +15,7 @@ def main(names: list[str]) -> None:
     for net in nets.values():
         if not (names or net.committed):
             continue
-        of = rows(net.build())
+        of = rows(net)
         weights = make_weights(of)
         cases = [(shape, forward(net, weights, input_batch(shape))) for shape in net.cases]
         forward_fixture(net.backbone, net.source, net.reference, of, cases, net.file)

@@ -13,7 +13,7 @@ from parity import batch, write_case
 
 def main(name: str, folder: Path) -> None:
     net = load("flax")[name]()
-    of = rows(net.build())
+    of = rows(net)
     weights = make_weights(of)
     np.savez(folder / f"{name}.npz", **weights)
     outputs = {str(size): (batch(size), forward(net, weights, batch(size))) for size in net.sizes}

@@ -119,13 +119,13 @@ const layers: Record<string, (s: Scope, x: Node) => Node> = {
     activation(s.at('a'), conv2d(s.at('c'), x, 9, 3, { groups: 3, bias: true }), 'sigmoid'),
   'convolution, bias, sigmoid': (s, x) => activation(s.at('a'), conv2d(s.at('c'), x, 4, 3, { bias: true }), 'sigmoid'),
   'standardised convolution, group norm': (s, x) => {
-    const standardization = { epsilon: 1e-5, addedTo: 'deviation' } as const;
+    const standardization = { epsilon: 1e-2, addedTo: 'deviation' } as const;
     const y = conv2d(s.at('c'), x, 12, 3, { stride: 2, standardization });
-    return groupNorm(s.at('n'), y, { groups: 4, epsilon: 1e-6 });
+    return groupNorm(s.at('n'), y, { groups: 4, epsilon: 1e-2 });
   },
   'standardised convolution, variance rule, batch norm': (s, x) =>
-    norm(s.at('n'), conv2d(s.at('c'), x, 6, 3, { standardization: { epsilon: 1e-6, addedTo: 'variance' } })),
-  'layer norm of places': (s, x) => layerNorm(s.at('n'), conv2d(s.at('c'), x, 7, 3), { epsilon: 1e-6 }),
+    norm(s.at('n'), conv2d(s.at('c'), x, 6, 3, { standardization: { epsilon: 1e-2, addedTo: 'variance' } })),
+  'layer norm of places': (s, x) => layerNorm(s.at('n'), conv2d(s.at('c'), x, 7, 3), { epsilon: 1e-2 }),
   'squeeze and excitation': (s, x) => {
     const y = conv2d(s.at('c'), x, 6, 3);
     const gate = dense(s.at('u'), activation(s.at('d'), dense(s.at('d'), globalAveragePool(s, y), 3), 'relu'), 6);

@@ -71,8 +71,14 @@ describe.each(listForwardGoldens())('$backbone as $source names it', ({ backbone
     expect(plan.wrapper).toBe('');
     const used = plan.rows.filter((row) => row.verdict === 'ok');
     expect(used.map((row) => row.parameter!.path)).toEqual(plan.graph.parameters.map((parameter) => parameter.path));
-    expect(new Set(used.map((row) => row.tensor!.name)).size).toBe(used.length);
-    expect(used.length + names(plan, 'set_aside').length).toBe(file.tensors.length);
+    const partsOf = used.map(({ tensor, layout }) => `${tensor!.name} part ${layout!.part?.index ?? 'whole'}`);
+    expect(new Set(partsOf).size).toBe(used.length);
+    for (const { tensor, layout } of used) {
+      const { length } = partsOf.filter((each) => each.startsWith(`${tensor!.name} part `));
+      expect(length, tensor!.name).toBe(layout!.part?.of ?? 1);
+    }
+    const tensors = new Set(used.map((row) => row.tensor!.name));
+    expect(tensors.size + names(plan, 'set_aside').length).toBe(file.tensors.length);
   });
 
   test('the file tells what it is', () => {
@@ -100,7 +106,11 @@ test('no two parameters of any variant look for the same name', () => {
       const size = { height: backbone.inputSize, width: backbone.inputSize };
       const { parameters } = buildBackbone(published, { size, classes: 10 });
       const empty = { ...keras, tensors: [] };
-      const sought = planWeights(empty, backbone, published).rows.flatMap((row) => row.sought);
+      const sought = planWeights(empty, backbone, published).rows.flatMap((row) => {
+        const { path } = row.parameter!;
+        const part = published.part?.(path.slice(0, path.lastIndexOf('.')))?.index;
+        return row.sought.map((name) => `${name} ${part ?? ''}`);
+      });
       expect(new Set(sought).size, `${backbone.name} ${published.source}`).toBe(sought.length);
       const owners = parameters.map(({ path }) => published.ownerNames(path.slice(0, path.lastIndexOf('.'))));
       expect(owners.filter((each) => each.length === 0)).toEqual([]);

@@ -69,5 +69,11 @@ for (const { writer, files } of indexes) {
 }
 
 it('there are files of every writer', () => {
-  expect(indexes.map(({ writer }) => writer.split(' ')[0]).sort()).toEqual(['Keras', 'Keras', 'numpy', 'torch']);
+  expect(indexes.map(({ writer }) => writer.split(' ')[0]).sort()).toEqual([
+    'Keras',
+    'Keras',
+    'numpy',
+    'tensorflow',
+    'torch',
+  ]);
 });

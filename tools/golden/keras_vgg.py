@@ -45,7 +45,7 @@ def published(name: str, top: bool) -> Net:
         trained=not top and name == "vgg16",
         cases=[(1, 224, 224, 3)],
         sizes=SIZES if top else (224, 193),
-        train_input=(4, 32, 64, 3),
+        train_input=(4, 32, 32, 3),
         training_row=training_row,
     )
 

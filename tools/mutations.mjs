@@ -44,7 +44,7 @@ async function passes(copy, { tests, only }) {
     return { ok: true, text: `${count} passed` };
   } catch (error) {
     if (error.stdout === undefined) throw error;
-    const first = /(?:AssertionError|Error): (.*)/.exec(error.stdout)?.[1] ?? 'failed';
+    const first = /Error: (.*)/.exec(error.stderr + error.stdout)?.[1] ?? 'failed';
     return { ok: false, text: first.slice(0, 120) };
   }
 }

@@ -53,15 +53,18 @@ def v3_training_row(r: Row) -> Row:
     return name, shape, center, float(f"{scale:.7g}")
 
 
-def mobilenet_v3(size: str, variant: str, **more) -> Net:
+def mobilenet_v3(size: str, variant: str, top: bool = True, **more) -> Net:
     minimalistic = variant == "minimalistic"
     settings = {"minimalistic": True} if minimalistic else {"alpha": float(variant)}
     make = getattr(keras.applications, f"MobileNetV3{size.capitalize()}")
 
     def build(input_shape, include_top=True):
-        model = make(
-            weights=None, input_shape=input_shape, classifier_activation=None, include_preprocessing=False, **settings
-        )
+        common = {"weights": None, "input_shape": input_shape, "include_preprocessing": False, **settings}
+        if not top:
+            body = make(include_top=False, pooling="avg", **common)
+            # The published file ends here; a classifier on the average makes it comparable to the end.
+            return keras.Model(body.input, layers.Dense(1000, name="Logits")(body.output), name=body.name)
+        model = make(classifier_activation=None, **common)
         # Without its classifier, the network here still has the hidden layer before it.
         return model if include_top else keras.Model(model.input, hidden(model), name=model.name)
 
@@ -76,12 +79,14 @@ def mobilenet_v3(size: str, variant: str, **more) -> Net:
             at = f"expanded_conv{f'_{i}' if i else ''}"
             of[f"block{i}"] = model.get_layer(f"{at}/Add" if f"{at}/Add" in names else f"{at}/project/BatchNorm").output
         pools = [at for at in model.layers if isinstance(at, layers.GlobalAveragePooling2D)]
-        of |= {"top": pools[-1].input, "pre_logits": hidden(model)}
+        of |= {"top": pools[-1].input, "pre_logits": hidden(model) if top else pools[-1].output}
         return keras.Model(model.input, of)(image, training=False)
 
     arguments = ", ".join(f"{key}={value}" for key, value in settings.items())
     reference = f"keras.applications {VERSION} MobileNetV3{size.capitalize()}({arguments}), without its preprocessing"
-    return Net(f"mobilenet_v3_{size}_{variant}", "keras", reference, build, taps, **more)
+    if not top:
+        reference += ", include_top=False, pooling='avg'"
+    return Net(f"mobilenet_v3_{size}_{variant}", "keras" if top else "keras_notop", reference, build, taps, **more)
 
 
 NETS: dict[str, Callable[[], Net]] = {
@@ -104,6 +109,11 @@ NETS |= {
         trained=(size, variant) == ("small", "1.0"),
         training_row=v3_training_row,
     )
+    for size in ("large", "small")
+    for variant in ("1.0", "0.75", "minimalistic")
+}
+NETS |= {
+    f"mobilenet_v3_{size}_{variant}.keras_notop": lambda size=size, variant=variant: mobilenet_v3(size, variant, top=False)
     for size in ("large", "small")
     for variant in ("1.0", "0.75", "minimalistic")
 }

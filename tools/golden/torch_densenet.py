@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 import torchvision
 
+from generator import Row, training_row
 from torch_nets import Net
 
 DEPTHS = (6, 12, 24, 16)
+
+
+def densenet_row(r: Row, norm: bool) -> Row:
+    """As training_row, but for the stem's norm: all that follows it normalises again, so that its gamma has a gradient
+    only by what relu cuts."""
+    name, shape, _, _ = r
+    stem = {"features.norm0.weight": (1.0, 0.3), "features.norm0.bias": (0.5, 0.3)}.get(name)
+    return training_row(r, norm) if stem is None else (name, shape, *stem)
 
 
 def densenet121() -> Net:
@@ -23,7 +32,19 @@ def densenet121() -> Net:
 
     reference = f"torchvision {torchvision.__version__} densenet121, torch {torch.__version__}"
     build = lambda: torchvision.models.densenet121()  # noqa: E731
-    return Net("densenet121", "torch", "torch", reference, build, taps, "classifier", committed=True)
+    return Net(
+        "densenet121",
+        "torch",
+        "torch",
+        reference,
+        build,
+        taps,
+        "classifier",
+        committed=True,
+        trained=True,
+        train_input=(8, 32, 64, 3),
+        training_row=densenet_row,
+    )
 
 
 NETS = {"densenet121.torch": densenet121}

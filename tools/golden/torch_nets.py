@@ -47,6 +47,8 @@ class Net:
     """Last layer of each auxiliary classifier in training -> share of its loss in the whole."""
     smooth: bool = False
     """Whether its activations have no kinks, so that a training fixture needs no weights that keep away from them."""
+    training_row: Callable[[Row, bool], Row] = training_row
+    """A tensor's row in the training fixture, by that of the forward one and whether it is a norm's."""
     row_of: RowOf | None = None
     """Distribution of a tensor by its name and shape, where the roles known here are not enough."""
 
@@ -103,13 +105,17 @@ def rows(model, classifier: str, prefix: str = "", row_of: RowOf | None = None) 
 
 
 def set_weights(
-    model, classifier: str, prefix: str = "", training: bool = False, row_of: RowOf | None = None
+    model,
+    classifier: str,
+    prefix: str = "",
+    training: Callable[[Row, bool], Row] | None = None,
+    row_of: RowOf | None = None,
 ) -> list[Row]:
-    """Fills the model by the generator; for training, with weights that keep away from the kinks of relu."""
+    """Fills the model by the generator; `training` gives the rows of weights that keep away from the kinks of relu."""
     of = rows(model, classifier, prefix, row_of)
     if training:
         norms = {n for n, m in model.named_modules() if isinstance(m, NORMS)}
-        of = [training_row(r, f"{prefix}{r[0]}".rsplit(".", 1)[0] in norms) for r in of]
+        of = [training(r, f"{prefix}{r[0]}".rsplit(".", 1)[0] in norms) for r in of]
     names = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
     values = {name: torch.from_numpy(tensor_of(r)) for name, r in zip(names, of, strict=True)}
     missing, extra = model.load_state_dict(values, strict=False)

@@ -36,7 +36,7 @@ def run(name: str, dtype: torch.dtype, steps: int):
         if isinstance(module, (torch.nn.Dropout, torchvision.ops.StochasticDepth)):
             module.p = 0.0
     model = torch.nn.ModuleDict({"body": body, "head": torch.nn.Linear(channels, TRAIN_CLASSES)})
-    of = set_weights(model, "head", prefix="body.", training=not net.smooth, row_of=net.row_of)
+    of = set_weights(model, "head", prefix="body.", training=None if net.smooth else net.training_row, row_of=net.row_of)
     model.to(dtype).train()
 
     image, labels = nchw(input_batch(net.train_input)).to(dtype), torch.arange(net.train_input[0]) % TRAIN_CLASSES

@@ -144,18 +144,18 @@ function published(width: (typeof widths)[number]): Published[] {
       license: 'Apache-2.0',
       build: at(slim),
     },
+    {
+      source: 'tfjs',
+      dialect: 'slim',
+      classes: 1001,
+      ownerNames: slimNames,
+      preprocessing: tfjsPreprocessing,
+      packaged: { version: 1, alpha: Number(width) },
+      origin: `npm @tensorflow-models/mobilenet, version 1, alpha ${Number(width)}`,
+      license: 'Apache-2.0',
+      build: at(tfjs),
+    },
   ];
-  entries.push({
-    source: 'tfjs',
-    dialect: 'slim',
-    classes: 1001,
-    ownerNames: slimNames,
-    preprocessing: tfjsPreprocessing,
-    packaged: { version: 1, alpha: Number(width) },
-    origin: `npm @tensorflow-models/mobilenet, version 1, alpha ${Number(width)}`,
-    license: 'Apache-2.0',
-    build: at(tfjs),
-  });
   if (width === '1.0') {
     entries.push({
       source: 'torch',

@@ -6,7 +6,7 @@
  * `gamma / sqrt(variance + epsilon)`; a layer scale has neither mean nor beta.
  * @see Jacob et al. 2018, section 3.2, https://arxiv.org/abs/1712.05877
  */
-import { type Graph, hasGamma, type Node, type Parameter } from './graph.js';
+import { type Graph, hasBias, hasGamma, type Node, type Parameter } from './graph.js';
 import type { KernelStandardization, Operation } from './operations.js';
 
 /** Reads the numbers of a parameter, in C order. */
@@ -91,8 +91,6 @@ function parametersOf({ node, affine }: Layer): readonly Parameter[] {
   };
   return [...node.parameters, bias];
 }
-
-const hasBias = (node: Node): boolean => node.parameters.some((parameter) => parameter.role === 'bias');
 
 /** In double precision, and rounded once. */
 async function foldedValue(layer: Layer, leaf: string, read: ReadParameter): Promise<Float32Array> {

@@ -157,6 +157,10 @@ export function tapOf(graph: Graph, name: string): Node {
   });
 }
 
+export function hasBias({ parameters }: Node): boolean {
+  return parameters.some(({ role }) => role === 'bias');
+}
+
 /** Whether a norm has a gamma of its own; one that has none scales by 1. */
 export function hasGamma(norm: Node): boolean {
   return norm.parameters.some(({ role }) => role === 'norm.gamma');

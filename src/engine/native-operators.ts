@@ -5,10 +5,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { nativeActivation } from './native-activations.js';
 import { groupedConvolution } from './native-groups.js';
-import { type Pair, windowPadding } from './operations.js';
+import { LOWEST, type Pair, windowPadding } from './operations.js';
 import type { Operator } from './operator.js';
 import type { BatchNormRule, ConvolutionGeometry, Operators } from './operators.js';
-import { LOWEST, padExplicitly } from './padding.js';
+import { padExplicitly } from './padding.js';
 import type { NativeAttribute, NativeKernels } from './tensorflow.js';
 
 /** The operators that TensorFlow does better than tfjs composes them. */

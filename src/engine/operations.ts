@@ -95,6 +95,20 @@ export type VarianceRule = 'unbiased';
 export type OperationKind = Operation['kind'];
 export type OperationOf<K extends OperationKind> = Extract<Operation, { kind: K }>;
 
+/** Lowest finite float32: what a padded cell of a max pool holds, so that padding never wins. */
+export const LOWEST = -3.4028234663852886e38;
+
+/**
+ * The windows, start to before end, that divide `length` places into `size` of them; they may overlap.
+ * @see torch/aten/src/ATen/native/AdaptivePooling.h, start_index and end_index
+ */
+export function adaptiveWindows(length: number, size: number): (readonly [start: number, end: number])[] {
+  return Array.from({ length: size }, (_, i) => [
+    Math.floor((i * length) / size),
+    Math.ceil(((i + 1) * length) / size),
+  ]);
+}
+
 /** Output length of a window that slides over `length`. */
 export function windowOutput(length: number, size: number, stride: number, padding: Padding, axis: 0 | 1): number {
   if (padding === 'same') return Math.ceil(length / stride);

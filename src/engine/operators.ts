@@ -6,17 +6,19 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { activationOperator } from './activations.js';
 import { tokenOperators } from './attention.js';
+import { groupsApart } from './native-groups.js';
 import { nativeOperators } from './native-operators.js';
 import { groupNorm, layerNorm, standardizeKernel } from './normalizations.js';
 import {
   type ActivationName,
   type KernelStandardization,
+  LOWEST,
   type Padding,
   type Pair,
   windowPadding,
 } from './operations.js';
 import { composed, type Operator, sumToLast } from './operator.js';
-import { LOWEST, padExplicitly } from './padding.js';
+import { padExplicitly } from './padding.js';
 import { gridOperators } from './pools.js';
 import type { Engine } from './tensorflow.js';
 
@@ -103,20 +105,6 @@ function plainConv2d(x: tf.Tensor4D, kernel: tf.Tensor4D, geometry: ConvolutionG
   );
 }
 
-/** Groups are convolved apart and joined: input and output channels are divided evenly, in order. */
-function groupedConv2d(
-  x: tf.Tensor4D,
-  kernel: tf.Tensor4D,
-  geometry: ConvolutionGeometry,
-  groups: number,
-): tf.Tensor4D {
-  const kernels = tf.split(kernel, groups, 3);
-  const parts = tf
-    .split(x, groups, 3)
-    .map((part, i) => plainConv2d(part as tf.Tensor4D, kernels[i] as tf.Tensor4D, geometry));
-  return tf.concat4d(parts, 3);
-}
-
 /**
  * Sums of zero-padded windows, divided by how many cells of each lie in the picture: tfjs's own gradient of a pool with
  * SAME padding divides by all of them.
@@ -180,12 +168,10 @@ const unrolled = (x: tf.Tensor2D, like: tf.Tensor): tf.Tensor =>
   like.rank === 2 ? x : tf.reshape(x, [...like.shape.slice(0, -1), x.shape[1]]);
 
 const composedOperators: Operators = {
-  conv2d: (geometry, groups) =>
-    composed(2, ([x, kernel]) =>
-      groups === 1
-        ? plainConv2d(x as tf.Tensor4D, kernel as tf.Tensor4D, geometry)
-        : groupedConv2d(x as tf.Tensor4D, kernel as tf.Tensor4D, geometry, groups),
-    ),
+  conv2d: (geometry, groups) => {
+    const plain = composed(2, ([x, kernel]) => plainConv2d(x as tf.Tensor4D, kernel as tf.Tensor4D, geometry));
+    return groups === 1 ? plain : groupsApart(plain, groups);
+  },
   depthwiseConv2d: (geometry) =>
     composed(2, ([x, kernel]) =>
       tf.depthwiseConv2d(

@@ -3,9 +3,6 @@ import * as tf from '@tensorflow/tfjs-core';
 import { type Pair, windowPadding } from './operations.js';
 import type { ConvolutionGeometry } from './operators.js';
 
-/** Lowest finite float32: what a padded cell of a max pool holds, so that padding never wins. */
-export const LOWEST = -3.4028234663852886e38;
-
 type Rows = [[number, number], [number, number], [number, number], [number, number]];
 
 /** Explicit padding, done before the window; `same` and `valid` are left to the kernel. */

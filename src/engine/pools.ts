@@ -1,6 +1,6 @@
 /** Operators that move, join and weigh channels and places, with their gradients written out. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Pair } from './operations.js';
+import { adaptiveWindows, type Pair } from './operations.js';
 import { composed, type Operator, sumToLast } from './operator.js';
 
 const scaleChannels: Operator = {
@@ -36,17 +36,15 @@ const reshape = (from: readonly number[], to: readonly number[]): Operator => ({
   backward: ({ dy }) => [tf.reshape(dy, [dy.shape[0]!, ...from])],
 });
 
-/** Rows of a matrix `[size, length]` that average the windows: floor(i L / size) up to ceil((i + 1) L / size). */
+/** A matrix `[size, length]` that averages the windows. */
 function averaging(length: number, size: number): tf.Tensor3D {
   const values = new Float32Array(size * length);
-  for (let i = 0; i < size; i++) {
-    const [start, end] = [Math.floor((i * length) / size), Math.ceil(((i + 1) * length) / size)];
+  adaptiveWindows(length, size).forEach(([start, end], i) => {
     values.fill(1 / (end - start), i * length + start, i * length + end);
-  }
+  });
   return tf.tensor3d(values, [1, size, length]);
 }
 
-/** @see torch/aten/src/ATen/native/AdaptivePooling.h, start_index and end_index */
 const adaptiveAveragePool = (size: Pair): Operator =>
   composed(1, ([x]) => {
     const [count, height, width, channels] = x!.shape as [number, number, number, number];

@@ -1,7 +1,7 @@
 /** The only forward pass: a graph, its parameters and the values of some nodes give the values of others. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Rng } from '../rng.js';
-import { type Graph, hasGamma, type Node, nodesBetween, tapOf } from './graph.js';
+import { type Graph, hasBias, hasGamma, type Node, nodesBetween, tapOf } from './graph.js';
 import { channels } from './layers.js';
 import type { OperationOf } from './operations.js';
 import type { Operator, Operators } from './operators.js';
@@ -90,8 +90,6 @@ function absorbedBiases(plan: readonly Node[], kept: ReadonlySet<Node>): Set<Nod
     ),
   );
 }
-
-const hasBias = (node: Node): boolean => node.parameters.some((parameter) => parameter.role === 'bias');
 
 function evaluate(
   node: Node,

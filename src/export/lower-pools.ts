@@ -1,6 +1,6 @@
 /** Pools over places. */
 import type { Node } from '../engine/graph.js';
-import type { OperationOf, Pair } from '../engine/operations.js';
+import { adaptiveWindows, LOWEST, type OperationOf, type Pair } from '../engine/operations.js';
 import {
   type Attributes,
   emitFor,
@@ -16,9 +16,6 @@ import {
   scalar,
   slashed,
 } from './lowering.js';
-
-/** Lowest finite float32: what a padded cell of a max pool holds, so that padding never wins. */
-const LOWEST = -3.4028234663852886e38;
 
 export function maxPool(
   l: Lowering,
@@ -73,13 +70,9 @@ export function adaptiveAveragePool(
   return reshape(l, node, emitFor(l, node, 'BatchMatMulV2', inputs, attributes), node.shape);
 }
 
-/**
- * What share of each of `size` windows a row has: floor(i L / size) up to ceil((i + 1) L / size), evenly.
- * @see torch/aten/src/ATen/native/AdaptivePooling.h, start_index and end_index
- */
+/** What share of each of `size` windows every one of `length` places has. */
 function shares(length: number, size: number): number[][] {
-  return Array.from({ length: size }, (_, i) => {
-    const [start, end] = [Math.floor((i * length) / size), Math.ceil(((i + 1) * length) / size)];
-    return Array.from({ length }, (_, at) => (at >= start && at < end ? 1 / (end - start) : 0));
-  });
+  return adaptiveWindows(length, size).map(([start, end]) =>
+    Array.from({ length }, (_, at) => (at >= start && at < end ? 1 / (end - start) : 0)),
+  );
 }

@@ -1,7 +1,6 @@
 /** `tl import`: a published file becomes weights of the local store, under our own names and in our own layout. */
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { buildBackbone } from '../backbones/index.js';
 import { fileError, sha256File } from '../files.js';
 import type { Verdict } from './plan.js';
 import { openPublishedFile, type PublishedFile, type Wanted } from './published-file.js';
@@ -81,11 +80,9 @@ async function proofOf({ tensors, plan, read }: PublishedFile): Promise<string[]
   const { forwardInBatches } = await import('../engine/forward.js');
   const { loadEngine } = await import('../engine/tensorflow.js');
   const engine = await loadEngine();
-  const size = { height: 224, width: 224 };
-  const graph = buildBackbone(plan.published, { size });
   const embed = async (data: Float32Array): Promise<Float32Array> => {
-    const input = { shape: [1, size.height, size.width, 3], data };
-    return (await forwardInBatches(graph, read, engine, { input, taps: ['pre_logits'] })).pre_logits!.data;
+    const input = { shape: [1, ...plan.graph.input.shape], data };
+    return (await forwardInBatches(plan.graph, read, engine, { input, taps: ['pre_logits'] })).pre_logits!.data;
   };
   return [await tensors.verify(embed)];
 }

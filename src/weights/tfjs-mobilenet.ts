@@ -214,7 +214,6 @@ async function verify(
   version: 1 | 2,
   embed: (pixels: Float32Array) => Promise<Float32Array>,
 ): Promise<string> {
-  await loadEngine();
   const random = rng('a picture to compare embeddings on');
   const bytes = Float32Array.from({ length: SIDE * SIDE * 3 }, () => random.integer(256));
   const ours = await embed(bytes.map((value) => value / 127.5 - 1));

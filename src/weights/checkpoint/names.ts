@@ -3,6 +3,7 @@
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/lib/strings/ordered_code.cc
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/saved_tensor_slice_util.cc
  */
+import { elementsOf } from '../float-formats.js';
 import { allOf, damaged, fieldsOf, numberOf } from './protobuf.js';
 
 /** A box of a tensor: where it starts and how long it is in every dimension; length -1 is all of it. */
@@ -74,14 +75,14 @@ export interface Piece {
 
 /** Puts the slices of a partitioned variable together. @throws CHECKPOINT_DAMAGED where they do not fill it */
 export function assemble(where: string, shape: readonly number[], pieces: readonly Piece[]): Float32Array {
-  const total = shape.reduce((a, b) => a * b, 1);
+  const total = elementsOf(shape);
   const out = new Float32Array(total);
   let filled = 0;
   for (const { slice, values } of pieces) {
     const starts = shape.map((_, axis) => slice[axis]?.start ?? 0);
     const sizes = boxOf(shape, slice);
     const fits = sizes.every((size, axis) => starts[axis]! + size <= shape[axis]!);
-    if (!fits || sizes.reduce((a, b) => a * b, 1) !== values.length) {
+    if (!fits || elementsOf(sizes) !== values.length) {
       throw damaged(
         where,
         `a slice of [${sizes.join(', ')}] at [${starts.join(', ')}] does not fit [${shape.join(', ')}]`,

@@ -176,7 +176,7 @@ export const MUTATIONS = [
   },
   {
     name: 'layers that Keras counts, by their own numbers',
-    file: 'src/weights/plan.ts',
+    file: 'src/weights/names.ts',
     from: 'if (published.counted !== true) return',
     to: 'if (published.counted === true) return',
     tests: ['test/backbones/googlenet.test.ts'],

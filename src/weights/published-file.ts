@@ -6,22 +6,13 @@ import { answersTo, type Backbone, backbones, findBackbone, findPublished, type 
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { listFaults, WeightsError } from '../errors.js';
+import { assertComplete } from './faults.js';
 import { elementsOf } from './float-formats.js';
 import { recordBeside } from './model-folder.js';
-import {
-  alikeVariants,
-  assertComplete,
-  chooseVariant,
-  type Plan,
-  type PlanRow,
-  planCanonical,
-  planWeights,
-  readPlanned,
-  recognise,
-  type Variant,
-} from './plan.js';
+import { type Plan, type PlanRow, planCanonical, planWeights, readPlanned } from './plan.js';
 import { openWeights, type TensorSource } from './source.js';
 import { CANONICAL_FORMAT } from './store.js';
+import { alikeVariants, chooseVariant, recognise, type Variant } from './variants.js';
 
 /** What the user says a file is, where it does not tell by itself, and what may be left out of it. */
 export interface Wanted {

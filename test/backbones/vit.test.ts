@@ -15,8 +15,10 @@ import { smoothedTargets } from '../../src/train/targets.js';
 import { loadTrainable } from '../../src/train/trainable.js';
 import { adaptWeights } from '../../src/weights/adapt.js';
 import { dialectOf } from '../../src/weights/dialects.js';
-import { assertComplete, planWeights, recognise } from '../../src/weights/plan.js';
+import { assertComplete } from '../../src/weights/faults.js';
+import { planWeights } from '../../src/weights/plan.js';
 import type { TensorInfo, TensorSource } from '../../src/weights/source.js';
+import { recognise } from '../../src/weights/variants.js';
 import {
   decodeFloats,
   fixturesFolder,

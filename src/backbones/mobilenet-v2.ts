@@ -176,7 +176,7 @@ const timmOrigins: Partial<Record<(typeof widths)[number], string>> = {
   '0.35': 'timm mobilenetv2_035, untrained',
 };
 
-/** Those of @tensorflow-models/mobilenet, version 2. */
+/** Those of @tensorflow-models/mobilenet, version 2; the others are TensorFlow Hub's, in the same form. */
 const packagedWidths: ReadonlySet<string> = new Set(['1.0', '0.75', '0.5']);
 
 function published(width: (typeof widths)[number]): Published[] {
@@ -190,6 +190,7 @@ function published(width: (typeof widths)[number]): Published[] {
       classes: 1000,
       ownerNames: kerasNames,
       preprocessing: tfPreprocessing,
+      reference: { call: 'keras.applications.MobileNetV2', arguments: `alpha=${width}` },
       origin: `storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_${width}_224.h5${resolutions}`,
       license: 'Apache-2.0',
       build: at(keras),
@@ -200,24 +201,34 @@ function published(width: (typeof widths)[number]): Published[] {
       classes: 1001,
       ownerNames: slimNames,
       preprocessing: slimInceptionPreprocessing,
+      reference: {
+        call: 'mobilenet_v2.mobilenet',
+        imports: ['from nets.mobilenet import mobilenet_v2'],
+        scope: 'mobilenet_v2.training_scope(is_training=False)',
+        // narrower networks keep their last layer at 1280, as published checkpoints do
+        arguments: `depth_multiplier=${width}, finegrain_classification_mode=${Number(width) < 1 ? 'True' : 'False'}`,
+      },
       origin: `storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_${width}_224.tgz${resolutions}`,
       license: 'Apache-2.0',
       build: at(slim),
     },
   ];
-  if (packagedWidths.has(width)) {
-    entries.push({
-      source: 'tfjs',
-      dialect: 'slim',
-      classes: 1001,
-      ownerNames: slimNames,
-      preprocessing: tfjsPreprocessing,
-      packaged: { version: 2, alpha: Number(width) },
-      origin: `npm @tensorflow-models/mobilenet, version 2, alpha ${Number(width)}`,
-      license: 'Apache-2.0',
-      build: at(tfjs),
-    });
-  }
+  const isPackaged = packagedWidths.has(width);
+  entries.push({
+    source: 'tfjs',
+    dialect: 'slim',
+    classes: 1001,
+    ownerNames: slimNames,
+    preprocessing: tfjsPreprocessing,
+    ...(isPackaged ? { packaged: { version: 2, alpha: Number(width) } } : {}),
+    origin: isPackaged
+      ? `npm @tensorflow-models/mobilenet, version 2, alpha ${Number(width)}`
+      : `tfhub.dev/google/tfjs-model/imagenet/mobilenet_v2_${Math.round(100 * Number(width))
+          .toString()
+          .padStart(3, '0')}_224`,
+    license: 'Apache-2.0',
+    build: at(tfjs),
+  });
   const timm = timmOrigins[width];
   if (width === '1.0' || timm !== undefined) {
     entries.push({
@@ -227,6 +238,14 @@ function published(width: (typeof widths)[number]): Published[] {
       ownerNames: torchNames,
       // timm mobilenetv2_*: bicubic, crop_pct .875, ImageNet mean and std
       preprocessing: timm === undefined ? torchPreprocessing : { ...torchPreprocessing, kernel: 'pil_bicubic' },
+      reference:
+        timm === undefined
+          ? { call: 'torchvision.models.mobilenet_v2' }
+          : {
+              call: 'timm.create_model',
+              arguments: `'mobilenetv2_${String(Math.round(100 * Number(width))).padStart(3, '0')}'`,
+              naming: 1,
+            },
       origin: timm ?? 'torchvision.models.mobilenet_v2, IMAGENET1K_V1',
       license: timm === undefined ? 'BSD-3-Clause' : 'Apache-2.0',
       build: at(torch),

@@ -76,10 +76,12 @@ export function planWeights(
   });
   const averaged = new Set(rows.map((row) => row.averaged));
   const setAside = [...dialectOf(published.dialect).setAside, ...(published.setAside ?? [])];
+  const declared = new Set(source.setAside?.map(({ name }) => name)); // by the reader
   for (const tensor of source.tensors) {
     if (used.has(tensor)) continue;
     const matches = (name: string) => setAside.some((pattern) => pattern.test(name));
-    const aside = averaged.has(tensor) || matches(tensor.name.slice(wrapper.length)) || matches(tensor.name);
+    const known = declared.has(tensor.name) || averaged.has(tensor);
+    const aside = known || matches(tensor.name.slice(wrapper.length)) || matches(tensor.name);
     rows.push({ verdict: aside ? 'set_aside' : 'extra', sought: [], tensor });
   }
   return { backbone, published, classes, graph, rows: applyIgnore(rows, ignore), wrapper };
@@ -108,7 +110,7 @@ function buildWhole(
 }
 
 /** Every layout in which a file may hold a parameter. */
-function layoutsOf(published: Published, parameter: Parameter): readonly Layout[] {
+export function layoutsOf(published: Published, parameter: Parameter): readonly Layout[] {
   const layouts = published.layouts?.(parameter) ?? dialectOf(published.dialect).layouts(parameter);
   const part = published.part?.(parameter.path.slice(0, parameter.path.lastIndexOf('.')));
   if (part === undefined) return layouts;

@@ -12,7 +12,7 @@ import { WeightsError } from '../errors.js';
 import { findVersion2 } from './checkpoint/find.js';
 import { openPublishedFile } from './published-file.js';
 import { findAllStored, folderOf, type StoredWeights } from './store.js';
-import { findGraphModel } from './tfjs-graph.js';
+import { findTfjsModel } from './tfjs-model.js';
 
 /** What {@link resolveWeights} looks for. */
 export interface WeightsRequest {
@@ -107,7 +107,7 @@ async function fileIn(path: string): Promise<string> {
   const inside = [path, join(path, 'best')].map((folder) => join(folder, 'weights.safetensors'));
   const found = inside.find((file) => existsSync(file));
   if (found !== undefined) return found;
-  if ((await findGraphModel(path)) !== undefined || (await findVersion2(path)) !== undefined) return path;
+  if ((await findTfjsModel(path)) !== undefined || (await findVersion2(path)) !== undefined) return path;
   throw new WeightsError({
     code: 'WEIGHTS_NOT_FOUND',
     message: `${path}: a folder without weights; expected ${inside.join(' or ')}`,

@@ -13,7 +13,7 @@ import { openH5 } from './h5.js';
 import { npzFromZip } from './npz.js';
 import { type Container, checkIsFile, FORMATS_READ, recognise } from './recognise.js';
 import { openSafetensors } from './safetensors.js';
-import { findGraphModel } from './tfjs-graph.js';
+import { findTfjsModel, openTfjsModel } from './tfjs-model.js';
 import { openTorchStreamFile, torchFromZip } from './torch.js';
 import { torchPrefix } from './torch-zip.js';
 import { openZip, type ZipArchive } from './zip.js';
@@ -41,7 +41,21 @@ export interface TensorInfo {
   readonly shape: readonly number[];
 }
 
-export type WeightsFormat = 'keras-h5' | 'torch' | 'safetensors' | 'npz' | 'tfjs-graph' | 'tf-checkpoint' | 'tf-graph';
+/** Something in a file that no network reads, and why: `global_step`, an optimiser's slot, a text. */
+export interface SetAside {
+  readonly name: string;
+  readonly reason: string;
+}
+
+export type WeightsFormat =
+  | 'keras-h5'
+  | 'torch'
+  | 'safetensors'
+  | 'npz'
+  | 'tfjs-layers'
+  | 'tfjs-graph'
+  | 'tf-checkpoint'
+  | 'tf-graph';
 
 /** An open weights file. Close it: readers keep the file open to read one tensor at a time. */
 export interface TensorSource {
@@ -55,6 +69,16 @@ export interface TensorSource {
    * `wrapper` (where the state dict was), `strippedPrefix`, `ignoredEntries`. Npz: `ignored`.
    */
   readonly metadata: Readonly<Record<string, string>>;
+  /**
+   * What the reader knows to belong to no network, in file order: of `tensors`, those of training and bookkeeping, and
+   * things that are no tensors of numbers and so not among `tensors`.
+   */
+  readonly setAside?: readonly SetAside[];
+  /**
+   * Running averages that the file keeps apart from its weights, as timm's `state_dict_ema`: name of a tensor -> name of
+   * the tensor that holds its average. Both are among `tensors`; the planner takes one of them.
+   */
+  readonly averages?: ReadonlyMap<string, string>;
   /**
    * One tensor's numbers in C order, converted to float32 (integers and booleans too).
    * @throws TENSOR_ABSENT, or a FormatError when its bytes are damaged
@@ -76,11 +100,8 @@ export interface TensorSource {
  * reader of the format throws for a damaged file
  */
 export async function openWeights(path: string): Promise<TensorSource> {
-  const graphModel = await findGraphModel(path);
-  if (graphModel !== undefined) {
-    const { openTfjsMobilenet } = await import('./tfjs-mobilenet.js'); // which loads tfjs
-    return await openTfjsMobilenet(graphModel);
-  }
+  const tfjsModel = await findTfjsModel(path);
+  if (tfjsModel !== undefined) return await openTfjsModel(tfjsModel);
   const checkpoint = await findVersion2(path);
   if (checkpoint !== undefined) return await openVersion2(checkpoint);
   checkIsFile(path);

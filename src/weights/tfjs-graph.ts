@@ -1,163 +1,178 @@
 /**
- * TensorFlow.js graph models as files: `model.json`, which holds the topology and lists the weights, and its shards.
- * @see https://github.com/tensorflow/tfjs/blob/master/tfjs-core/src/io/types.ts, ModelJSON and WeightsManifestEntry
+ * Graph models of TensorFlow.js: what their operations do with their constants. Batch norms of an inference graph are
+ * folded into scales and offsets behind the convolutions; here each convolution is given with them multiplied in.
+ * @see https://github.com/tensorflow/tensorflow/blob/v2.9.1/tensorflow/core/framework/node_def.proto
  */
-import { readFile, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
-import { FormatError, listFaults } from '../errors.js';
-import { fileError, readJsonFile } from '../files.js';
-import { elementsOf, toFloat32 } from './float-formats.js';
-import { checkTensor, checkTensorCount } from './limits.js';
+import { elementsOf } from './float-formats.js';
+import type { ManifestWeights } from './tfjs-manifest.js';
 
-/** The topology of the largest published MobileNet has 0.3 MB. */
-const MOST_JSON_BYTES = 2 ** 26;
-
-/** The graph of MobileNet v2 has 200 operations and constants. */
-const MOST_NODES = 20_000;
-
-const quantizationSchema = z.object({
-  dtype: z.enum(['uint8', 'uint16', 'float16']),
-  scale: z.number().optional(),
-  min: z.number().optional(),
-});
-
-const specSchema = z.object({
-  name: z.string(),
-  shape: z.array(z.number().int().nonnegative()),
-  dtype: z.enum(['float32', 'int32', 'bool']),
-  quantization: quantizationSchema.optional(),
-});
+/** The graph of an EfficientNet-B7 has 4,000 operations and constants. */
+const MOST_NODES = 100_000;
 
 const nodeSchema = z.object({
   name: z.string(),
   op: z.string(),
   input: z.array(z.string()).default([]),
-  attr: z.record(z.string(), z.unknown()).default({}),
+  attr: z.object({ fused_ops: z.object({ list: z.object({ s: z.array(z.string()) }) }).optional() }).optional(),
 });
 
-const modelSchema = z.object({
-  format: z.literal('graph-model'),
-  modelTopology: z.object({ node: z.array(nodeSchema).max(MOST_NODES) }),
-  weightsManifest: z.array(z.object({ paths: z.array(z.string()), weights: z.array(specSchema) })),
-});
-
-/** A constant of the graph: how it is stored. */
-export type WeightSpec = z.infer<typeof specSchema>;
+/** The part of a `model.json` that is a graph. */
+export const topologySchema = z.object({ node: z.array(nodeSchema).max(MOST_NODES) });
 
 /** One operation of the graph, as TensorFlow's GraphDef has it. */
 export type GraphNode = z.infer<typeof nodeSchema>;
 
-/** A graph model, read whole. */
+/** A graph and its constants, none of them read. */
 export interface GraphModel {
   readonly path: string;
   readonly nodes: readonly GraphNode[];
-  readonly specs: readonly WeightSpec[];
-  /** The bytes of all constants, one after the other in the order of `specs`. */
-  readonly data: Uint8Array<ArrayBuffer>;
+  readonly weights: ManifestWeights;
   /** `model.json` as it is. */
   readonly json: Readonly<Record<string, unknown>>;
 }
 
-/** Whether a folder or file is a `model.json` of TensorFlow.js, and which file that is. */
-export async function findGraphModel(path: string): Promise<string | undefined> {
-  const info = await stat(path).catch(() => undefined);
-  const file = info?.isDirectory() ? join(path, 'model.json') : path;
-  if (!file.endsWith('.json')) return undefined;
-  const json = await readJsonFile(file).catch(() => undefined);
-  return typeof json === 'object' && json !== null && 'modelTopology' in json ? file : undefined;
+/** Numbers that are computed from constants when they are asked for. */
+export interface Computed {
+  readonly shape: readonly number[];
+  read(): Promise<Float32Array>;
 }
 
-/**
- * Reads a graph model and all its weights.
- * @throws GRAPH_MODEL_INVALID, SHARD_PATH, SHARD_LENGTH, FILE_NOT_READ, LIMIT_EXCEEDED
- */
-export async function readGraphModel(file: string): Promise<GraphModel> {
-  const { size } = await stat(file).catch((error: unknown) => {
-    throw fileError('FILE_NOT_READ', file, 'cannot be read', error);
-  });
-  if (size > MOST_JSON_BYTES) {
-    throw invalid(file, `${size} bytes of JSON; expected ${MOST_JSON_BYTES} at most`);
+/** A convolution of a graph with everything that is multiplied with and added to its result. */
+export interface FoldedConvolution {
+  /** The operation's name. */
+  readonly name: string;
+  readonly depthwise: boolean;
+  readonly kernel: Computed;
+  readonly bias: Computed;
+  /** Names of the constants that are in `kernel` and `bias`. */
+  readonly constants: readonly string[];
+}
+
+/** A scale and an offset, each perhaps written twice. */
+const MOST_STEPS = 4;
+
+/** The convolutions in the order in which pictures go through them; none where a kernel of theirs is no constant. */
+export function foldedConvolutions(model: GraphModel): FoldedConvolution[] {
+  const nodes = new Map(model.nodes.map((node) => [node.name, node]));
+  const constantOf = constantFinder(model, nodes);
+  const consumers = new Map<string, GraphNode[]>();
+  for (const node of model.nodes) {
+    for (const input of node.input) {
+      const name = plainName(input);
+      const known = consumers.get(name);
+      if (known === undefined) consumers.set(name, [node]);
+      else known.push(node);
+    }
   }
-  const json = await readJsonFile(file);
-  const parsed = modelSchema.safeParse(json);
-  if (!parsed.success) {
-    const faults = parsed.error.issues.map((issue) => `${issue.path.join('.') || '(whole file)'}: ${issue.message}`);
-    throw invalid(file, `not a graph model\n${listFaults(faults)}`);
+  const folded: FoldedConvolution[] = [];
+  for (const node of inOrder(model.nodes, nodes)) {
+    if (!/Conv2[dD]/.test(node.op)) continue;
+    const kernel = constantOf(node.input[1]);
+    if (kernel?.shape.length !== 4) return [];
+    folded.push(fold(node, kernel, stepsAfter(node, consumers, constantOf)));
   }
-  const { modelTopology, weightsManifest } = parsed.data;
-  const specs = weightsManifest.flatMap(({ weights }) => weights);
-  checkTensorCount(file, specs.length);
-  for (const { name, dtype, shape } of specs) checkTensor(file, name, dtype, shape);
-  const groups = await Promise.all(weightsManifest.map((group) => readGroup(file, group)));
-  return {
-    path: file,
-    nodes: modelTopology.node,
-    specs,
-    data: new Uint8Array(Buffer.concat(groups)),
-    json: json as Record<string, unknown>,
+  return folded;
+}
+
+interface Constant extends Computed {
+  readonly name: string;
+}
+
+type ConstantOf = (input: string | undefined) => Constant | undefined;
+
+/** A constant by the input that it is, perhaps behind the identity that reads a variable. */
+function constantFinder({ weights }: GraphModel, nodes: ReadonlyMap<string, GraphNode>): ConstantOf {
+  const shapes = new Map(weights.tensors.map(({ name, shape }) => [name, shape]));
+  return (input) => {
+    let name = input === undefined ? '' : plainName(input);
+    for (let steps = 0; nodes.get(name)?.op === 'Identity' && steps < nodes.size; steps++) {
+      name = plainName(nodes.get(name)!.input[0] ?? '');
+    }
+    const shape = shapes.get(name);
+    return shape === undefined ? undefined : { name, shape, read: () => weights.read(name) };
   };
 }
 
-async function readGroup(file: string, { paths, weights }: { paths: string[]; weights: WeightSpec[] }) {
-  const outside = paths.filter((path) => path !== basename(path) || path === '..');
-  if (outside.length > 0) {
-    throw new FormatError({
-      code: 'SHARD_PATH',
-      message: `${file}: weights in ${outside.join(', ')}; expected file names beside model.json`,
-      hint: 'download the model again: shards lie beside its model.json',
-    });
-  }
-  const wanted = weights.reduce((sum, spec) => sum + bytesIn(spec), 0);
-  const files = paths.map((path) => join(dirname(file), path));
-  const sizes = await Promise.all(
-    files.map(async (path) => {
-      const info = await stat(path).catch((error: unknown) => {
-        throw fileError('FILE_NOT_READ', path, `the shard that ${basename(file)} names cannot be read`, error);
-      });
-      return info.size;
-    }),
-  );
-  const found = sizes.reduce((sum, size) => sum + size, 0);
-  if (found !== wanted) {
-    throw new FormatError({
-      code: 'SHARD_LENGTH',
-      message: `${file}: its weights take ${wanted} bytes, and ${paths.join(', ')} have ${found}`,
-      hint: 'a download was cut off, or the shards are those of another model: fetch them again',
-    });
-  }
-  return Buffer.concat(await Promise.all(files.map((path) => readFile(path))));
+function fold(node: GraphNode, kernel: Constant, steps: readonly AffineStep[]): FoldedConvolution {
+  const depthwise = node.op.includes('epthwise');
+  const length = elementsOf(kernel.shape.slice(depthwise ? -2 : -1));
+  const affine = async () => {
+    const [scale, bias] = [new Float64Array(length).fill(1), new Float64Array(length)];
+    for (const { kind, constant } of steps) {
+      const values = await constant.read();
+      for (let i = 0; i < length; i++) {
+        const value = values[values.length === 1 ? 0 : i]!;
+        bias[i] = kind === 'multiply' ? bias[i]! * value : bias[i]! + value;
+        if (kind === 'multiply') scale[i] = scale[i]! * value;
+      }
+    }
+    return { scale, bias };
+  };
+  return {
+    name: node.name,
+    depthwise,
+    kernel: {
+      shape: kernel.shape,
+      read: async () => {
+        const { scale } = await affine();
+        return (await kernel.read()).map((value, i) => value * scale[i % length]!);
+      },
+    },
+    bias: { shape: [length], read: async () => Float32Array.from((await affine()).bias) },
+    constants: [kernel.name, ...steps.map(({ constant }) => constant.name)],
+  };
 }
 
-const BYTES = { float32: 4, int32: 4, bool: 1, uint8: 1, uint16: 2, float16: 2 } as const;
+/** Without the output's number and the mark of a control input. */
+const plainName = (input: string): string => input.replace(/^\^/, '').replace(/:\d+$/, '');
 
-const bytesIn = ({ shape, dtype, quantization }: WeightSpec): number =>
-  elementsOf(shape) * BYTES[quantization?.dtype ?? dtype];
-
-/** The constants by name, each with a function that gives its numbers as float32. */
-export function constantsOf({ specs, data }: GraphModel): Map<string, { shape: number[]; read(): Float32Array }> {
-  const constants = new Map<string, { shape: number[]; read(): Float32Array }>();
-  let offset = 0;
-  for (const spec of specs) {
-    const bytes = data.subarray(offset, offset + bytesIn(spec));
-    offset += bytes.length;
-    constants.set(spec.name, { shape: spec.shape, read: () => numbersOf(bytes, spec) });
+/** Operations so that inputs come first. */
+function inOrder(all: readonly GraphNode[], nodes: ReadonlyMap<string, GraphNode>): GraphNode[] {
+  const done = new Set<GraphNode>();
+  const begun = new Set<GraphNode>();
+  for (const start of all) {
+    const stack = [start];
+    while (stack.length > 0) {
+      const node = stack.at(-1)!;
+      begun.add(node);
+      const waiting = node.input
+        .map((input) => nodes.get(plainName(input)))
+        .find((before) => before !== undefined && !begun.has(before));
+      if (waiting === undefined) done.add(stack.pop()!);
+      else stack.push(waiting);
+    }
   }
-  return constants;
+  return [...done];
 }
 
-/** Stored numbers as tfjs-core's decodeWeights makes them: `stored * scale + min`. */
-function numbersOf(bytes: Uint8Array, { dtype, quantization }: WeightSpec): Float32Array {
-  const stored = toFloat32(bytes, quantization?.dtype ?? dtype);
-  if (quantization === undefined || quantization.dtype === 'float16') return stored;
-  const { scale = 1, min = 0 } = quantization;
-  return stored.map((value) => value * scale + min);
+interface AffineStep {
+  readonly kind: 'multiply' | 'add';
+  readonly constant: Constant;
 }
 
-function invalid(file: string, what: string): FormatError {
-  return new FormatError({
-    code: 'GRAPH_MODEL_INVALID',
-    message: `${file}: ${what}`,
-    hint: 'give the model.json of a TensorFlow.js graph model, beside its .bin files',
-  });
+/** The constants that are multiplied with and added to a convolution's result before anything else happens to it. */
+function stepsAfter(
+  conv: GraphNode,
+  consumers: ReadonlyMap<string, readonly GraphNode[]>,
+  constantOf: ConstantOf,
+): AffineStep[] {
+  const steps: AffineStep[] = [];
+  const fused = conv.op.includes('Fused') ? constantOf(conv.input[2]) : undefined;
+  if (fused !== undefined) steps.push({ kind: 'add', constant: fused });
+  // _FusedConv2D lists what it does after the convolution; behind an activation nothing is folded any more
+  if ((conv.attr?.fused_ops?.list.s.length ?? 0) > 1) return steps;
+  for (let at = conv; steps.length < MOST_STEPS; ) {
+    const [next, ...others] = consumers.get(at.name) ?? [];
+    if (next === undefined || others.length > 0) return steps;
+    const kind = { Mul: 'multiply', Add: 'add', AddV2: 'add', BiasAdd: 'add' }[next.op] as
+      | AffineStep['kind']
+      | undefined;
+    const other = next.input.find((input) => plainName(input) !== at.name);
+    const constant = constantOf(other);
+    if (kind === undefined || constant === undefined) return steps;
+    steps.push({ kind, constant });
+    at = next;
+  }
+  return steps;
 }

@@ -61,8 +61,12 @@ const TABLE: Readonly<Record<string, Readonly<Record<string, readonly [trainable
     slim: [3_506_153, 3_540_265],
     tfjs: [3_489_097, 3_489_097],
   },
-  'mobilenet_v2_1.4': { ...both([6_108_776, 6_156_712], 'keras', 'torch'), slim: [6_110_569, 6_158_505] },
-  'mobilenet_v2_1.3': { keras: [5_386_792, 5_431_048], slim: [5_388_457, 5_432_713] },
+  'mobilenet_v2_1.4': {
+    ...both([6_108_776, 6_156_712], 'keras', 'torch'),
+    slim: [6_110_569, 6_158_505],
+    tfjs: [6_086_601, 6_086_601],
+  },
+  'mobilenet_v2_1.3': { keras: [5_386_792, 5_431_048], slim: [5_388_457, 5_432_713], tfjs: [5_366_329, 5_366_329] },
   'mobilenet_v2_0.75': {
     ...both([2_636_424, 2_663_064], 'keras', 'torch'),
     slim: [2_637_705, 2_664_345],
@@ -73,7 +77,11 @@ const TABLE: Readonly<Record<string, Readonly<Record<string, readonly [trainable
     slim: [1_969_961, 1_988_505],
     tfjs: [1_960_689, 1_960_689],
   },
-  'mobilenet_v2_0.35': { ...both([1_677_128, 1_691_208], 'keras', 'torch'), slim: [1_678_409, 1_692_489] },
+  'mobilenet_v2_0.35': {
+    ...both([1_677_128, 1_691_208], 'keras', 'torch'),
+    slim: [1_678_409, 1_692_489],
+    tfjs: [1_671_369, 1_671_369],
+  },
   'mobilenet_v3_large_1.0': {
     ...both([5_483_032, 5_507_432], 'keras', 'torch', 'timm', 'timm_native'),
     slim: [5_484_313, 5_508_713],

@@ -254,7 +254,7 @@ export interface FileTensor {
 
 /** The files that one writer wrote. */
 export function readFileFixtures(
-  writer: 'keras2' | 'keras3' | 'tensorflow' | 'torch' | 'numpy',
+  writer: 'keras2' | 'keras3' | 'tensorflow' | 'tfjs' | 'torch' | 'numpy',
 ): readonly FileFixture[] {
   const { files } = readFixture(`files/${writer}.json`) as {
     files: (Omit<FileFixture, 'path' | 'tensors'> & { tensors: (Omit<FileTensor, 'values'> & { values: string })[] })[];

@@ -74,6 +74,7 @@ it('there are files of every writer', () => {
     'Keras',
     'numpy',
     'tensorflow',
+    'tensorflowjs',
     'torch',
   ]);
 });

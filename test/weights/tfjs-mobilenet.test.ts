@@ -160,26 +160,12 @@ describe('a bad graph model', () => {
     await expect(openWeights(path)).rejects.toMatchObject({ code: 'FILE_NOT_READ' });
   });
 
-  test('of another network', async () => {
-    const path = edit(model(), (json) => {
-      json.modelTopology.node = json.modelTopology.node.slice(0, 100);
-    });
-    await expect(openWeights(path)).rejects.toMatchObject({ code: 'GRAPH_MODEL_INVALID' });
-  });
-
   test('with a cycle', async () => {
     const path = edit(model(), (json) => {
-      const nodes = json.modelTopology.node.filter(({ op }) => op === 'Mul');
-      nodes[3]!.input[0] = nodes[5]!.name;
+      const squeeze = json.modelTopology.node.find(({ op }) => op === 'Squeeze')!;
+      squeeze.input[0] = squeeze.name;
     });
     await expect(importWeights(path, { source: 'tfjs' })).rejects.toMatchObject({ code: 'GRAPH_MODEL_INVALID' });
-  });
-
-  test('of layers', async () => {
-    const path = edit(model(), (json) => {
-      json.format = 'layers-model';
-    });
-    await expect(openWeights(path)).rejects.toMatchObject({ code: 'GRAPH_MODEL_INVALID' });
   });
 });
 

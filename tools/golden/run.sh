@@ -83,6 +83,7 @@ files() {
   # Without its dependencies, which are for formats that are not written here.
   "$TL_GOLDEN_HOME/tf/bin/pip" install --quiet --disable-pip-version-check --no-deps tensorflowjs==4.22.0 tensorflow_hub==0.16.1
   py tf files_tfjs.py
+  py tf files_tfjs_models.py
 }
 
 what=${1:-all}

@@ -1,0 +1,166 @@
+/**
+ * Models of TensorFlow.js: a `model.json` of layers or of a graph, and the files of weights beside it. Their tensors
+ * keep the names they have there; MobileNets of slim, whose graphs are known, get slim's.
+ */
+import { type FileHandle, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { FormatError, listFaults } from '../errors.js';
+import { readJsonFile } from '../files.js';
+import { TensorTable } from './limits.js';
+import type { SetAside, TensorInfo, TensorSource } from './source.js';
+import { type Computed, foldedConvolutions, type GraphModel, topologySchema } from './tfjs-graph.js';
+import { type FindShard, type ManifestWeights, manifestSchema, openManifest } from './tfjs-manifest.js';
+import { slimGraph } from './tfjs-slim.js';
+
+/** What a folder's model is called, by converters of today and of before version 1. */
+const NAMES = ['model.json', 'weights_manifest.json'];
+
+/** Enough to tell JSON from numbers: a brace or bracket, and what may follow it. */
+const HEAD_BYTES = 64;
+
+const modelSchema = z.object({
+  format: z.string().nullish(),
+  generatedBy: z.string().nullish(),
+  convertedBy: z.string().nullish(),
+  modelTopology: z.record(z.string(), z.unknown()).nullish(),
+  weightsManifest: manifestSchema,
+});
+
+type Model = z.infer<typeof modelSchema>;
+
+/** Whether a folder or file is a model of TensorFlow.js, and which file says so. Files are told by their content. */
+export async function findTfjsModel(path: string): Promise<string | undefined> {
+  const file = await open(path, 'r').catch(() => undefined);
+  if (file === undefined) return undefined;
+  try {
+    const info = await file.stat();
+    if (info.isFile()) return (await beginsAsJson(file)) && isModel(await readJsonFile(path)) ? path : undefined;
+    if (!info.isDirectory()) return undefined;
+  } finally {
+    await file.close();
+  }
+  for (const name of NAMES) {
+    const inside = join(path, name);
+    if (isModel(await readJsonFile(inside).catch(() => undefined))) return inside;
+  }
+  return undefined;
+}
+
+async function beginsAsJson(file: FileHandle): Promise<boolean> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
+  return /^\uFEFF?\s*(\{\s*["}]|\[\s*[{\]])/.test(buffer.toString('utf8', 0, bytesRead));
+}
+
+const isModel = (json: unknown): boolean =>
+  typeof json === 'object' &&
+  json !== null &&
+  (Array.isArray(json) ? json.some(isGroup) : 'modelTopology' in json || 'weightsManifest' in json);
+
+const isGroup = (group: unknown): boolean =>
+  typeof group === 'object' && group !== null && 'paths' in group && 'weights' in group;
+
+/**
+ * Opens a model by its JSON file; no weights are read.
+ * @throws TFJS_MODEL, TFJS_NO_WEIGHTS, TFJS_MANIFEST, SHARD_PATH, SHARD_LENGTH, DTYPE_UNSUPPORTED, FILE_NOT_READ,
+ * JSON_INVALID, LIMIT_EXCEEDED
+ */
+export async function openTfjsModel(file: string): Promise<TensorSource> {
+  return await tfjsSource(file, await readJsonFile(file));
+}
+
+/** Opens a model whose JSON is at hand. @param findShard where its files of weights are, if not beside `file` */
+export async function tfjsSource(file: string, json: unknown, findShard?: FindShard): Promise<TensorSource> {
+  const model = parse(file, json);
+  const weights = await openManifest(file, model.weightsManifest, findShard);
+  const graph = topologySchema.safeParse(model.modelTopology);
+  if (model.format === 'graph-model' && !graph.success) {
+    throw invalid(file, z.prettifyError(graph.error), 'its modelTopology is no graph');
+  }
+  if (graph.success && model.format !== 'layers-model') {
+    const { node: nodes } = graph.data;
+    return graphSource(
+      { path: file, nodes, weights, json: json as Record<string, unknown> },
+      metadataOf(model, weights),
+    );
+  }
+  const isGraph = Array.isArray(json); // a manifest alone, of a converter that kept the graph in another file
+  return {
+    format: isGraph ? 'tfjs-graph' : 'tfjs-layers',
+    path: file,
+    tensors: weights.tensors,
+    metadata: metadataOf(model, weights),
+    setAside: isGraph ? constantsAside(weights) : weights.setAside,
+    read: weights.read,
+    close: async () => undefined,
+  };
+}
+
+function parse(file: string, json: unknown): Model {
+  const parsed = modelSchema.safeParse(Array.isArray(json) ? { weightsManifest: json } : json);
+  if (parsed.success) return parsed.data;
+  if (typeof json === 'object' && json !== null && !('weightsManifest' in json)) {
+    throw new FormatError({
+      code: 'TFJS_NO_WEIGHTS',
+      message: `${file}: it describes a network and names no weights; expected "weightsManifest" beside "modelTopology"`,
+      hint: 'save the whole model: await model.save("file://folder"), or convert it with tensorflowjs_converter',
+    });
+  }
+  const faults = parsed.error.issues.map((issue) => `${issue.path.join('.') || '(whole file)'}: ${issue.message}`);
+  throw invalid(file, listFaults(faults), 'it is no model of TensorFlow.js');
+}
+
+function invalid(file: string, faults: string, what: string): FormatError {
+  return new FormatError({
+    code: 'TFJS_MODEL',
+    message: `${file}: ${what}\n${faults}`,
+    hint: 'the file is damaged or was edited: fetch or convert the model again',
+  });
+}
+
+/** A graph's own tensors, or those of slim where it is one of its MobileNets. */
+async function graphSource(model: GraphModel, metadata: Readonly<Record<string, string>>): Promise<TensorSource> {
+  const { path, weights } = model;
+  const layers = foldedConvolutions(model);
+  const slim = slimGraph(layers);
+  const common = { format: 'tfjs-graph' as const, path, close: async () => undefined };
+  if (slim === undefined) {
+    return { ...common, tensors: weights.tensors, metadata, setAside: constantsAside(weights), read: weights.read };
+  }
+  const folded = new Set(layers.flatMap(({ constants }) => constants));
+  const table = new TensorTable<TensorInfo & Pick<Computed, 'read'>>(path);
+  for (const [name, { shape, read }] of slim.tensors) table.add({ name, dtype: 'float32', shape, read });
+  for (const info of weights.tensors)
+    if (!folded.has(info.name)) table.add({ ...info, read: () => weights.read(info.name) });
+  return {
+    ...common,
+    tensors: table.infos(),
+    metadata: { version: String(slim.version), ...metadata },
+    setAside: constantsAside(weights),
+    read: async (name) => await table.get(name).read(),
+    ...(slim.whole
+      ? {
+          verify: async (embed) => {
+            const { verify } = await import('./tfjs-mobilenet.js'); // which loads tfjs
+            return await verify(model, slim.version, embed);
+          },
+        }
+      : {}),
+  };
+}
+
+/** Axes, shapes and factors of a graph are constants like its weights. */
+function constantsAside({ tensors, setAside }: ManifestWeights): SetAside[] {
+  const constants = tensors.filter(({ dtype, shape }) => dtype !== 'float32' || shape.length === 0);
+  return [...setAside, ...constants.map(({ name }) => ({ name, reason: 'a constant of the graph' }))];
+}
+
+function metadataOf({ generatedBy, convertedBy, modelTopology }: Model, { quantized }: ManifestWeights) {
+  const { keras_version, backend, model_config } = modelTopology ?? {};
+  const said = { generatedBy, convertedBy, keras_version, backend };
+  return {
+    ...Object.fromEntries(Object.entries(said).filter((pair): pair is [string, string] => typeof pair[1] === 'string')),
+    ...(model_config === undefined ? {} : { model_config: JSON.stringify(model_config) }),
+    ...(quantized.length === 0 ? {} : { quantized: quantized.join(', ') }),
+  };
+}

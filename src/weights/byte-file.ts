@@ -18,6 +18,11 @@ export interface ByteFile {
    * @throws FILE_TRUNCATED when the file does not reach that far
    */
   read(offset: number, length: number, what: string): Promise<Buffer>;
+  /**
+   * Fills `target` with the bytes from `offset`, so that the caller may read a file piece by piece into one array.
+   * @throws FILE_TRUNCATED when the file does not reach that far
+   */
+  readInto(target: Uint8Array, offset: number, what: string): Promise<void>;
   /** The same without waiting, for a few bytes of a header. */
   readNow(offset: number, length: number, what: string): Buffer;
   close(): Promise<void>;
@@ -39,24 +44,32 @@ export async function openByteFile(path: string): Promise<ByteFile> {
     }
     if (offset + length > size) throw truncated(path, size, offset, length, what);
   };
+  const fill = async (target: Uint8Array, offset: number, what: string): Promise<void> => {
+    const { length } = target;
+    let done = 0;
+    try {
+      while (done < length) {
+        const { bytesRead } = await file.read(target, done, Math.min(MAX_READ, length - done), offset + done);
+        if (bytesRead === 0) break; // the file shrank meanwhile
+        done += bytesRead;
+      }
+    } catch (error) {
+      throw fileError('FILE_NOT_READ', path, `${what} cannot be read`, error);
+    }
+    if (done < length) throw truncated(path, offset + done, offset, length, what);
+  };
   return {
     path,
     size,
     async read(offset, length, what) {
       check(offset, length, what);
       const out = Buffer.allocUnsafeSlow(length); // its own memory, so that views into it are aligned at 0
-      let done = 0;
-      try {
-        while (done < length) {
-          const { bytesRead } = await file.read(out, done, Math.min(MAX_READ, length - done), offset + done);
-          if (bytesRead === 0) break; // the file shrank meanwhile
-          done += bytesRead;
-        }
-      } catch (error) {
-        throw fileError('FILE_NOT_READ', path, `${what} cannot be read`, error);
-      }
-      if (done < length) throw truncated(path, offset + done, offset, length, what);
+      await fill(out, offset, what);
       return out;
+    },
+    async readInto(target, offset, what) {
+      check(offset, target.length, what);
+      await fill(target, offset, what);
     },
     readNow(offset, length, what) {
       check(offset, length, what);

@@ -1,5 +1,7 @@
 /** Checksums of 32 bits, reflected: CRC-32 as zip has it, and CRC-32C as TensorFlow's checkpoints do. */
 
+import * as zlib from 'node:zlib';
+
 type Tables = readonly [Int32Array, Int32Array, Int32Array, Int32Array];
 
 /** table[k][byte]: the remainder of that byte followed by k zero bytes, so that 4 bytes are done in one step. */
@@ -16,9 +18,9 @@ function makeTables(polynomial: number): Tables {
   return tables as unknown as Tables;
 }
 
-function checksum([t0, t1, t2, t3]: Tables, bytes: Uint8Array): number {
+function checksum([t0, t1, t2, t3]: Tables, bytes: Uint8Array, before = 0): number {
   const whole = bytes.length & ~3;
-  let sum = -1;
+  let sum = ~before;
   let i = 0;
   for (; i < whole; i += 4) {
     sum ^= bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
@@ -28,11 +30,18 @@ function checksum([t0, t1, t2, t3]: Tables, bytes: Uint8Array): number {
   return ~sum >>> 0;
 }
 
-const ZIP = makeTables(0xedb88320); // ISO 3309; Node has its own only from 20.15 on
+const ZIP = makeTables(0xedb88320); // ISO 3309
 const CASTAGNOLI = makeTables(0x82f63b78); // RFC 3720, section 12.1
 
-/** @returns an unsigned 32-bit number */
-export const crc32 = (bytes: Uint8Array): number => checksum(ZIP, bytes);
+/** Node's own is several times faster; it has one from 20.15 on. */
+const native: ((bytes: Uint8Array, before: number) => number) | undefined = zlib.crc32;
+
+/**
+ * @param before checksum of the bytes that come before these
+ * @returns an unsigned 32-bit number
+ */
+export const crc32 = (bytes: Uint8Array, before = 0): number =>
+  native === undefined ? checksum(ZIP, bytes, before) : native(bytes, before);
 
 /** @returns an unsigned 32-bit number */
 export const crc32c = (bytes: Uint8Array): number => checksum(CASTAGNOLI, bytes);

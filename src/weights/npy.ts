@@ -18,7 +18,7 @@ const MAX_HEADER_BYTES = 10_000;
 /** Enough for every header that is accepted. */
 export const NPY_HEADER_BYTES = 12 + MAX_HEADER_BYTES;
 
-/** Kind and width of numpy's type codes. V2 is what numpy writes for the bfloat16 of JAX (ml_dtypes). */
+/** Kind and width of numpy's type codes. V2 is what numpy writes for the bfloat16 of JAX (ml_dtypes): `<V2`, once `|V2`. */
 const DTYPES: ReadonlyMap<string, FileDtype> = new Map<string, FileDtype>([
   ['f4', 'float32'],
   ['f8', 'float64'],
@@ -35,6 +35,9 @@ const DTYPES: ReadonlyMap<string, FileDtype> = new Map<string, FileDtype>([
   ['b1', 'bool'],
 ]);
 
+/** What stands for the list of fields that a structured type is written as. */
+const STRUCTURE = 'a structure';
+
 /** An array in C order. */
 export interface NpyArray {
   readonly shape: readonly number[];
@@ -42,7 +45,7 @@ export interface NpyArray {
 }
 
 export interface NpyHeader {
-  /** Absent for a type that is not one number: text, objects, complex numbers, structures. */
+  /** Absent for a type that is not read: text, objects, structures, complex numbers, long doubles. */
   readonly dtype: FileDtype | undefined;
   /** As written: `<f4`, `|O`. */
   readonly descr: string;
@@ -67,7 +70,9 @@ export async function readNpy(path: string): Promise<NpyArray> {
       throw npyError(path, `${file.size - header.dataOffset - bytes} bytes follow the last number`);
     }
     const raw = await file.read(header.dataOffset, bytes, 'the array');
-    return { shape: header.shape, data: decodeNpy(header, raw) };
+    const decoder = npyDecoder(header);
+    decoder.add(raw);
+    return { shape: header.shape, data: decoder.numbers() };
   } finally {
     await file.close();
   }
@@ -111,7 +116,7 @@ function parseDictionary(where: string, text: string): Omit<NpyHeader, 'dataOffs
   if (sizes.at(-1) === '') sizes.pop(); // (3,) and ()
   if (!sizes.every((size) => /^\d{1,16}$/.test(size))) throw npyError(where, `the shape (${tuple}) is not readable`);
   return {
-    descr: descr === '[' ? 'a structure' : descr,
+    descr: descr === '[' ? STRUCTURE : descr,
     dtype: DTYPES.get(descr.replace(/^[<>|=]/, '')),
     littleEndian: !descr.startsWith('>'),
     fortranOrder: fortran === 'True',
@@ -120,43 +125,108 @@ function parseDictionary(where: string, text: string): Omit<NpyHeader, 'dataOffs
 }
 
 /**
+ * What an array holds that is not made of numbers, by numpy's kinds of types; undefined where it is.
+ * @see https://numpy.org/doc/stable/reference/generated/numpy.dtype.kind.html
+ */
+export function contentBesideNumbers({ dtype, descr }: NpyHeader): string | undefined {
+  if (dtype !== undefined) return undefined;
+  if (descr === STRUCTURE) return 'structures';
+  const content = {
+    O: 'Python objects, a pickle that is never executed',
+    U: 'text',
+    S: 'text',
+    a: 'text',
+    V: 'raw bytes',
+    M: 'dates',
+    m: 'times',
+  }[descr.replace(/^[<>|=]/, '').charAt(0)];
+  return content === undefined ? undefined : `${content} (${descr})`;
+}
+
+/**
  * Bytes of the numbers that a header declares.
  * @throws DTYPE_UNSUPPORTED, LIMIT_EXCEEDED, TENSOR_SHAPE
  */
-export function npyDataBytes(where: string, { dtype, descr, shape }: NpyHeader): number {
+export function npyDataBytes(where: string, header: NpyHeader): number {
+  const { dtype, descr, shape } = header;
   if (dtype === undefined) {
+    const content = contentBesideNumbers(header);
     throw new FormatError({
       code: 'DTYPE_UNSUPPORTED',
-      message: `${where}: the array's type is ${descr}; expected a float, integer or boolean type`,
+      message: `${where}: the array holds ${content ?? `numbers of type ${descr}`}; expected floats of at most 64 bits, integers or booleans`,
       hint: 'save it again from Python with array.astype("float32")',
     });
   }
   return checkTensor(where, 'array', dtype, shape) * DTYPE_BYTES[dtype];
 }
 
-/** @param raw exactly the bytes of {@link npyDataBytes} */
-export function decodeNpy({ dtype, littleEndian, fortranOrder, shape }: NpyHeader, raw: Uint8Array): Float32Array {
-  const values = toFloat32(raw, dtype ?? 'float32', littleEndian);
-  return fortranOrder && shape.length > 1 ? fromFortranOrder(values, shape) : values;
+/** Takes the bytes behind a header, in pieces of any length, and makes float32 in C order of them. */
+export interface NpyDecoder {
+  /** @param bytes are free to be overwritten afterwards */
+  add(bytes: Uint8Array): void;
+  /** All numbers, once every byte of {@link npyDataBytes} was added. */
+  numbers(): Float32Array;
 }
 
-/** First index fastest -> last index fastest. */
-function fromFortranOrder(values: Float32Array, shape: readonly number[]): Float32Array {
-  const out = new Float32Array(values.length);
-  const rank = shape.length;
-  const steps = shape.map((_, axis) => elementsOf(shape.slice(0, axis)));
-  const index = new Array<number>(rank).fill(0);
-  let from = 0;
-  for (let to = 0; to < out.length; to++) {
-    out[to] = values[from]!;
-    for (let axis = rank - 1; axis >= 0; axis--) {
-      from += steps[axis]!;
-      if (++index[axis]! < shape[axis]!) break;
-      from -= steps[axis]! * shape[axis]!;
-      index[axis] = 0;
+/** Allocates the array alone: pieces are converted, and put in C order, as they come. */
+export function npyDecoder({ dtype = 'float32', littleEndian, fortranOrder, shape }: NpyHeader): NpyDecoder {
+  const width = DTYPE_BYTES[dtype];
+  const out = new Float32Array(elementsOf(shape));
+  const place = fortranOrder && shape.length > 1 ? fortranPlacer(out, shape) : inOrderPlacer(out);
+  const split = new Uint8Array(width); // a number whose bytes came in two pieces
+  let begun = 0;
+  return {
+    add(bytes) {
+      let rest = bytes;
+      if (begun > 0) {
+        const more = Math.min(width - begun, rest.length);
+        split.set(rest.subarray(0, more), begun);
+        rest = rest.subarray(more);
+        begun += more;
+        if (begun < width) return;
+        place(toFloat32(split, dtype, littleEndian));
+      }
+      begun = rest.length % width;
+      const whole = rest.subarray(0, rest.length - begun);
+      // converted in steps, so that beside the array only a step is in memory
+      for (let at = 0; at < whole.length; at += STEP_BYTES) {
+        place(toFloat32(whole.subarray(at, at + STEP_BYTES), dtype, littleEndian));
+      }
+      split.set(rest.subarray(rest.length - begun));
+    },
+    numbers: () => out,
+  };
+}
+
+/** A multiple of every type's width. */
+const STEP_BYTES = 2 ** 18;
+
+type Place = (values: Float32Array) => void;
+
+function inOrderPlacer(out: Float32Array): Place {
+  let at = 0;
+  return (values) => {
+    out.set(values, at);
+    at += values.length;
+  };
+}
+
+/** Values come with the first index running fastest, and go where the last one does. */
+function fortranPlacer(out: Float32Array, shape: readonly number[]): Place {
+  const steps = shape.map((_, axis) => elementsOf(shape.slice(axis + 1)));
+  const index = new Array<number>(shape.length).fill(0);
+  let to = 0;
+  return (values) => {
+    for (const value of values) {
+      out[to] = value;
+      for (let axis = 0; axis < index.length; axis++) {
+        to += steps[axis]!;
+        if (++index[axis]! < shape[axis]!) break;
+        to -= steps[axis]! * shape[axis]!;
+        index[axis] = 0;
+      }
     }
-  }
-  return out;
+  };
 }
 
 /** The bytes of a version 1.0 .npy file of float32 in C order, as numpy.save writes them. */

@@ -1,39 +1,39 @@
 /** NumPy's .npz: a zip of .npy arrays. Flax weights of Google come in it, and `tl forward` writes it. */
 
 import yazl from 'yazl';
-import { FormatError, messageOf, ToolkitError } from '../errors.js';
+import { FormatError, listFaults, messageOf, ToolkitError } from '../errors.js';
 import { writeStreamAtomic } from '../files.js';
 import { elementsOf } from './float-formats.js';
 import { DAMAGED_HINT, quote, TensorTable } from './limits.js';
 import {
-  decodeNpy,
+  contentBesideNumbers,
   encodeNpy,
   isNpy,
   NPY_HEADER_BYTES,
   type NpyArray,
   type NpyHeader,
   npyDataBytes,
+  npyDecoder,
   parseNpyHeader,
 } from './npy.js';
-import type { TensorInfo, TensorSource } from './source.js';
+import type { SetAside, TensorInfo, TensorSource } from './source.js';
 import { openZip, type ZipArchive } from './zip.js';
 
 interface Entry extends TensorInfo {
   readonly entryName: string;
   readonly header: NpyHeader;
-  readonly bytes: number;
 }
 
 /**
- * Opens an .npz, stored or deflated; reads the headers of its arrays only. Arrays that are not numbers (text, objects)
- * are left out and named in `metadata.ignored`.
- * @throws ZIP_DAMAGED, NPY_HEADER, FILE_TRUNCATED, LIMIT_EXCEEDED
+ * Opens an .npz, stored or deflated; reads the headers of its arrays only. What is not made of numbers (text, objects,
+ * structures) is set aside by name.
+ * @throws ZIP_DAMAGED, NPY_HEADER, NPZ_NO_TENSORS, DTYPE_UNSUPPORTED, FILE_TRUNCATED, LIMIT_EXCEEDED
  */
 export async function openNpz(path: string): Promise<TensorSource> {
   return await npzFromZip(await openZip(path));
 }
 
-/** @throws ZIP_DAMAGED, NPY_HEADER, FILE_TRUNCATED, LIMIT_EXCEEDED; the archive is closed then */
+/** As {@link openNpz}; the archive is closed where it throws. */
 export async function npzFromZip(zip: ZipArchive): Promise<TensorSource> {
   try {
     return await describe(zip);
@@ -46,18 +46,19 @@ export async function npzFromZip(zip: ZipArchive): Promise<TensorSource> {
 async function describe(zip: ZipArchive): Promise<TensorSource> {
   const { path } = zip;
   const table = new TensorTable<Entry>(path);
-  const ignored: string[] = [];
+  const setAside: SetAside[] = [];
   for (const { name: entryName, size } of zip.entries.values()) {
     const name = entryName.replace(/\.npy$/, '');
     const head = await zip.readHead(entryName, NPY_HEADER_BYTES);
     if (!isNpy(head)) {
-      ignored.push(`${name} (no array)`);
+      setAside.push({ name, reason: 'no array of NumPy' });
       continue;
     }
     const where = `${path}: ${quote(entryName)}`;
     const header = parseNpyHeader(where, head);
-    if (header.dtype === undefined) {
-      ignored.push(`${name} (${header.descr})`);
+    const content = contentBesideNumbers(header);
+    if (content !== undefined) {
+      setAside.push({ name, reason: content });
       continue;
     }
     const bytes = npyDataBytes(where, header);
@@ -68,21 +69,39 @@ async function describe(zip: ZipArchive): Promise<TensorSource> {
         hint: DAMAGED_HINT,
       });
     }
-    table.add({ name, dtype: header.dtype, shape: header.shape, entryName, header, bytes });
+    table.add({ name, dtype: header.dtype!, shape: header.shape, entryName, header });
   }
+  const tensors = table.infos();
+  if (tensors.length === 0 && setAside.length > 0) throw noTensors(path, setAside);
   return {
     format: 'npz',
     path,
-    tensors: table.infos(),
-    metadata: ignored.length > 0 ? { ignored: ignored.join(', ') } : {},
-    async read(name) {
-      const { entryName, header, bytes } = table.get(name);
-      // read whole, so that the checksum is compared
-      const entry = await zip.read(entryName);
-      return decodeNpy(header, entry.subarray(header.dataOffset, header.dataOffset + bytes));
-    },
+    tensors,
+    metadata: {},
+    setAside,
+    read: async (name) => await readArray(zip, table.get(name)),
     close: () => zip.close(),
   };
+}
+
+/** The bytes go from the archive into the array as they come; their checksum is compared when the last one has come. */
+async function readArray(zip: ZipArchive, { entryName, header }: Entry): Promise<Float32Array> {
+  const decoder = npyDecoder(header);
+  let before = header.dataOffset;
+  for await (const piece of zip.pieces(entryName)) {
+    decoder.add(piece.subarray(before));
+    before = Math.max(0, before - piece.length);
+  }
+  return decoder.numbers();
+}
+
+function noTensors(path: string, setAside: readonly SetAside[]): FormatError {
+  const faults = setAside.map(({ name, reason }) => `${quote(name)}: ${reason}`);
+  return new FormatError({
+    code: 'NPZ_NO_TENSORS',
+    message: `${path}: no array of it is made of numbers\n${listFaults(faults)}`,
+    hint: 'save the arrays themselves, each under its name: numpy.savez("weights.npz", **{name: array, ...})',
+  });
 }
 
 /**

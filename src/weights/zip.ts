@@ -1,13 +1,12 @@
 /** Zip archives with random access: PyTorch's files and NumPy's .npz are both made of them. */
 
-import type { Readable } from 'node:stream';
-import { promisify } from 'node:util';
-import { constants, inflateRaw, inflateRawSync } from 'node:zlib';
+import { pipeline, Readable } from 'node:stream';
+import { constants, createInflateRaw, inflateRawSync } from 'node:zlib';
 import yauzl from 'yauzl';
 import { FormatError, messageOf, ToolkitError } from '../errors.js';
 import { type ByteFile, openByteFile } from './byte-file.js';
 import { crc32 } from './crc32.js';
-import { DAMAGED_HINT, limitExceeded, MAX_DEFLATE_RATIO, MAX_TENSOR_BYTES, MAX_TENSORS, quote } from './limits.js';
+import { DAMAGED_HINT, limitExceeded, MAX_DEFLATE_RATIO, MAX_TENSORS, quote } from './limits.js';
 
 const STORED = 0;
 const DEFLATED = 8;
@@ -15,34 +14,50 @@ const DEFLATED = 8;
 /** An entry a tensor, and a few beside. */
 const MAX_ENTRIES = MAX_TENSORS;
 
+/** Large enough that a call costs nothing beside the bytes that it moves, small enough to stay in a cache. */
+const PIECE_BYTES = 2 ** 20;
+
 export interface ZipEntry {
   readonly name: string;
   /** Bytes when unpacked. */
   readonly size: number;
   readonly compressed: boolean;
+  /** An ordinary file, and no link or device of a Unix system. */
+  readonly ordinary: boolean;
 }
 
 export interface ZipArchive {
   readonly path: string;
   readonly entries: ReadonlyMap<string, ZipEntry>;
   /**
-   * A part of an entry. Of a stored entry only that part is read; a deflated one is unpacked whole.
-   * The checksum is compared when the part is the whole entry.
+   * A part of an entry. Of a stored entry only that part is read, and its checksum compared where that is all of it; a
+   * deflated one is unpacked from its beginning to its end, of which only the part is kept.
    * @throws ZIP_DAMAGED, FILE_TRUNCATED
    */
   read(name: string, offset?: number, length?: number): Promise<Buffer>;
+  /**
+   * A whole entry, piece by piece; the last one has come only when length and checksum are right. Each piece is
+   * overwritten by the next.
+   * @throws ZIP_DAMAGED, FILE_TRUNCATED
+   */
+  pieces(name: string): AsyncGenerator<Uint8Array>;
   /** The first bytes of an entry, fewer than `length` where it is shorter. */
   readHead(name: string, length: number): Promise<Buffer>;
   close(): Promise<void>;
 }
 
-interface Located extends ZipEntry {
+interface Listed extends ZipEntry {
   readonly raw: yauzl.Entry;
+}
+
+interface Located extends Listed {
+  /** Where its bytes begin. */
+  readonly start: number;
 }
 
 /**
  * Reads the central directory.
- * @throws ZIP_DAMAGED, LIMIT_EXCEEDED, FILE_NOT_READ
+ * @throws ZIP_DAMAGED, ARCHIVE_UNSAFE, LIMIT_EXCEEDED, FILE_NOT_READ
  */
 export async function openZip(path: string): Promise<ZipArchive> {
   const file = await openByteFile(path);
@@ -51,7 +66,7 @@ export async function openZip(path: string): Promise<ZipArchive> {
       yauzl.fromRandomAccessReaderPromise(new FileReader(file), file.size, {
         autoClose: false,
         lazyEntries: true,
-        strictFileNames: true,
+        strictFileNames: false, // Windows once wrote backslashes; they become slashes before names are checked
         validateEntrySizes: true,
       }),
     );
@@ -64,8 +79,8 @@ export async function openZip(path: string): Promise<ZipArchive> {
   }
 }
 
-async function listEntries(path: string, zip: yauzl.ZipFile): Promise<Map<string, Located>> {
-  const entries = new Map<string, Located>();
+async function listEntries(path: string, zip: yauzl.ZipFile): Promise<Map<string, Listed>> {
+  const entries = new Map<string, Listed>();
   for await (const raw of zip.eachEntry()) {
     const { fileName: name, uncompressedSize: size, compressedSize, compressionMethod } = raw;
     if (name.endsWith('/')) continue; // a folder
@@ -84,14 +99,20 @@ async function listEntries(path: string, zip: yauzl.ZipFile): Promise<Map<string
     if (compressed ? size > compressedSize * MAX_DEFLATE_RATIO : size !== compressedSize) {
       throw zipError(path, `entry ${quote(name)} declares ${size} bytes out of ${compressedSize}, which cannot be`);
     }
-    entries.set(name, { name, size, compressed, raw });
+    entries.set(name, { name, size, compressed, ordinary: isOrdinary(raw), raw });
   }
   return entries;
 }
 
-function archive(file: ByteFile, zip: yauzl.ZipFile, entries: Map<string, Located>): ZipArchive {
+/** The upper half of the attributes is a Unix mode (APPNOTE.TXT, 4.4.15), 0 where another system wrote the entry. */
+function isOrdinary({ externalFileAttributes }: yauzl.Entry): boolean {
+  const type = (externalFileAttributes >>> 16) & 0o170000; // S_IFMT of inode(7)
+  return type === 0 || type === 0o100000;
+}
+
+function archive(file: ByteFile, zip: yauzl.ZipFile, entries: Map<string, Listed>): ZipArchive {
   const { path } = file;
-  const locate = async (name: string): Promise<Located & { readonly start: number }> => {
+  const locate = async (name: string): Promise<Located> => {
     const entry = entries.get(name);
     if (entry === undefined) throw zipError(path, `there is no entry ${quote(name)}`);
     const header = await guarded(path, () => zip.readLocalFileHeaderPromise(entry.raw, { minimal: true }));
@@ -101,30 +122,34 @@ function archive(file: ByteFile, zip: yauzl.ZipFile, entries: Map<string, Locate
     path,
     entries,
     async read(name, offset = 0, length = (entries.get(name)?.size ?? 0) - offset) {
-      const { raw, size, compressed, start } = await locate(name);
+      const entry = await locate(name);
+      const { size, compressed, start } = entry;
       if (offset < 0 || length < 0 || offset + length > size) {
         throw zipError(path, `entry ${quote(name)} has ${size} bytes; ${length} were asked for at ${offset}`);
       }
-      const whole = offset === 0 && length === size;
-      const what = `zip entry ${quote(name)}`;
       if (!compressed) {
-        const bytes = await file.read(start + offset, length, what);
-        if (whole) checkSum(path, raw, bytes);
+        const bytes = await file.read(start + offset, length, whatIs(name));
+        if (length === size) checkSum(path, entry, crc32(bytes));
         return bytes;
       }
-      if (size > MAX_TENSOR_BYTES) throw limitExceeded(path, `${what} has ${size} bytes`, MAX_TENSOR_BYTES);
-      const packed = await file.read(start, raw.compressedSize, what);
-      const bytes = await guarded(path, () => promisify(inflateRaw)(packed, { maxOutputLength: Math.max(1, size) }));
-      if (bytes.length !== size) throw zipError(path, `${what} unpacks to ${bytes.length} bytes; expected ${size}`);
-      checkSum(path, raw, bytes);
-      return bytes.subarray(offset, offset + length);
+      const out = Buffer.allocUnsafeSlow(length);
+      let at = 0;
+      for await (const piece of piecesOf(file, entry)) {
+        if (at < offset + length && at + piece.length > offset) {
+          out.set(piece.subarray(Math.max(0, offset - at), offset + length - at), Math.max(0, at - offset));
+        }
+        at += piece.length;
+      }
+      return out;
+    },
+    async *pieces(name) {
+      yield* piecesOf(file, await locate(name));
     },
     async readHead(name, length) {
       const { raw, size, compressed, start } = await locate(name);
-      const what = `zip entry ${quote(name)}`;
-      if (!compressed) return await file.read(start, Math.min(length, size), what);
+      if (!compressed) return await file.read(start, Math.min(length, size), whatIs(name));
       // deflate never needs more input than output, but for a few bytes a block
-      const packed = await file.read(start, Math.min(raw.compressedSize, length + 1024), what);
+      const packed = await file.read(start, Math.min(raw.compressedSize, length + 1024), whatIs(name));
       const head = await guarded(path, async () =>
         inflateRawSync(packed, { finishFlush: constants.Z_SYNC_FLUSH }).subarray(0, length),
       );
@@ -134,11 +159,53 @@ function archive(file: ByteFile, zip: yauzl.ZipFile, entries: Map<string, Locate
   };
 }
 
-function checkSum(path: string, entry: yauzl.Entry, bytes: Uint8Array): void {
-  // PyTorch can be told to leave the sum out (torch.serialization.set_crc32_options); it then writes 0
-  if (entry.crc32 !== 0 && crc32(bytes) !== entry.crc32) {
-    throw zipError(path, `entry ${quote(entry.fileName)} does not match its checksum`);
+const whatIs = (name: string): string => `zip entry ${quote(name)}`;
+
+async function* piecesOf(file: ByteFile, entry: Located): AsyncGenerator<Uint8Array> {
+  const { path } = file;
+  const { name, size, compressed } = entry;
+  let done = 0;
+  let sum = 0;
+  try {
+    for await (const piece of compressed ? inflated(file, entry) : stored(file, entry)) {
+      done += piece.length;
+      if (done > size) break;
+      sum = crc32(piece, sum);
+      yield piece;
+    }
+  } catch (error) {
+    throw asZipError(path, error);
   }
+  if (done !== size) {
+    const what = done > size ? 'more' : `${done} bytes`;
+    throw zipError(path, `${whatIs(name)} unpacks to ${what}; expected ${size} bytes`);
+  }
+  checkSum(path, entry, sum);
+}
+
+async function* stored(file: ByteFile, { name, size, start }: Located): AsyncGenerator<Uint8Array> {
+  const buffer = new Uint8Array(Math.min(PIECE_BYTES, size));
+  for (let at = 0; at < size; at += PIECE_BYTES) {
+    const piece = buffer.subarray(0, Math.min(PIECE_BYTES, size - at));
+    await file.readInto(piece, start + at, whatIs(name));
+    yield piece;
+  }
+}
+
+async function* inflated(file: ByteFile, { name, start, raw }: Located): AsyncGenerator<Uint8Array> {
+  const packed = async function* (): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < raw.compressedSize; at += PIECE_BYTES) {
+      yield await file.read(start + at, Math.min(PIECE_BYTES, raw.compressedSize - at), whatIs(name));
+    }
+  };
+  const inflate = createInflateRaw({ chunkSize: PIECE_BYTES });
+  pipeline(Readable.from(packed(), { objectMode: false, highWaterMark: PIECE_BYTES }), inflate, () => {}); // its failure is thrown below
+  yield* inflate;
+}
+
+function checkSum(path: string, { name, raw }: Listed, sum: number): void {
+  // PyTorch can be told to leave the sum out (torch.serialization.set_crc32_options); it then writes 0
+  if (raw.crc32 !== 0 && sum !== raw.crc32) throw zipError(path, `entry ${quote(name)} does not match its checksum`);
 }
 
 /** yauzl's view of an open file. It reads without waiting, so that a parser's own failure surfaces where it is caught. */
@@ -179,9 +246,23 @@ async function guarded<T>(path: string, step: () => Promise<T>): Promise<T> {
   try {
     return await step();
   } catch (error) {
-    if (error instanceof ToolkitError) throw error;
-    throw zipError(path, messageOf(error).split('\n')[0]!, error);
+    throw asZipError(path, error);
   }
+}
+
+/** What yauzl's validateFileName says, whose errors carry no code. */
+const UNSAFE_NAME = /^(absolute path|invalid relative path|invalid characters in fileName): /;
+
+function asZipError(path: string, error: unknown): ToolkitError {
+  if (error instanceof ToolkitError) return error;
+  const message = messageOf(error).split('\n')[0]!;
+  if (!UNSAFE_NAME.test(message)) return zipError(path, message, error);
+  return new FormatError({
+    code: 'ARCHIVE_UNSAFE',
+    message: `${path}: ${message.slice(0, 400)}`,
+    hint: 'no tool writes such a name by itself: do not unpack this archive',
+    cause: error,
+  });
 }
 
 function zipError(path: string, message: string, cause?: unknown): FormatError {

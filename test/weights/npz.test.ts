@@ -1,9 +1,11 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { crc32 } from '../../src/weights/crc32.js';
 import { encodeNpy } from '../../src/weights/npy.js';
 import { writeNpz } from '../../src/weights/npz.js';
 import { openWeights } from '../../src/weights/source.js';
+import { fixturesFolder } from '../support/golden.js';
 import { expectFailure, readAll, temporary, temporaryFile, withSource } from './support/temporary.js';
 import { zipOf } from './support/torch-writer.js';
 
@@ -23,6 +25,8 @@ const compressed = Buffer.from(
   'hex',
 );
 
+const files = join(fixturesFolder, 'files');
+
 const array = (...values: number[]) => ({ shape: [values.length], data: Float32Array.from(values) });
 
 describe('reading', () => {
@@ -33,7 +37,7 @@ describe('reading', () => {
         { name: 'a', dtype: 'float32', shape: [2, 2] },
         { name: 'x/y', dtype: 'int64', shape: [] },
       ]);
-      expect(source.metadata).toEqual({ ignored: 's (<U4)' });
+      expect(source.setAside).toEqual([{ name: 's', reason: 'text (<U4)' }]);
       expect([...(await source.read('a'))]).toEqual([0, 1, 2, 3]);
       expect([...(await source.read('x/y'))]).toEqual([3]);
     });
@@ -42,6 +46,66 @@ describe('reading', () => {
   it('reads zip64 archives', async () => {
     const bytes = await zipOf([['a.npy', encodeNpy(array(5))]], { forceZip64Format: true });
     expect((await readAll(temporaryFile('64.npz', bytes))).get('a')?.data).toEqual([5]);
+  });
+
+  it('reads an archive that begins behind 4 GiB of others', async () => {
+    // every offset of the fixture lies in a field of 8 bytes; they move by what is put before
+    const bytes = readFileSync(join(files, 'numpy-zip64.npz'));
+    const before = 5 * 2 ** 30;
+    const move = (at: number) => bytes.writeBigUInt64LE(bytes.readBigUInt64LE(at) + BigInt(before), at);
+    const end = bytes.indexOf('PK\x06\x06');
+    let at = bytes.indexOf('PK\x01\x02');
+    for (
+      ;
+      bytes.readUInt32LE(at) === 0x02014b50;
+      at += 46 + bytes.readUInt16LE(at + 28) + bytes.readUInt16LE(at + 30)
+    ) {
+      const extra = at + 46 + bytes.readUInt16LE(at + 28);
+      bytes.writeUInt32LE(0xffffffff, at + 42); // the offset is in the extra field
+      if (bytes.readUInt16LE(extra + 2) === 24) move(extra + 4 + 16);
+    }
+    move(end + 48); // where the directory begins
+    move(bytes.indexOf('PK\x06\x07') + 8); // where its end begins
+    const path = temporaryFile('large.npz', 'PK\x03\x04');
+    const file = openSync(path, 'r+');
+    writeSync(file, bytes, 0, bytes.length, before);
+    closeSync(file);
+    const moved = await readAll(path);
+    const plain = await readAll(join(files, 'numpy-zip64.npz'));
+    expect([...moved.keys()]).toEqual(['a/kernel', 'a/bias']);
+    expect(moved).toEqual(plain);
+  });
+
+  it('puts long arrays together from pieces, whatever their type and order', async () => {
+    await withSource(join(files, 'numpy-long.npz'), async (source) => {
+      expect(source.tensors.map(({ shape }) => shape)).toEqual([[701, 1001], [1300003], [11, 7, 2003]]);
+      for (const { name } of source.tensors) {
+        const values = await source.read(name);
+        expect(values.findIndex((value, i) => value !== i % 251)).toBe(-1);
+      }
+    });
+  });
+
+  it('sets aside by name what is not made of numbers', async () => {
+    await withSource(join(files, 'numpy-beside.npz'), (source) => {
+      expect(source.setAside).toEqual([
+        { name: 'objects', reason: 'Python objects, a pickle that is never executed (|O)' },
+        { name: 'text', reason: 'text (<U6)' },
+        { name: 'bytes', reason: 'text (|S6)' },
+        { name: 'structure', reason: 'structures' },
+        { name: 'raw', reason: 'raw bytes (|V5)' },
+        { name: 'float8', reason: 'raw bytes (<V1)' },
+        { name: 'date', reason: 'dates (<M8[D])' },
+        { name: 'time', reason: 'times (<m8[s])' },
+      ]);
+    });
+  });
+
+  it('refuses by name numbers that it would have to change, and files that hold none', async () => {
+    const opening = (name: string) => () => openWeights(join(files, name));
+    await expectFailure(opening('numpy-longdouble.npz'), 'DTYPE_UNSUPPORTED', /"head\/kernel\.npy": .* of type <f16;/);
+    await expectFailure(opening('numpy-complex.npz'), 'DTYPE_UNSUPPORTED', /"spectrum\.npy": .* of type <c8;/);
+    await expectFailure(opening('numpy-objects.npz'), 'NPZ_NO_TENSORS', /"arr_0": Python objects/);
   });
 
   it('notices one changed bit by the checksum', async () => {
@@ -101,7 +165,9 @@ describe('hostile archives', () => {
       change(copy);
       return copy;
     };
-    await expectFailure(open(changed((copy) => copy.write('../', central + 46))), 'ZIP_DAMAGED', /relative path/);
+    await expectFailure(open(changed((copy) => copy.write('../', central + 46))), 'ARCHIVE_UNSAFE', /relative path/);
+    await expectFailure(open(changed((copy) => copy.write('/', central + 46))), 'ARCHIVE_UNSAFE', /absolute path/);
+    await expectFailure(open(changed((copy) => copy.write('C:', central + 46))), 'ARCHIVE_UNSAFE', /absolute path/);
     await expectFailure(open(changed((copy) => copy.writeUInt16LE(1, central + 8))), 'ZIP_DAMAGED', /encrypted/);
     await expectFailure(open(changed((copy) => copy.writeUInt16LE(93, central + 10))), 'ZIP_DAMAGED', /method 93/);
   });

@@ -73,6 +73,7 @@ it('there are files of every writer', () => {
     'Keras',
     'Keras',
     'numpy',
+    'numpy',
     'tensorflow',
     'tensorflowjs',
     'torch',

@@ -80,6 +80,7 @@ files() {
   py tf files_checkpoint.py
   py keras3 files_keras3.py
   py torch files_torch.py
+  py flax files_numpy.py
   # Without its dependencies, which are for formats that are not written here.
   "$TL_GOLDEN_HOME/tf/bin/pip" install --quiet --disable-pip-version-check --no-deps tensorflowjs==4.22.0 tensorflow_hub==0.16.1
   py tf files_tfjs.py

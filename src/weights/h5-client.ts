@@ -6,8 +6,10 @@ import { FormatError } from '../errors.js';
 import { type H5Attributes, type H5Reply, type H5Request, type H5Tree, serveHdf5 } from './h5-thread.js';
 import { DAMAGED_HINT, MAX_TENSORS } from './limits.js';
 
-/** 400 MB from a slow disk take some seconds; a loop in the library takes for ever. */
-const TIMEOUT_MS = 60_000;
+/** A loop in the library takes for ever. Opening any file takes it 10 ms, and starting the thread half a second. */
+const PATIENCE_MS = 10_000;
+/** No step reads more than the file: 5 MB/s is a slow network drive. */
+const SLOWEST_BYTES_PER_MS = 5000;
 
 /** A model configuration of Keras has some 100 kB; HDF5 itself keeps attributes below 64 KiB unless told otherwise. */
 const MAX_ATTRIBUTE_BYTES = 64 * 1024 * 1024;
@@ -40,11 +42,17 @@ let lastId = 0;
 /** Requests wait for each other: the library does one thing at a time. */
 let queue: Promise<unknown> = Promise.resolve();
 
-export function h5File(path: string, timeoutMs = TIMEOUT_MS): H5File {
+/** How long one step of the library may take with a file of this size. */
+export function patienceFor(fileBytes: number): number {
+  return PATIENCE_MS + fileBytes / SLOWEST_BYTES_PER_MS;
+}
+
+/** @param called what errors call the file, where it is a part of another one */
+export function h5File(path: string, timeoutMs: number, called = path): H5File {
   const file = ++lastId;
   const ask = async (command: H5Request['command']): Promise<unknown> => {
     const request: H5Request = { id: ++lastId, file, path: resolve(path), command };
-    const answer = queue.then(() => perform(request, path, timeoutMs));
+    const answer = queue.then(() => perform(request, called, timeoutMs));
     queue = answer.catch(() => undefined);
     return await answer;
   };
@@ -62,7 +70,7 @@ export function h5File(path: string, timeoutMs = TIMEOUT_MS): H5File {
 async function perform(request: H5Request, path: string, timeoutMs: number): Promise<unknown> {
   thread ??= start();
   const current = thread;
-  const reply = await exchange(current, request, timeoutMs);
+  const reply = await exchange(current, request, path, timeoutMs);
   if (reply instanceof FormatError) {
     await end(current);
     throw reply;
@@ -76,13 +84,18 @@ async function perform(request: H5Request, path: string, timeoutMs: number): Pro
   return reply.value;
 }
 
-async function exchange(to: Thread, request: H5Request, timeoutMs: number): Promise<H5Reply | FormatError> {
+async function exchange(
+  to: Thread,
+  request: H5Request,
+  path: string,
+  timeoutMs: number,
+): Promise<H5Reply | FormatError> {
   let timer: NodeJS.Timeout | undefined;
   to.worker.ref(); // the process waits for an answer, but not for a thread that has nothing to do
   try {
     return await new Promise<H5Reply | FormatError>((settle) => {
-      to.pending = { id: request.id, path: request.path, settle };
-      timer = setTimeout(() => settle(timeout(request.path, timeoutMs)), timeoutMs);
+      to.pending = { id: request.id, path, settle };
+      timer = setTimeout(() => settle(timeout(path, timeoutMs)), timeoutMs);
       to.worker.postMessage(request);
     });
   } finally {
@@ -95,7 +108,7 @@ async function exchange(to: Thread, request: H5Request, timeoutMs: number): Prom
 function timeout(path: string, timeoutMs: number): FormatError {
   return new FormatError({
     code: 'H5_TIMEOUT',
-    message: `${path}: the HDF5 library gave no answer within ${timeoutMs / 1000} s`,
+    message: `${path}: the HDF5 library gave no answer within ${Math.round(timeoutMs / 100) / 10} s`,
     hint: DAMAGED_HINT,
   });
 }

@@ -12,7 +12,7 @@
 import { FormatError, listFaults } from '../errors.js';
 import { openByteFile } from './byte-file.js';
 import { DTYPE_BYTES, toFloat32 } from './float-formats.js';
-import { type H5File, h5File } from './h5-client.js';
+import { type H5File, h5File, patienceFor } from './h5-client.js';
 import type { H5Dataset } from './h5-thread.js';
 import { checkTensor, DAMAGED_HINT, limitExceeded, MAX_DEFLATE_RATIO, quote, TensorTable } from './limits.js';
 import type { FileDtype, TensorInfo, TensorSource } from './source.js';
@@ -36,12 +36,12 @@ interface Attributes {
 }
 
 /**
- * @param options.timeoutMs how long one step of the HDF5 library may take; default 60,000
+ * @param options.timeoutMs how long one step of the HDF5 library may take; default 10 s, and more for large files
  * @throws H5_DAMAGED, H5_LAYOUT, H5_TIMEOUT, H5_STOPPED, DTYPE_UNSUPPORTED, LIMIT_EXCEEDED
  */
 export async function openH5(path: string, options: { readonly timeoutMs?: number } = {}): Promise<TensorSource> {
   const size = await fileBytesOf(path);
-  const file = h5File(path, options.timeoutMs);
+  const file = h5File(path, options.timeoutMs ?? patienceFor(size));
   try {
     return await describe(path, file, size);
   } catch (error) {

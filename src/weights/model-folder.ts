@@ -10,7 +10,7 @@ import { channelsFor, type Preprocessing, preprocessingSchema } from '../augment
 import { buildBackbone, findBackbone, findPublished } from '../backbones/index.js';
 import type { Graph } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
-import { FormatError, listFaults, UsageError, WeightsError } from '../errors.js';
+import { FormatError, listFaults, ToolkitError, UsageError, WeightsError } from '../errors.js';
 import { readJsonFile, replaceFolderAtomic, writeFileAtomic } from '../files.js';
 import { type Head, withHead } from '../heads/heads.js';
 import { openSafetensors, writeSafetensors } from './safetensors.js';
@@ -117,7 +117,7 @@ export async function openModelFolder(path: string): Promise<OpenedModel> {
     });
   }
   const record = parseRecord(join(folder, RECORD), await readJsonFile(join(folder, RECORD)));
-  const graph = graphOf(record);
+  const graph = graphIn(join(folder, RECORD), record);
   const file = join(folder, WEIGHTS);
   const source = await openSafetensors(file);
   const found = new Map(source.tensors.map((tensor) => [tensor.name, tensor.shape.join(', ')]));
@@ -135,6 +135,22 @@ export async function openModelFolder(path: string): Promise<OpenedModel> {
     });
   }
   return { folder, record, graph, read: (name) => source.read(name), close: () => source.close() };
+}
+
+/** The network of a record that was read: what is wrong with it is wrong with its file. */
+function graphIn(file: string, record: ModelRecord): Graph {
+  try {
+    return graphOf(record);
+  } catch (error) {
+    if (!(error instanceof ToolkitError)) throw error;
+    const { code, message, hint } = error;
+    throw new FormatError({
+      code,
+      message: `${file}: ${message}`,
+      ...(hint === undefined ? {} : { hint }),
+      cause: error,
+    });
+  }
 }
 
 /** What the record beside a weights file says of its network. */

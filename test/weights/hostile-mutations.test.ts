@@ -1,39 +1,52 @@
-/** Damaged files of every format but HDF5 end in an error of ours or in the right tensors; TL_MUTATIONS runs more. */
+/**
+ * Damaged files of every format end in an error of ours or in the right tensors. This is a short run of what
+ * `node tools/fuzz.mjs` does at length; a failure is printed with the options that repeat it alone.
+ */
 
-import { join } from 'node:path';
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
-import { readNpy } from '../../src/weights/npy.js';
-import { openWeights, type TensorSource } from '../../src/weights/source.js';
-import { fixturesFolder } from '../support/golden.js';
-import { MUTATIONS, report, survive } from './support/mutate.js';
 
-const FILES: readonly (readonly [file: string, checked: boolean])[] = [
-  ['kinds.safetensors', false],
-  ['torch-kinds-zip.pth', true],
-  ['torch-checkpoint-zip.pth', true],
-  ['torch-kinds-legacy.pth', false],
-  ['torch-checkpoint-legacy.pth', false],
-  ['arrays.npz', true],
-  ['arrays-deflated.npz', true],
+const FUZZER = fileURLToPath(new URL('../../tools/fuzz.mjs', import.meta.url));
+const COUNT = 480;
+const SEED = 'short';
+
+const FORMATS = [
+  'checkpoint-v1',
+  'checkpoint-v2',
+  'frozen-graph',
+  'keras-h5',
+  'model-folder',
+  'npy',
+  'npz',
+  'safetensors',
+  'saved-model',
+  'store',
+  'tfjs',
+  'torch-stream',
+  'torch-zip',
 ];
 
-for (const [file, checked] of FILES) {
-  it(`survives mutations of ${file}`, { timeout: 30_000 + 20 * MUTATIONS }, async () => {
-    const options = { open: openWeights, checked, limitMs: 10_000 };
-    const outcomes = await survive(join(fixturesFolder, 'files', file), MUTATIONS, options);
-    report(file, MUTATIONS, outcomes);
-    expect(outcomes.size).toBeGreaterThan(1);
-  });
+interface Result {
+  readonly count: number;
+  readonly table: readonly { readonly format: string; readonly outcomes: Readonly<Record<string, number>> }[];
+  readonly failures: readonly object[];
 }
 
-it('survives mutations of array.npy', { timeout: 30_000 + 20 * MUTATIONS }, async () => {
-  const open = async (path: string): Promise<TensorSource> => {
-    const { shape, data } = await readNpy(path);
-    const tensors = [{ name: 'array', dtype: 'float32' as const, shape }];
-    return { format: 'npz', path, tensors, metadata: {}, read: async () => data, close: async () => undefined };
-  };
-  const options = { open, checked: false, limitMs: 10_000 };
-  const outcomes = await survive(join(fixturesFolder, 'files', 'array.npy'), MUTATIONS, options);
-  report('array.npy', MUTATIONS, outcomes);
-  expect(outcomes.size).toBeGreaterThan(1);
+it('survives mutations of every format', { timeout: 120_000 }, async () => {
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    [FUZZER, '--count', String(COUNT), '--seed', SEED, '--json'],
+    { timeout: 110_000, maxBuffer: 2 ** 26 },
+  ).catch((error: { stdout: string; stderr: string }) => error);
+  const { count, table, failures } = JSON.parse(stdout) as Result;
+  console.log(`${count} mutations, seed ${SEED}\n${table.map((row) => JSON.stringify(row)).join('\n')}`);
+  expect(failures, stderr).toEqual([]);
+  expect(table.map(({ format }) => format).sort()).toEqual(FORMATS);
+  for (const { format, outcomes } of table) {
+    const read = Object.keys(outcomes).filter((outcome) => outcome.startsWith('read'));
+    expect(read.length, `${format}: some damage does no harm`).toBeGreaterThan(0);
+    expect(Object.keys(outcomes).length - read.length, `${format}: most damage is found`).toBeGreaterThan(1);
+  }
 });

@@ -213,7 +213,11 @@ describe('damage', () => {
   });
 
   test('a backbone, a source or a size that there is not', async () => {
-    await expectFailure(() => openModelFolder(edited({ backbone: 'resnet5000' })), 'UNKNOWN_BACKBONE', /resnet5000/);
+    await expectFailure(
+      () => openModelFolder(edited({ backbone: 'resnet5000' })),
+      'UNKNOWN_BACKBONE',
+      /model\.json: .*resnet5000/,
+    );
     await expectFailure(() => openModelFolder(edited({ source: 'moon' })), 'UNKNOWN_SOURCE', /moon/);
     const tiny = { height: 1, width: 1 };
     const small = edited({ backbone: 'resnet50', source: 'torch', inputSize: tiny });

@@ -20,7 +20,7 @@ export interface Dialect {
    */
   readonly average?: string;
   /** Tensors of training or bookkeeping, which no network reads: set aside, and listed as such. */
-  readonly setAside: readonly RegExp[];
+  readonly setAside: readonly { readonly pattern: RegExp; readonly reason: string }[];
 }
 
 /** Said of a convolution over a whole picture; heads of attention apart are how their publisher keeps them. */
@@ -65,7 +65,10 @@ const dialects: Record<DialectName, Dialect> = {
       return names[role];
     },
     layouts: tensorflowLayouts,
-    setAside: [/^optimizer/, /(^|\/)(iteration|learning_rate)$/],
+    setAside: [
+      { pattern: /^optimizer/, reason: 'of the optimiser' },
+      { pattern: /(^|\/)(iteration|learning_rate)$/, reason: 'of the optimiser' },
+    ],
   },
   slim: {
     separator: '/',
@@ -85,7 +88,12 @@ const dialects: Record<DialectName, Dialect> = {
       })[role],
     layouts: tensorflowLayouts,
     average: '/ExponentialMovingAverage', // tf.train.ExponentialMovingAverage.average_name
-    setAside: [/^global_step$/, /^mean_rgb$/, /\/(ExponentialMovingAverage|RMSProp(_1)?|Momentum|Adam(_1)?)$/],
+    setAside: [
+      { pattern: /^global_step$/, reason: 'a count of training steps' },
+      { pattern: /^mean_rgb$/, reason: 'a constant, or what belongs to preprocessing' },
+      { pattern: /\/ExponentialMovingAverage$/, reason: 'a running average of nothing here' },
+      { pattern: /\/(RMSProp(_1)?|Momentum|Adam(_1)?)$/, reason: 'of the optimiser' },
+    ],
   },
   torch: {
     separator: '.',
@@ -104,7 +112,7 @@ const dialects: Record<DialectName, Dialect> = {
         'norm.variance': ['running_var'],
       })[role],
     layouts: torchLayouts,
-    setAside: [/\.num_batches_tracked$/],
+    setAside: [{ pattern: /\.num_batches_tracked$/, reason: 'a count of training steps' }],
   },
   flax: {
     separator: '/',
@@ -126,7 +134,7 @@ const dialects: Record<DialectName, Dialect> = {
       parameter.role.startsWith('norm.')
         ? [...asIs(parameter), { shape: [1, 1, 1, ...parameter.shape] }] // group norms of the hybrid
         : asIs(parameter),
-    setAside: [/^opt(imizer)?\//],
+    setAside: [{ pattern: /^opt(imizer)?\//, reason: 'of the optimiser' }],
   },
 };
 

@@ -10,8 +10,9 @@ import type { Variant } from './variants.js';
  */
 export function applyIgnore(rows: readonly PlanRow[], patterns: readonly string[]): PlanRow[] {
   const tests = patterns.map((pattern) => ({ pattern, test: wildcard(pattern), hits: 0 }));
-  const out = rows.map((row): PlanRow => {
-    if (row.verdict === 'ok') return row;
+  const judged = rows.map((row): PlanRow => {
+    // of what is right, only layers of somebody's own can be left out
+    if (row.verdict === 'ok' && !isOfHead(row)) return row;
     for (const each of tests) {
       if ([row.parameter?.path, row.tensor?.name].some((name) => name !== undefined && each.test.test(name))) {
         each.hits++;
@@ -28,8 +29,12 @@ export function applyIgnore(rows: readonly PlanRow[], patterns: readonly string[
       hint: 'leave the pattern out, or run `tl import ... --dry-run` to see the names',
     });
   }
-  return out;
+  const headless = judged.some((row) => row.verdict === 'ignored' && isOfHead(row));
+  return headless ? judged.map((row) => (isOfHead(row) ? { ...row, verdict: 'ignored' } : row)) : judged;
 }
+
+/** A head is left out as a whole: a part of one is none. */
+const isOfHead = ({ parameter }: PlanRow): boolean => parameter?.path.startsWith('head.') === true;
 
 function wildcard(pattern: string): RegExp {
   const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*');
@@ -56,7 +61,9 @@ export function faultsOf(plan: Plan): string[] {
           `wrong number type: ${row.tensor!.name} is ${row.tensor!.dtype}, ${row.parameter!.path} expects a float type`,
         ];
       case 'extra':
-        return [`extra: ${row.tensor!.name} ${shape(row.tensor!.shape)} belongs to no parameter`];
+        return [
+          `extra: ${row.tensor!.name} ${shape(row.tensor!.shape)} belongs to no parameter${row.reason === undefined ? '' : `; ${row.reason}`}`,
+        ];
       default:
         return [];
     }
@@ -72,6 +79,7 @@ export function assertComplete(plan: Plan, file: string, fits: readonly Variant[
   if (faults.length === 0) return;
   const { backbone, published, rows } = plan;
   const good = rows.filter((row) => row.verdict === 'ok').length;
+  const said = fits.map((fit) => `--backbone ${fit.backbone.name} --source ${fit.published.source}`);
   throw new WeightsError({
     code: 'WEIGHTS_MISMATCH',
     message:
@@ -79,7 +87,7 @@ export function assertComplete(plan: Plan, file: string, fits: readonly Variant[
       `${faults.length} faults, ${good} of ${plan.graph.parameters.length} parameters found\n${listFaults(faults)}`,
     hint:
       fits.length > 0
-        ? `this file fits ${fits.map((fit) => `--backbone ${fit.backbone.name} --source ${fit.published.source}`).join(' or ')}`
-        : 'choose the backbone and source that the file was made for (`tl weights FILE` tells what it is), or name what may be left out with --ignore PATTERN',
+        ? `this file fits ${said.join(' or ')}`
+        : 'choose the backbone and source that the file was made for (`tl weights FILE` tells what it is), name what may be left out with --ignore PATTERN, or give names of your own with --map FILE (--dry-run prints a table to start from)',
   });
 }

@@ -41,6 +41,9 @@ const positiveInteger = z.number().int().positive();
 const size = z.object({ height: positiveInteger, width: positiveInteger });
 const channels = z.literal(channelCounts);
 
+/** How a head is kept in a record. */
+export const headSchema = z.object({ hidden: z.array(positiveInteger), dropout: z.number().min(0).lt(1) });
+
 const recordSchema: z.ZodType<ModelRecord> = z
   .object({
     formatVersion: z.literal(MODEL_FORMAT_VERSION),
@@ -48,7 +51,7 @@ const recordSchema: z.ZodType<ModelRecord> = z
     source: z.string(),
     inputSize: size,
     channels: channels.exactOptional(),
-    head: z.object({ hidden: z.array(positiveInteger), dropout: z.number().min(0).lt(1) }),
+    head: headSchema,
     classes: z.array(z.string()).min(2),
     preprocessing: preprocessingSchema,
     weights: z.object({ origin: z.string(), license: z.string() }),

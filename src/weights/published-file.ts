@@ -5,21 +5,50 @@
 import { answersTo, type Backbone, backbones, findBackbone, findPublished, type Source } from '../backbones/index.js';
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
-import { listFaults, WeightsError } from '../errors.js';
-import { assertComplete } from './faults.js';
-import { elementsOf } from './float-formats.js';
+import { listFaults, UsageError, WeightsError } from '../errors.js';
+import { type Adaptation, adaptationsOf, neutral } from './adaptations.js';
+import { assertComplete, faultsOf } from './faults.js';
+import { describeHead } from './file-head.js';
 import { recordBeside } from './model-folder.js';
-import { type Plan, type PlanRow, planCanonical, planWeights, readPlanned } from './plan.js';
+import { readNameMap } from './name-map.js';
+import {
+  type AverageChoice,
+  type ClassifierChoice,
+  type Plan,
+  type PlanOptions,
+  type PlanRow,
+  planCanonical,
+  planWeights,
+  readPlanned,
+  WITH_BACKGROUND,
+} from './plan.js';
 import { openWeights, type TensorSource } from './source.js';
 import { CANONICAL_FORMAT } from './store.js';
-import { alikeVariants, chooseVariant, recognise, type Variant } from './variants.js';
+import { alikeVariants, chooseVariant, type PlanOf, plansOf, recognise, type Variant } from './variants.js';
 
-/** What the user says a file is, where it does not tell by itself, and what may be left out of it. */
+/** What the user says a file is, where it does not tell by itself, and what of it is wanted. */
 export interface Wanted {
   readonly backbone?: string | undefined;
   readonly source?: string | undefined;
   /** Names of tensors and parameters, with `*` for any run of characters. */
   readonly ignore?: readonly string[] | undefined;
+  /** Path of a table of parameters and tensors, for a file with private names; needs `backbone` and `source`. */
+  readonly map?: string | undefined;
+  /** Running averages of weights; by default taken where the file has them. */
+  readonly average?: AverageChoice | undefined;
+  /** The file's classifier; by default kept. */
+  readonly classifier?: ClassifierChoice | undefined;
+}
+
+/** A file with its plan, complete or not. */
+export interface PlannedFile {
+  readonly tensors: TensorSource;
+  readonly plan: Plan;
+  /** Sources that the file fits as well, where the user did not say which it is. */
+  readonly alike: readonly Source[];
+  /** @throws WEIGHTS_MISMATCH with every fault, and what the file fits instead; NO_BACKGROUND */
+  assertComplete(): void;
+  close(): Promise<void>;
 }
 
 export interface PublishedFile {
@@ -27,10 +56,12 @@ export interface PublishedFile {
   readonly plan: Plan;
   /** Classes of its classifier; undefined where it has none, or where part of it was ignored. */
   readonly classes: number | undefined;
-  /** Those that can be read: all of the backbone, and the classifier where there is one. */
+  /** Layers of somebody's own in the place of a classifier; undefined where there are none, or where they were ignored. */
+  readonly head: Plan['head'];
+  /** Those that can be read: all of the backbone, and the classifier or head where there is one. */
   readonly parameters: readonly Parameter[];
-  /** What is done to the numbers as they are read, in sentences. */
-  readonly adaptations: readonly string[];
+  /** What is done to the numbers as they are read. */
+  readonly adaptations: readonly Adaptation[];
   /** Tensors and parameters that were left out because the user said so. */
   readonly ignored: readonly string[];
   /** Sources that the file fits as well, where the user did not say which it is. */
@@ -41,22 +72,104 @@ export interface PublishedFile {
 }
 
 /**
- * Opens a weights file of any supported format and plans it for one published variant.
- * @throws WEIGHTS_MISMATCH with every fault, NOT_RECOGNISED, IGNORED_KERNEL, UNKNOWN_BACKBONE, UNKNOWN_SOURCE, FormatError
+ * Opens a weights file of any supported format and plans it for one published variant; the plan may have faults.
+ * @throws NOT_RECOGNISED, NAME_MAP, MAP_NEEDS_NETWORK, IGNORE_MATCHES_NOTHING, UNKNOWN_BACKBONE, UNKNOWN_SOURCE, FormatError
  */
-export async function openPublishedFile(file: string, wanted: Wanted): Promise<PublishedFile> {
+export async function planFile(file: string, wanted: Wanted): Promise<PlannedFile> {
   const backbone = wanted.backbone === undefined ? undefined : findBackbone(wanted.backbone);
   if (backbone !== undefined && wanted.source !== undefined) findPublished(backbone, wanted.source);
+  const options = await planOptions(wanted, backbone);
   const tensors = await openWeights(file);
   try {
-    const plan = await planFile(tensors, backbone, wanted);
-    const decided = tensors.metadata.format === CANONICAL_FORMAT || wanted.source === plan.published.source;
-    const alike = decided ? [] : alikeVariants(tensors, plan).map(({ source }) => source);
-    return describe(tensors, plan, alike);
+    const close = () => tensors.close();
+    if (tensors.metadata.format === CANONICAL_FORMAT) {
+      const plan = await canonicalPlan(tensors, backbone, wanted.source, options);
+      return { tensors, plan, alike: [], assertComplete: () => assertWhole(plan, tensors.path, options, []), close };
+    }
+    const planOf = plansOf(tensors);
+    const variant = variantFor(tensors, backbone, wanted, planOf);
+    const plan = isDefault(options)
+      ? planOf(variant)
+      : planWeights(tensors, variant.backbone, variant.published, options);
+    const decided = wanted.source === plan.published.source;
+    return {
+      tensors,
+      plan,
+      alike: decided ? [] : alikeVariants(tensors, plan, planOf).map(({ source }) => source),
+      assertComplete: () => {
+        const isWhole = faultsOf(plan).length === 0;
+        const others = isWhole ? [] : recognise(tensors, planOf).filter((fit) => fit.published !== variant.published);
+        assertWhole(plan, tensors.path, options, others);
+      },
+      close,
+    };
   } catch (error) {
     await tensors.close();
     throw error;
   }
+}
+
+/**
+ * Opens a weights file of any supported format and plans it for one published variant.
+ * @throws WEIGHTS_MISMATCH with every fault, IGNORED_KERNEL, NO_BACKGROUND, and what {@link planFile} throws
+ */
+export async function openPublishedFile(file: string, wanted: Wanted): Promise<PublishedFile> {
+  const planned = await planFile(file, wanted);
+  try {
+    return completed(planned);
+  } catch (error) {
+    await planned.close();
+    throw error;
+  }
+}
+
+/** A planned file as one that can be read. @throws WEIGHTS_MISMATCH, IGNORED_KERNEL, NO_BACKGROUND */
+export function completed(planned: PlannedFile): PublishedFile {
+  planned.assertComplete();
+  return describe(planned);
+}
+
+async function planOptions(wanted: Wanted, backbone: Backbone | undefined): Promise<PlanOptions> {
+  const { ignore, average, classifier, map } = wanted;
+  if (map !== undefined && (backbone === undefined || wanted.source === undefined)) {
+    throw new UsageError({
+      code: 'MAP_NEEDS_NETWORK',
+      message: '--map gives names to the tensors of one network, and does not say of which',
+      hint: 'name it with --backbone and --source: the names are those of `tl import FILE --backbone B --source S --dry-run`',
+    });
+  }
+  return { ignore, average, classifier, map: map === undefined ? undefined : await readNameMap(map) };
+}
+
+/** Whether a plan follows from the file alone. */
+const isDefault = ({ ignore = [], map, average = 'auto', classifier = 'keep' }: PlanOptions): boolean =>
+  ignore.length === 0 && map === undefined && average === 'auto' && classifier === 'keep';
+
+/** Under private names nothing but the user's word tells what a file is. */
+function variantFor(
+  tensors: TensorSource,
+  backbone: Backbone | undefined,
+  { source, map }: Wanted,
+  planOf: PlanOf,
+): Variant {
+  if (map !== undefined) return { backbone: backbone!, published: findPublished(backbone!, source!) };
+  return chooseVariant(tensors, { backbone, source }, planOf);
+}
+
+/** @throws WEIGHTS_MISMATCH, NO_BACKGROUND */
+function assertWhole(plan: Plan, file: string, { classifier }: PlanOptions, fits: readonly Variant[]): void {
+  assertComplete(plan, file, fits);
+  const { classesInFile, published, backbone } = plan;
+  const hasBackground = classesInFile === WITH_BACKGROUND && published.classes === WITH_BACKGROUND;
+  if (classifier !== 'without-background' || hasBackground) return;
+  const there = classesInFile === undefined ? 'no published classifier' : `a classifier of ${classesInFile} classes`;
+  throw new WeightsError({
+    code: 'NO_BACKGROUND',
+    message:
+      `${file}: --classifier without-background drops the first of ${WITH_BACKGROUND} classes; the file has ${there}, ` +
+      `and ${backbone.name} from ${published.source} was published with ${published.classes}`,
+    hint: 'keep the classifier as it is (--classifier keep), or drop the whole of it (--classifier drop)',
+  });
 }
 
 /** A network that a file holds. */
@@ -65,6 +178,8 @@ export interface Identified {
   readonly source: string;
   /** Of its classifier; null where it has none. */
   readonly classes: number | null;
+  /** Somebody's own head in the place of the classifier, `mlp:1024 of 5 classes`; null where there is none. */
+  readonly head: string | null;
 }
 
 /** Which networks an open file holds, the best match first; none where it holds something else. */
@@ -73,33 +188,23 @@ export async function identify(tensors: TensorSource): Promise<Identified[]> {
     backbone: backbone.name,
     source: published.source,
     classes: plan.classes ?? null,
+    head: plan.head === undefined ? null : describeHead(plan.head),
   });
   if (tensors.metadata.format === CANONICAL_FORMAT) {
-    const found = await canonicalPlan(tensors, undefined, {}).catch(() => undefined);
+    const found = await canonicalPlan(tensors, undefined, undefined, {}).catch(() => undefined);
     if (found !== undefined) return [named(found, found)];
   }
-  return recognise(tensors).map((variant) => named(variant, planWeights(tensors, variant.backbone, variant.published)));
-}
-
-async function planFile(tensors: TensorSource, backbone: Backbone | undefined, wanted: Wanted): Promise<Plan> {
-  if (tensors.metadata.format === CANONICAL_FORMAT) {
-    const plan = await canonicalPlan(tensors, backbone, wanted);
-    assertComplete(plan, tensors.path);
-    return plan;
-  }
-  const variant = chooseVariant(tensors, { backbone, source: wanted.source });
-  const plan = planWeights(tensors, variant.backbone, variant.published, wanted.ignore);
-  const complete = plan.rows.every((row) => !['absent', 'wrong_shape', 'wrong_dtype', 'extra'].includes(row.verdict));
-  if (!complete) {
-    const others = recognise(tensors).filter((fit) => fit.published !== variant.published);
-    assertComplete(plan, tensors.path, others);
-  }
-  return plan;
+  const planOf = plansOf(tensors);
+  return recognise(tensors, planOf).map((variant) => named(variant, planOf(variant)));
 }
 
 /** Our own files say what they are; a model folder's in the record beside it, which also says what pictures it takes. */
-async function canonicalPlan(tensors: TensorSource, backbone: Backbone | undefined, wanted: Wanted): Promise<Plan> {
-  const { source } = wanted;
+async function canonicalPlan(
+  tensors: TensorSource,
+  backbone: Backbone | undefined,
+  source: string | undefined,
+  options: PlanOptions,
+): Promise<Plan> {
   const { metadata } = tensors;
   const beside = metadata.source === undefined ? await recordBeside(tensors.path) : undefined;
   const said = { backbone: metadata.backbone, source: metadata.source ?? beside?.source };
@@ -119,24 +224,25 @@ async function canonicalPlan(tensors: TensorSource, backbone: Backbone | undefin
   }
   const found = findBackbone(name);
   const input = beside?.inputSize === undefined ? {} : { size: beside.inputSize, channels: beside.channels ?? 3 };
-  return planCanonical(tensors, found, findPublished(found, published), wanted.ignore, input);
+  return planCanonical(tensors, found, findPublished(found, published), options, input);
 }
 
-function describe(tensors: TensorSource, plan: Plan, alike: readonly Source[]): PublishedFile {
+function describe({ tensors, plan, alike }: PlannedFile): PublishedFile {
   const ignored = plan.rows.filter((row) => row.verdict === 'ignored');
-  const ofClassifier = (parameter: Parameter | undefined) => parameter?.path.startsWith('classifier.') === true;
-  const classes = ignored.some((row) => ofClassifier(row.parameter)) ? undefined : plan.classes;
+  const isIgnored = (part: string) => ignored.some(({ parameter }) => parameter?.path.startsWith(part) === true);
+  const left = ['classifier.', 'head.'].filter(isIgnored); // as a whole, where any of it is
   const rows = plan.rows.filter(
-    (row) => row.parameter !== undefined && (classes !== undefined || !ofClassifier(row.parameter)),
+    ({ parameter }) => parameter !== undefined && !left.some((part) => parameter.path.startsWith(part)),
   );
   assertNeutral(rows, tensors.path);
   const byPath = new Map(rows.map((row) => [row.parameter!.path, row]));
   return {
     tensors,
     plan,
-    classes,
+    classes: left.includes('classifier.') ? undefined : plan.classes,
+    head: left.includes('head.') ? undefined : plan.head,
     parameters: rows.map((row) => row.parameter!),
-    adaptations: adaptationsOf(plan, rows),
+    adaptations: adaptationsOf(plan, rows, tensors),
     ignored: ignored.map((row) => row.tensor?.name ?? row.parameter!.path),
     alike,
     read: async (path) => {
@@ -167,10 +273,6 @@ function assertNeutral(rows: readonly PlanRow[], file: string): void {
   });
 }
 
-function neutral({ role, shape }: Parameter): Float32Array {
-  return new Float32Array(elementsOf(shape)).fill(role === 'norm.gamma' || role === 'norm.variance' ? 1 : 0);
-}
-
 function checkNumbers(file: string, { parameter, tensor }: PlanRow, values: Float32Array): void {
   const { role, path } = parameter!;
   const bad = values.findIndex((value) => !Number.isFinite(value) || (role === 'norm.variance' && value < 0));
@@ -180,28 +282,4 @@ function checkNumbers(file: string, { parameter, tensor }: PlanRow, values: Floa
     message: `${file}: ${tensor!.name} (${path}) holds ${values[bad]} at position ${bad} of its numbers`,
     hint: 'the training that wrote it went wrong, or the file is damaged: fetch it again and compare its sha256',
   });
-}
-
-function adaptationsOf(plan: Plan, rows: readonly PlanRow[]): string[] {
-  const out: string[] = [];
-  if (plan.wrapper !== '') out.push(`prefix ${plan.wrapper} left off every name`);
-  const averaged = rows.filter((row) => row.averaged !== undefined).length;
-  if (averaged > 0) out.push(`running averages taken in the place of ${averaged} tensors`);
-  const moved = rows.filter((row) => row.layout?.permutation !== undefined).length;
-  if (moved > 0) out.push(`axes of ${moved} tensors moved from ${plan.published.dialect}'s layout`);
-  const adapted = new Map<string, string[]>();
-  for (const { verdict, tensor, layout } of rows) {
-    if (verdict !== 'ok' || layout?.adaptation === undefined) continue;
-    adapted.set(layout.adaptation, [...(adapted.get(layout.adaptation) ?? []), tensor!.name]);
-  }
-  for (const [adaptation, [first, ...others]] of adapted) {
-    out.push(`${first}${others.length === 0 ? '' : ` and ${others.length} others`}: ${adaptation}`);
-  }
-  const converted = new Set(rows.flatMap((row) => (row.tensor?.dtype === 'float32' ? [] : [row.tensor?.dtype])));
-  for (const dtype of converted) if (dtype !== undefined) out.push(`${dtype} made float32`);
-  for (const row of rows) {
-    if (row.verdict !== 'ignored') continue;
-    out.push(`${row.parameter!.path} left out: ${neutral(row.parameter!)[0]} everywhere, which has no effect`);
-  }
-  return out;
 }

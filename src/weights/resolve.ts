@@ -9,7 +9,8 @@ import { answersTo, type Backbone, findBackbone, findPublished, type Published }
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { WeightsError } from '../errors.js';
-import { findVersion2 } from './checkpoint/find.js';
+import type { Head } from '../heads/heads.js';
+import { isCheckpoint } from './checkpoint/find.js';
 import { openPublishedFile } from './published-file.js';
 import { findAllStored, folderOf, type StoredWeights } from './store.js';
 import { findTfjsModel } from './tfjs-model.js';
@@ -30,13 +31,15 @@ export interface ResolvedWeights {
   readonly published: Published;
   /** Of the published classifier, the parameters under `classifier`; undefined where the file has none. */
   readonly classes: number | undefined;
+  /** Layers of somebody's own in the place of the classifier, with their parameters; undefined where there are none. */
+  readonly head: (Head & { readonly classes: number; readonly parameters: readonly Parameter[] }) | undefined;
   /** Of the pictures that the numbers were trained on. */
   readonly channels: Channels;
   /** One line for people: where the numbers come from. */
   readonly origin: string;
   /** Of the numbers, as their publisher says it. */
   readonly license: string;
-  /** Every parameter that {@link read} knows. */
+  /** Every parameter that {@link read} knows, but those of the head. */
   readonly parameters: readonly Parameter[];
   /** Reads a parameter by its path; undefined for `none`: every parameter then starts from its initializer. */
   readonly read: ReadParameter | undefined;
@@ -61,6 +64,7 @@ function fromScratch(backbone: Backbone, published: Published): ResolvedWeights 
     backbone,
     published,
     classes: undefined,
+    head: undefined,
     channels: published.channels ?? 3,
     origin: 'none: trained from scratch',
     license: 'none',
@@ -91,7 +95,7 @@ function meantBy({ published }: Backbone, source: string | undefined): readonly 
 }
 
 async function fromFile(backbone: Backbone, source: string | undefined, given: string): Promise<ResolvedWeights> {
-  if (!existsSync(given) && (await findVersion2(given)) === undefined) {
+  if (!existsSync(given) && !(await isCheckpoint(given))) {
     throw new WeightsError({
       code: 'WEIGHTS_NOT_FOUND',
       message: `${given}: no such weights file`,
@@ -107,7 +111,7 @@ async function fileIn(path: string): Promise<string> {
   const inside = [path, join(path, 'best')].map((folder) => join(folder, 'weights.safetensors'));
   const found = inside.find((file) => existsSync(file));
   if (found !== undefined) return found;
-  if ((await findTfjsModel(path)) !== undefined || (await findVersion2(path)) !== undefined) return path;
+  if ((await findTfjsModel(path)) !== undefined || (await isCheckpoint(path))) return path;
   throw new WeightsError({
     code: 'WEIGHTS_NOT_FOUND',
     message: `${path}: a folder without weights; expected ${inside.join(' or ')}`,
@@ -127,14 +131,17 @@ async function open(
     backbone,
     published,
     classes: opened.classes,
+    head: opened.head === undefined ? undefined : { ...opened.head, parameters: opened.parameters.filter(isOfHead) },
     channels: opened.plan.graph.input.shape[2] as Channels,
     origin: said.origin ?? file,
     license: said.license ?? published.license,
-    parameters: opened.parameters,
+    parameters: opened.parameters.filter((parameter) => !isOfHead(parameter)),
     read: opened.read,
     close: opened.close,
   };
 }
+
+const isOfHead = ({ path }: Parameter): boolean => path.startsWith('head.');
 
 async function notImported(backbone: Backbone, source: string | undefined): Promise<WeightsError> {
   const others: StoredWeights[] =

@@ -11,6 +11,8 @@ import type { ReadParameter } from '../engine/network.js';
 import { toolkitHome } from '../engine/setup/home.js';
 import { FormatError, listFaults, messageOf } from '../errors.js';
 import { readJsonFile, replaceFolderAtomic, writeFileAtomic } from '../files.js';
+import type { Head } from '../heads/heads.js';
+import { headSchema } from './model-folder.js';
 import { writeSafetensors } from './safetensors.js';
 
 const WEIGHTS = 'weights.safetensors';
@@ -26,6 +28,8 @@ export interface StoreRecord {
   readonly source: string;
   /** Classes of the classifier; null where the file had none. */
   readonly classes: number | null;
+  /** Layers of somebody's own in the place of the classifier, under `head`; absent where there are none. */
+  readonly head?: Head & { readonly classes: number };
   /** The imported file: its name without folders, size in bytes, and SHA-256. */
   readonly file: { readonly name: string; readonly size: number; readonly sha256: string };
   /** Of the imported file. */
@@ -46,6 +50,7 @@ const recordSchema: z.ZodType<StoreRecord> = z.object({
   backbone: z.string(),
   source: z.string(),
   classes: z.number().int().positive().nullable(),
+  head: headSchema.extend({ classes: z.number().int().positive() }).exactOptional(),
   file: z.object({ name: z.string(), size: z.number().int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
   format: z.string(),
   date: z.string(),

@@ -75,8 +75,14 @@ describe('importing', () => {
       classes: 1000,
       parameters: 475_544,
       file: { name: 'keras.safetensors', size: bytes.length, sha256 },
-      totals: { ok: report.rows.length },
-      adaptations: ['conv_preds/kernel: 1x1 convolution read as a dense layer'],
+      totals: { ok: report.rows.length - 1, adapted: 1 },
+      adaptations: [
+        {
+          kind: 'reshaped',
+          tensors: ['conv_preds/kernel'],
+          text: 'conv_preds/kernel: 1x1 convolution read as a dense layer',
+        },
+      ],
       ignored: [],
       folder: folderOf(name, 'keras'),
     });
@@ -95,7 +101,7 @@ describe('importing', () => {
     }
     await tensors.close();
     const again = await openWeights(stored.file);
-    expect(await identify(again)).toEqual([{ backbone: name, source: 'keras', classes: 1000 }]);
+    expect(await identify(again)).toEqual([{ backbone: name, source: 'keras', classes: 1000, head: null }]);
     await again.close();
   });
 
@@ -105,9 +111,12 @@ describe('importing', () => {
     expect(report.rows[0]).toEqual({
       verdict: 'ok',
       parameter: 'stem.conv.kernel',
+      parameterShape: [3, 3, 3, 8],
       tensor: 'MobilenetV1/Conv2d_0/weights',
       dtype: 'float32',
       shape: [3, 3, 3, 8],
+      adaptation: null,
+      reason: null,
     });
     expect(existsSync(process.env.TL_HOME!)).toBe(false);
   });
@@ -161,7 +170,11 @@ describe('importing', () => {
     );
     const report = await importWeights(lacking, { backbone: name, ignore: ['block3.pointwise.norm.*'] });
     expect(report.ignored).toHaveLength(3);
-    expect(report.adaptations).toContain('block3.pointwise.norm.gamma left out: 1 everywhere, which has no effect');
+    expect(report.adaptations).toContainEqual({
+      kind: 'left_out',
+      tensors: [],
+      text: 'block3.pointwise.norm.gamma left out: 1 everywhere, which has no effect',
+    });
     const { read, close } = await resolveWeights({ backbone: name, weights: 'auto' });
     expect(await read!('block3.pointwise.norm.variance')).toEqual(new Float32Array(32).fill(1));
     expect(await read!('block3.pointwise.norm.beta')).toEqual(new Float32Array(32));

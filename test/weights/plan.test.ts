@@ -33,7 +33,7 @@ const and = (source: TensorSource, ...more: TensorInfo[]): TensorSource => ({
 
 function planned(source: TensorSource, name: string, publisher: string, ignore: string[] = []): Plan {
   const backbone = findBackbone(name);
-  return planWeights(source, backbone, findPublished(backbone, publisher), ignore);
+  return planWeights(source, backbone, findPublished(backbone, publisher), { ignore });
 }
 
 const names = (plan: Plan, verdict: Verdict) =>
@@ -165,10 +165,10 @@ describe('names that vary', () => {
     expect(recognise(parallel)).toHaveLength(1);
   });
 
-  test('beside a wrapped model, the layers of the outer one are extra', () => {
+  test('beside a wrapped model, layers of the outer one that make no head are extra', () => {
     const outer = and(
       renamed(keras, (name) => `base/${name}`),
-      { name: 'dense/kernel', dtype: 'float32', shape: [256, 5] },
+      { name: 'dense/kernel', dtype: 'float32', shape: [255, 5] },
       { name: 'dense/bias', dtype: 'float32', shape: [5] },
     );
     expect(names(planned(outer, mobilenet, 'keras'), 'extra')).toEqual(['dense/kernel', 'dense/bias']);

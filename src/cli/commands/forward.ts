@@ -139,12 +139,14 @@ async function openSubject(
   const { resolveWeights } = await import('../../weights/resolve.js');
   const { buildBackbone } = await import('../../backbones/index.js');
   const resolved = await resolveWeights({ backbone: backbone!, source, weights });
-  const { published, classes, parameters, close } = resolved;
+  const { withHead } = await import('../../heads/heads.js');
+  const { published, classes, head, parameters, close } = resolved;
   return closingOnFault(close, () => {
     const representation = parameters.some(({ path }) => path.startsWith('representation.'));
     const auxiliary = auxiliaryFor(published, parameters, tap);
-    const graph = buildBackbone(published, { size, channels, classes, representation, auxiliary });
-    const adapted = adaptWeights(graph, parameters, resolved.read!);
+    const bare = buildBackbone(published, { size, channels, classes, representation, auxiliary });
+    const graph = head === undefined ? bare : withHead(bare, head, head.classes);
+    const adapted = adaptWeights(graph, [...parameters, ...(head?.parameters ?? [])], resolved.read!);
     return { name: resolved.backbone.name, source: published.source, graph, ...adapted, close };
   });
 }

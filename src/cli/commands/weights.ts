@@ -1,4 +1,5 @@
 /** `tl weights`: what is in a file. */
+import type { Identified } from '../../weights/published-file.js';
 import type { Host } from '../program.js';
 import { count, dimensions, table } from '../table.js';
 
@@ -14,33 +15,38 @@ export function weightsCommand(host: Host): void {
           const recognised = await identify(source);
           const elements = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
           const total = source.tensors.reduce((sum, { shape }) => sum + elements(shape), 0);
-          out.result(
-            {
-              file,
-              format: source.format,
-              metadata: source.metadata,
-              tensors: source.tensors,
-              parameters: total,
-              recognised,
-            },
-            () => {
-              const rows = source.tensors.map(({ name, dtype, shape }) => [name, dtype, dimensions(shape)]);
-              const columns = [{ heading: 'tensor' }, { heading: 'type' }, { heading: 'shape' }];
-              const what = recognised.map(
-                (each) =>
-                  `${each.backbone} from ${each.source}, ${each.classes === null ? 'without a classifier' : `${each.classes} classes`}`,
-              );
-              return [
-                table(columns, rows, out.style),
-                '',
-                `${source.tensors.length} tensors, ${count(total)} numbers, ${source.format}`,
-                what.length === 0 ? 'not recognised as a network of this toolkit' : `recognised: ${what.join('; ')}`,
-              ].join('\n');
-            },
-          );
+          const { format, metadata, tensors, setAside = [] } = source;
+          out.result({ file, format, metadata, tensors, setAside, parameters: total, recognised }, () => {
+            const reasons = new Map(setAside.map(({ name, reason }) => [name, reason]));
+            const rows = tensors.map(({ name, dtype, shape }) => [
+              name,
+              dtype,
+              dimensions(shape),
+              reasons.get(name) ?? '',
+            ]);
+            for (const { name } of tensors) reasons.delete(name);
+            for (const [name, reason] of reasons) rows.push([name, '-', '-', reason]); // no tensors of numbers
+            const columns = ['tensor', 'type', 'shape', ...(setAside.length === 0 ? [] : ['set aside, since it is'])];
+            const what = recognised.map((each) => `${each.backbone} from ${each.source}, ${outputsOf(each)}`);
+            return [
+              table(
+                columns.map((heading) => ({ heading })),
+                rows,
+                out.style,
+              ),
+              '',
+              `${tensors.length} tensors, ${count(total)} numbers, ${format}`,
+              what.length === 0 ? 'not recognised as a network of this toolkit' : `recognised: ${what.join('; ')}`,
+            ].join('\n');
+          });
         } finally {
           await source.close();
         }
       }),
     );
+}
+
+function outputsOf({ classes, head }: Identified): string {
+  if (head !== null) return `a head, ${head}`;
+  return classes === null ? 'without a classifier' : `${classes} classes`;
 }

@@ -22,7 +22,7 @@ export interface H5Request {
 
 export interface H5Dataset {
   readonly path: string;
-  /** H5T_class_t: 0 integer, 1 float, 8 enumeration, ... */
+  /** H5T_class_t: 0 integer, 1 float, 5 opaque, 8 enumeration, ... */
   readonly type: number;
   /** Bytes a number. */
   readonly size: number;
@@ -70,6 +70,7 @@ export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, f
   const H5T_INTEGER = 0;
   const H5T_FLOAT = 1;
   const H5T_STRING = 3;
+  const H5T_OPAQUE = 5;
   const H5T_ENUM = 8;
   /** Contiguous datasets are read in slices of about this size, so that the library's memory stays small. */
   const SLICE_BYTES = 16 * 1024 * 1024;
@@ -210,7 +211,7 @@ export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, f
     const meta = lib.get_dataset_metadata(id, dataset);
     const shape = meta.shape ?? [0];
     const bytes = meta.size * shape.reduce((product, size) => product * size, 1);
-    if (bytes !== expected || ![H5T_INTEGER, H5T_FLOAT, H5T_ENUM].includes(meta.type)) {
+    if (bytes !== expected || ![H5T_INTEGER, H5T_FLOAT, H5T_OPAQUE, H5T_ENUM].includes(meta.type)) {
       throw new Refusal('the dataset is not what it was when the file was opened');
     }
     const out = new Uint8Array(bytes);

@@ -5,45 +5,57 @@
  * | --- | --- | --- |
  * | keras-weights | `layer_names` at the root (save_weights of Keras 1, 2 and 3's `.h5`) | `<layer>/<leaf>` |
  * | keras-model | the same in the group `model_weights` (model.save to `.h5`) | `<layer>/<leaf>` |
- * | keras3-weights | `layers/<name>/vars/0` (`.weights.h5` of Keras 2.13 and later) | paths of the datasets |
+ * | keras3-weights | `vars/0` in groups (`.weights.h5` of Keras 2.12 and later) | `<layer>/<leaf>`, see keras3-names.ts |
+ * | keras3-archive | the same inside a `.keras` archive, see keras-archive.ts | `<layer>/<leaf>` |
  * | plain | anything else | paths of the datasets |
  */
 
-import { FormatError, listFaults } from '../errors.js';
+import { FormatError } from '../errors.js';
 import { openByteFile } from './byte-file.js';
 import { DTYPE_BYTES, toFloat32 } from './float-formats.js';
 import { type H5File, h5File, patienceFor } from './h5-client.js';
 import type { H5Dataset } from './h5-thread.js';
-import { checkTensor, DAMAGED_HINT, limitExceeded, MAX_DEFLATE_RATIO, quote, TensorTable } from './limits.js';
-import type { FileDtype, TensorInfo, TensorSource } from './source.js';
+import type { KerasLayer } from './keras-config.js';
+import { checkKernels, type H5Names, listedGroups, listedNames, textsIn } from './keras-h5-names.js';
+import { keras3Names } from './keras3-names.js';
+import { checkTensor, limitExceeded, MAX_DEFLATE_RATIO, quote, TensorTable } from './limits.js';
+import type { FileDtype, SetAside, TensorInfo, TensorSource } from './source.js';
 
 /** H5T_class_t of the HDF5 library. */
 const INTEGER = 0;
 const FLOAT = 1;
+const OPAQUE = 5;
 const ENUM = 8;
-
-/** The group of Keras for the variables of the model itself rather than of a layer. */
-const TOP_LEVEL = 'top_level_model_weights';
 
 interface Entry extends TensorInfo {
   readonly dataset: string;
   readonly bytes: number;
 }
 
-interface Attributes {
-  /** The strings of an attribute; those of `name0`, `name1`, ... where it was too long for one. */
-  list(object: string, name: string): readonly string[] | undefined;
+/** What the archive around a file of weights says of it. */
+export interface KerasArchive {
+  /** The archive's own path. */
+  readonly path: string;
+  readonly config: KerasLayer;
+  /** Keras 2 or 3; undefined where the archive does not say. */
+  readonly majorVersion: number | undefined;
+  readonly metadata: Readonly<Record<string, string>>;
 }
 
 /**
  * @param options.timeoutMs how long one step of the HDF5 library may take; default 10 s, and more for large files
- * @throws H5_DAMAGED, H5_LAYOUT, H5_TIMEOUT, H5_STOPPED, DTYPE_UNSUPPORTED, LIMIT_EXCEEDED
+ * @param options.archive where the file was unpacked from, which errors then name
+ * @throws H5_DAMAGED, H5_LAYOUT, H5_TIMEOUT, H5_STOPPED, KERAS_KERNELS, DTYPE_UNSUPPORTED, LIMIT_EXCEEDED
  */
-export async function openH5(path: string, options: { readonly timeoutMs?: number } = {}): Promise<TensorSource> {
+export async function openH5(
+  path: string,
+  options: { readonly timeoutMs?: number; readonly archive?: KerasArchive } = {},
+): Promise<TensorSource> {
+  const { archive } = options;
   const size = await fileBytesOf(path);
-  const file = h5File(path, options.timeoutMs ?? patienceFor(size));
+  const file = h5File(path, options.timeoutMs ?? patienceFor(size), archive?.path);
   try {
-    return await describe(path, file, size);
+    return await describe(archive?.path ?? path, file, size, archive);
   } catch (error) {
     await file.close().catch(() => undefined); // the first error says more
     throw error;
@@ -56,47 +68,81 @@ async function fileBytesOf(path: string): Promise<number> {
   return file.size;
 }
 
-async function describe(path: string, file: H5File, fileBytes: number): Promise<TensorSource> {
+type Texts = ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
+
+async function textsOf(file: H5File, objects: readonly string[]): Promise<Texts> {
+  const found = objects.length === 0 ? [] : await file.attributes(objects);
+  return new Map(found.map(([object, list]) => [object, new Map(list)]));
+}
+
+async function describe(
+  path: string,
+  file: H5File,
+  fileBytes: number,
+  archive: KerasArchive | undefined,
+): Promise<TensorSource> {
   const tree = await file.tree();
-  const datasets = new Map(tree.datasets.map((dataset) => [dataset.path, dataset]));
   const groups = new Set(tree.groups);
-  const top = await readAttributes(file, ['/', ...(groups.has('model_weights') ? ['model_weights'] : [])]);
-  const root = ['model_weights', '/'].find((group) => top.list(group, 'layer_names') !== undefined);
-  const ignored: string[] = [...tree.links];
-  const table = new TensorTable<Entry>(path);
-  if (root !== undefined) {
-    const layers = top.list(root, 'layer_names')!;
-    for (const [name, dataset] of await kerasNames(
-      path,
-      file,
-      root === '/' ? '' : `${root}/`,
-      layers,
-      groups,
-      datasets,
-    )) {
-      table.add(toEntry(path, name, dataset, fileBytes));
-    }
-  } else {
-    for (const dataset of tree.datasets) {
-      if (/^optimizer(_weights)?\//.test(dataset.path)) ignored.push(dataset.path);
-      else if (dtypeOf(dataset) === undefined || dataset.shape === null) ignored.push(dataset.path);
-      else table.add(toEntry(path, dataset.path, dataset, fileBytes));
-    }
-  }
-  const isKeras3 = tree.datasets.some((dataset) => /(^|\/)vars\/\d+$/.test(dataset.path));
-  const layout =
-    root === '/' ? 'keras-weights' : root !== undefined ? 'keras-model' : isKeras3 ? 'keras3-weights' : 'plain';
-  const metadata: Record<string, string> = { layout };
+  const top = await textsOf(file, ['/', ...(groups.has('model_weights') ? ['model_weights'] : [])]);
+  const listOf = (group: string, name: string) => textsIn(top.get(group) ?? new Map(), name);
+  const dtypes = await dtypesOf(file, tree.datasets);
+  const isReadable = ({ path, shape }: H5Dataset): boolean => dtypes.has(path) && shape !== null;
+  const readable = tree.datasets.filter(isReadable);
+
+  const metadata: Record<string, string> = { layout: 'plain', ...archive?.metadata };
   for (const name of ['keras_version', 'backend', 'model_config']) {
-    const value = top.list('/', name)?.[0] ?? top.list('model_weights', name)?.[0];
-    if (value !== undefined) metadata[name] = value;
+    const value = listOf('/', name)?.[0] ?? listOf('model_weights', name)?.[0];
+    if (value !== undefined) metadata[name] ??= value;
   }
-  if (ignored.length > 0) metadata.ignored = ignored.join(', ').slice(0, 2000);
+  const root = ['model_weights', '/'].find((group) => listOf(group, 'layer_names') !== undefined);
+  let names: H5Names;
+  if (root !== undefined && archive === undefined) {
+    metadata.layout = root === '/' ? 'keras-weights' : 'keras-model';
+    checkKernels(path, metadata.backend, metadata.model_config);
+    const prefix = root === '/' ? '' : `${root}/`;
+    const listed = listedGroups(prefix, listOf(root, 'layer_names')!, groups);
+    const lists = await textsOf(
+      file,
+      listed.filter((group) => groups.has(group)),
+    );
+    const texts = (group: string, name: string) => textsIn(lists.get(group) ?? new Map(), name);
+    names = listedNames(path, prefix, listed, { groups, datasets: tree.datasets.map((each) => each.path), texts });
+  } else if (archive !== undefined || readable.some((dataset) => /(^|\/)vars\/\d+$/.test(dataset.path))) {
+    metadata.layout = archive === undefined ? 'keras3-weights' : 'keras3-archive';
+    const owners = tree.groups.filter((group) => /(^|\/)vars$/.test(group));
+    const stored = [...(await textsOf(file, owners))].flatMap(([group, texts]) => {
+      const name = texts.get('name')?.[0];
+      return name === undefined ? [] : [[group, name] as const];
+    });
+    const { config, majorVersion } = archive ?? {};
+    const datasets = readable.map((each) => each.path);
+    const found = keras3Names({ path, datasets, groups: tree.groups, names: new Map(stored), config, majorVersion });
+    if (found.counted) metadata.layers = 'counted';
+    names = found;
+  } else {
+    names = { tensors: readable.map((each) => [each.path, each.path] as const), setAside: [] };
+  }
+
+  const byPath = new Map(tree.datasets.map((dataset) => [dataset.path, dataset]));
+  const table = new TensorTable<Entry>(path);
+  for (const [name, dataset] of names.tensors) {
+    table.add(toEntry(path, name, byPath.get(dataset)!, dtypes.get(dataset), fileBytes));
+  }
+  const named = new Set(names.tensors.map(([, dataset]) => dataset));
+  const aside = new Set(names.setAside.map(({ name }) => name));
+  const setAside: SetAside[] = [
+    ...names.setAside,
+    ...tree.datasets
+      .filter((each) => !isReadable(each) && !named.has(each.path) && !aside.has(each.path))
+      .map((each) => ({ name: each.path, reason: 'no numbers' })),
+    ...tree.links.map((name) => ({ name, reason: 'a link, which is not followed' })),
+  ];
   return {
     format: 'keras-h5',
     path,
     tensors: table.infos(),
     metadata,
+    ...(setAside.length === 0 ? {} : { setAside }),
     async read(name) {
       const { dataset, bytes, dtype } = table.get(name);
       return toFloat32(await file.read(dataset, bytes), dtype);
@@ -105,75 +151,13 @@ async function describe(path: string, file: H5File, fileBytes: number): Promise<
   };
 }
 
-async function readAttributes(file: H5File, objects: readonly string[]): Promise<Attributes> {
-  const byObject = new Map((await file.attributes(objects)).map(([object, list]) => [object, new Map(list)]));
-  return {
-    list(object, name) {
-      const attributes = byObject.get(object);
-      const whole = attributes?.get(name);
-      if (whole !== undefined || attributes === undefined) return whole;
-      // above 64,512 bytes Keras splits the list (save_attributes_to_hdf5_group)
-      const parts: string[] = [];
-      for (let i = 0; attributes.has(`${name}${i}`); i++) parts.push(...attributes.get(`${name}${i}`)!);
-      return attributes.has(`${name}0`) ? parts : undefined;
-    },
-  };
-}
-
-/** Every weight that the layers list, in their order, as `<layer>/<leaf>`. */
-async function kerasNames(
+function toEntry(
   path: string,
-  file: H5File,
-  root: string,
-  layers: readonly string[],
-  groups: ReadonlySet<string>,
-  datasets: ReadonlyMap<string, H5Dataset>,
-): Promise<[string, H5Dataset][]> {
-  const faults: string[] = [];
-  const all = groups.has(`${root}${TOP_LEVEL}`) ? [...layers, TOP_LEVEL] : layers;
-  const present = all.filter((layer) => {
-    if (groups.has(root + layer)) return true;
-    faults.push(`layer ${quote(layer)} is listed but has no group`);
-    return false;
-  });
-  const attributes = await readAttributes(
-    file,
-    present.map((layer) => root + layer),
-  );
-  const named: [string, H5Dataset][] = [];
-  for (const layer of present) {
-    const weights = attributes.list(root + layer, 'weight_names');
-    if (weights === undefined) faults.push(`layer ${quote(layer)} has no attribute weight_names`);
-    for (const weight of weights ?? []) {
-      const dataset = datasets.get(`${root}${layer}/${weight}`);
-      if (dataset === undefined)
-        faults.push(`layer ${quote(layer)} lists ${quote(weight)}, but there is no such dataset`);
-      else named.push([tensorName(layer, weight), dataset]);
-    }
-  }
-  if (faults.length > 0) {
-    throw new FormatError({
-      code: 'H5_LAYOUT',
-      message: `${path}: the file lists weights of Keras that it does not hold:\n${listFaults(faults)}`,
-      hint: DAMAGED_HINT,
-    });
-  }
-  return named;
-}
-
-/**
- * `conv1/kernel:0` in layer conv1 -> `conv1/kernel`; `block1_conv1_W_1:0` or `kernel` get their layer in front; what
- * Keras 3 puts before the layer's name (`sequential/head/kernel` in layer head) goes.
- */
-function tensorName(layer: string, weight: string): string {
-  const bare = weight.replace(/:\d+$/, '');
-  if (layer === TOP_LEVEL) return bare;
-  const at = `/${bare}`.indexOf(`/${layer}/`);
-  return at >= 0 ? bare.slice(at) : `${layer}/${bare}`;
-}
-
-function toEntry(path: string, name: string, dataset: H5Dataset, fileBytes: number): Entry {
-  const dtype = dtypeOf(dataset);
+  name: string,
+  dataset: H5Dataset,
+  dtype: FileDtype | undefined,
+  fileBytes: number,
+): Entry {
   const { shape } = dataset;
   if (dtype === undefined || shape === null) {
     throw new FormatError({
@@ -200,6 +184,20 @@ function toEntry(path: string, name: string, dataset: H5Dataset, fileBytes: numb
     );
   }
   return { name, dtype, shape, dataset: dataset.path, bytes };
+}
+
+/** Number type of every dataset that has one we read. */
+async function dtypesOf(file: H5File, datasets: readonly H5Dataset[]): Promise<ReadonlyMap<string, FileDtype>> {
+  // HDF5 has no bfloat16: Keras writes two opaque bytes and says so in an attribute (saving_lib.H5Entry)
+  const opaque = datasets.filter(({ type, size }) => type === OPAQUE && size === 2).map(({ path }) => path);
+  const said = await textsOf(file, opaque);
+  return new Map(
+    datasets.flatMap((dataset) => {
+      const isBfloat16 = said.get(dataset.path)?.get('dtype')?.[0] === 'bfloat16';
+      const dtype = isBfloat16 ? 'bfloat16' : dtypeOf(dataset);
+      return dtype === undefined ? [] : [[dataset.path, dtype] as const];
+    }),
+  );
 }
 
 function dtypeOf({ type, size, signed, members }: H5Dataset): FileDtype | undefined {

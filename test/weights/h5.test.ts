@@ -60,6 +60,7 @@ describe('layouts of Keras', () => {
         backend: 'tensorflow',
         model_config: '{"class_name": "Functional"}',
       });
+      expect(source.setAside).toEqual([{ name: 'optimizer_weights/iter:0', reason: 'state of the optimiser' }]);
     });
   });
 
@@ -102,7 +103,7 @@ describe('layouts of Keras', () => {
     await withSource(path, (source) => expect(source.tensors.map(({ name }) => name)).toEqual([...names, 'cls_token']));
   });
 
-  it('the numbered variables of Keras 3, by path', async () => {
+  it('the numbered variables of Keras 3, by class and number', async () => {
     const path = temporary('keras3.weights.h5');
     await writeH5(path, (file) => {
       for (const [group, shape] of [
@@ -118,8 +119,9 @@ describe('layouts of Keras', () => {
       }
     });
     await withSource(path, (source) => {
-      expect(source.metadata).toEqual({ layout: 'keras3-weights', ignored: 'optimizer/conv2d/vars/0' });
-      expect(source.tensors).toEqual([{ name: 'layers/conv2d/vars/0', dtype: 'float32', shape: [2] }]);
+      expect(source.metadata).toEqual({ layout: 'keras3-weights', layers: 'counted' });
+      expect(source.setAside).toEqual([{ name: 'optimizer/conv2d/vars/0', reason: 'state of the optimiser' }]);
+      expect(source.tensors).toEqual([{ name: 'conv2d/kernel', dtype: 'float32', shape: [2] }]);
     });
   });
 
@@ -144,9 +146,13 @@ describe('layouts of Keras', () => {
         ['hard', { shape: [2], data: [5, 6] }],
       ]),
     );
-    await withSource(path, ({ metadata }) => {
+    await withSource(path, ({ metadata, setAside }) => {
       expect(metadata.layout).toBe('plain');
-      expect(metadata.ignored?.split(', ').sort()).toEqual(['MobilenetV2/note', 'external', 'soft']);
+      expect(setAside).toEqual([
+        { name: 'MobilenetV2/note', reason: 'no numbers' },
+        { name: 'external', reason: 'a link, which is not followed' },
+        { name: 'soft', reason: 'a link, which is not followed' },
+      ]);
     });
   });
 });
@@ -184,8 +190,8 @@ describe('numbers', () => {
         ['packed', { shape: [8, 5], data: Array.from({ length: 40 }, (_, i) => i) }],
       ]),
     );
-    await withSource(path, ({ tensors, metadata }) => {
-      expect(metadata.ignored).toBe('complex, null, text');
+    await withSource(path, ({ tensors, setAside }) => {
+      expect(setAside).toEqual(['complex', 'null', 'text'].map((name) => ({ name, reason: 'no numbers' })));
       expect(Object.fromEntries(tensors.map(({ name, dtype }) => [name, dtype]))).toEqual({
         big: 'float32',
         bool: 'bool',
@@ -269,7 +275,7 @@ describe('damaged files', () => {
     await expectFailure(
       () => openWeights(path),
       'H5_LAYOUT',
-      /layer "fc" is listed.*\n.*lists "conv1\/gone:0".*\n.*\.\..*\n.*"predictions" has no attribute/,
+      /lists "conv1\/gone:0".*\n.*\.\..*\n.*"predictions" has no attribute.*\n.*layer "fc" is listed/,
     );
   });
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from generator import row, tensor, tensor_of
+from keras_files import deep, expected, kinds
 from tiny import FOLDER, file_entry, h5_tensors, model, tensor_entry, write_index
 
 keras = tf.keras
@@ -103,6 +104,32 @@ def main() -> None:
 
         source.visititems(copy)
     add("keras2-float16.h5", "float16, datasets chunked and deflated")
+
+    notes = deep(keras, unique=True)
+    notes.compile(keras.optimizers.Adam(), "mse")
+    weights = notes.get_weights()
+    notes.train_on_batch(np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 3), np.float32))
+    notes.set_weights(weights)
+    notes.save_weights(FOLDER / "keras2-head-weights.h5")
+    add("keras2-head-weights.h5", "models in models, and behind them the head of the notes' training script")
+    notes.save(FOLDER / "keras2-head-whole.h5", save_format="h5")
+    add("keras2-head-whole.h5", "the same as a whole model, with optimizer weights", "model_weights")
+
+    # Keras 2.15's own .weights.h5 and .keras: Keras 3's layout, with no layer's name beside the weights
+    shared = deep(keras, unique=False)
+    shared.save_weights(FOLDER / "keras2-counted.weights.h5")
+    about = "save_weights to .weights.h5: layers by class and number, one of them shared"
+    files.append(file_entry("keras2-counted.weights.h5", about, expected(shared, configured=False, counted=True)))
+    shared.compile(keras.optimizers.Adam(), "mse")
+    weights = shared.get_weights()
+    shared.train_on_batch(np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 3), np.float32))
+    shared.set_weights(weights)
+    shared.save(FOLDER / "keras2-shared.keras")
+    about = "models in models, three layers of one name, one layer shared; with the state of an optimizer"
+    files.append(file_entry("keras2-shared.keras", about, expected(shared)))
+    every = kinds(keras)
+    every.save(FOLDER / "keras2-kinds.keras")
+    files.append(file_entry("keras2-kinds.keras", "a layer of every class with names of its own", expected(every)))
     write_index("keras2", f"Keras {keras_package.__version__}, h5py {h5py.__version__}", files)
     numpy_files()
 

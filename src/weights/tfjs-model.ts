@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { FormatError, listFaults } from '../errors.js';
 import { readJsonFile } from '../files.js';
+import { kerasConstants } from './keras-constants.js';
 import { TensorTable } from './limits.js';
 import type { SetAside, TensorInfo, TensorSource } from './source.js';
 import { type Computed, foldedConvolutions, type GraphModel, topologySchema } from './tfjs-graph.js';
@@ -35,14 +36,14 @@ export async function findTfjsModel(path: string): Promise<string | undefined> {
   if (file === undefined) return undefined;
   try {
     const info = await file.stat();
-    if (info.isFile()) return (await beginsAsJson(file)) && isModel(await readJsonFile(path)) ? path : undefined;
+    if (info.isFile()) return (await beginsAsJson(file)) && isTfjsModel(await readJsonFile(path)) ? path : undefined;
     if (!info.isDirectory()) return undefined;
   } finally {
     await file.close();
   }
   for (const name of NAMES) {
     const inside = join(path, name);
-    if (isModel(await readJsonFile(inside).catch(() => undefined))) return inside;
+    if (isTfjsModel(await readJsonFile(inside).catch(() => undefined))) return inside;
   }
   return undefined;
 }
@@ -52,7 +53,8 @@ async function beginsAsJson(file: FileHandle): Promise<boolean> {
   return /^\uFEFF?\s*(\{\s*["}]|\[\s*[{\]])/.test(buffer.toString('utf8', 0, bytesRead));
 }
 
-const isModel = (json: unknown): boolean =>
+/** Whether JSON is a model of TensorFlow.js, or the manifest of one. */
+export const isTfjsModel = (json: unknown): boolean =>
   typeof json === 'object' &&
   json !== null &&
   (Array.isArray(json) ? json.some(isGroup) : 'modelTopology' in json || 'weightsManifest' in json);
@@ -124,9 +126,7 @@ async function graphSource(model: GraphModel, metadata: Readonly<Record<string, 
   const layers = foldedConvolutions(model);
   const slim = slimGraph(layers);
   const common = { format: 'tfjs-graph' as const, path, close: async () => undefined };
-  if (slim === undefined) {
-    return { ...common, tensors: weights.tensors, metadata, setAside: constantsAside(weights), read: weights.read };
-  }
+  if (slim === undefined) return { ...common, ...layerNames(weights, metadata) };
   const folded = new Set(layers.flatMap(({ constants }) => constants));
   const table = new TensorTable<TensorInfo & Pick<Computed, 'read'>>(path);
   for (const [name, { shape, read }] of slim.tensors) table.add({ name, dtype: 'float32', shape, read });
@@ -146,6 +146,18 @@ async function graphSource(model: GraphModel, metadata: Readonly<Record<string, 
           },
         }
       : {}),
+  };
+}
+
+/** A graph's tensors by their own names, but those that were variables of Keras layers by theirs. */
+function layerNames(weights: ManifestWeights, metadata: Readonly<Record<string, string>>) {
+  const layers = kerasConstants(weights.tensors.map(({ name }) => name));
+  const inGraph = new Map([...layers].map(([name, own]) => [own, name]));
+  return {
+    tensors: weights.tensors.map((info) => ({ ...info, name: layers.get(info.name) ?? info.name })),
+    metadata: layers.size === 0 ? metadata : { naming: 'layers', ...metadata },
+    setAside: constantsAside(weights),
+    read: (name: string) => weights.read(inGraph.get(name) ?? name),
   };
 }
 

@@ -1,14 +1,15 @@
 /** TensorFlow's checkpoints, both versions, against what their writers stored; and damaged ones. */
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ToolkitError } from '../../src/errors.js';
-import { assemble, sliceKey } from '../../src/weights/checkpoint/names.js';
+import { assemble, type Slice, sliceKey } from '../../src/weights/checkpoint/names.js';
 import { crc32c, maskedCrc32c } from '../../src/weights/crc32.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { openWeights } from '../../src/weights/source.js';
 import { readFileFixtures } from '../support/golden.js';
+import { expectFailure, withSource } from './support/temporary.js';
 
 const fixtures = readFileFixtures('tensorflow');
 const folder = mkdtempSync(join(tmpdir(), 'tl-checkpoint-'));
@@ -51,28 +52,117 @@ describe('what a user may call a checkpoint of version 2', () => {
   });
 });
 
+describe('what else a user may give', () => {
+  const here = fixtures[0]!.path.slice(0, -fixtures[0]!.file.length);
+
+  test.each([
+    ['saved-model', 15],
+    ['saved-model/saved_model.pb', 15],
+    ['saved-model/variables', 15],
+    ['saver-v2-two', 3],
+    ['saver-v2-two.data-00001-of-00002', 3],
+    ['saver-v1-two', 3],
+    ['saver-v1-two-00001-of-00002', 3],
+    ['saver-v1-two-?????-of-00002', 3],
+  ])('%s', async (name, count) => {
+    await withSource(join(here, name), ({ tensors }) => {
+      expect(tensors).toHaveLength(count);
+    });
+  });
+
+  test('a graph beside a checkpoint, or the file that names it, wherever it was written', async () => {
+    const moved = mkdtempSync(join(folder, 'moved-'));
+    copyFileSync(join(here, 'saver-v1.ckpt'), join(moved, 'old.ckpt'));
+    writeFileSync(join(moved, 'old.ckpt.meta'), 'a graph');
+    writeFileSync(join(moved, 'checkpoint'), 'model_checkpoint_path: "/home/somebody/train/old.ckpt"\n');
+    for (const name of ['old.ckpt.meta', 'checkpoint', '.']) {
+      await withSource(join(moved, name), ({ metadata }) => {
+        expect(metadata.version).toBe('1');
+      });
+    }
+    writeFileSync(join(moved, 'checkpoint'), 'model_checkpoint_path: "../other/old.ckpt"\n');
+    await withSource(join(moved, 'checkpoint'), ({ path }) => {
+      expect(path).toBe(join(moved, 'old.ckpt'));
+    });
+  });
+});
+
+describe('what belongs to no network is set aside with the reason', () => {
+  const asideOf = async (file: string): Promise<Record<string, string>> => {
+    const source = await openWeights(fixtures.find((each) => each.file === file)!.path);
+    await source.close();
+    return Object.fromEntries(source.setAside!.map(({ name, reason }) => [name, reason]));
+  };
+
+  test('by name, as TensorFlow 1 trains', async () => {
+    expect(await asideOf('training.ckpt.index')).toEqual({
+      'Tiny/conv1/weights/ExponentialMovingAverage': 'running average of Tiny/conv1/weights',
+      'Tiny/conv1/weights/Momentum': 'slot of an optimiser, for Tiny/conv1/weights',
+      'Tiny/fc/biases/Adam': 'slot of an optimiser, for Tiny/fc/biases',
+      'Tiny/fc/biases/Adam_1': 'slot of an optimiser, for Tiny/fc/biases',
+      'Tiny/fc/biases/ExponentialMovingAverage': 'running average of Tiny/fc/biases',
+      beta1_power: 'state of the optimiser',
+      beta2_power: 'state of the optimiser',
+      global_step: 'the number of training steps',
+    });
+    for (const file of ['saver-v1.ckpt', 'saver-v2.ckpt.index']) {
+      expect(await asideOf(file)).toEqual({
+        'Tiny/conv1/kernel/ExponentialMovingAverage': 'running average of Tiny/conv1/kernel',
+        global_step: 'the number of training steps',
+        mean_rgb: 'the mean colour of the training pictures',
+      });
+    }
+  });
+
+  test('by the graph of objects, as Keras trains', async () => {
+    const training = await asideOf('keras-training.ckpt.index');
+    expect(Object.keys(training)).toHaveLength(24);
+    expect(training).toMatchObject({
+      iteration: 'state of the optimiser',
+      'SGD/m/conv1/kernel': 'state of the optimiser',
+      'SGD/average/conv1/kernel': 'running average of conv1/kernel, kept by the optimiser',
+    });
+    const legacy = await asideOf('keras-legacy.ckpt.index');
+    expect(legacy).toMatchObject({
+      step: 'a counter',
+      'SGD/iter': 'state of the optimiser',
+      'net/layer_with_weights-0/kernel/.OPTIMIZER_SLOT/opt/momentum': 'slot of an optimiser',
+    });
+    expect(Object.keys(legacy).some((name) => /^(conv|bn|dw|fc)\d?\//.test(name))).toBe(false);
+  });
+
+  test('what is no plain number is named, and is no tensor', async () => {
+    expect(await asideOf('types.ckpt.index')).toMatchObject({ complex64: 'numbers of type complex64', words: 'text' });
+    expect(await asideOf('objects.ckpt.index')).toEqual({ note: 'text' });
+    expect(await asideOf('frozen-kinds.pb')).toEqual({
+      axes: 'a constant of the graph',
+      scalar: 'a constant of the graph',
+      words: 'text',
+    });
+  });
+});
+
 test('constants of a graph that are no weights are counted', async () => {
   const source = await openWeights(fixtures.find(({ file }) => file === 'frozen.pb')!.path);
   expect(source.metadata.ignored).toMatch(/^\d+ constants/);
   await source.close();
 });
 
-test('the variables of a SavedModel are found by its folder', async () => {
-  const saved = join(folder, 'saved');
-  mkdirSync(join(saved, 'variables'), { recursive: true });
-  const from = fixtures[0]!.path.slice(0, -fixtures[0]!.file.length);
-  for (const end of ['index', 'data-00000-of-00001']) {
-    copyFileSync(join(from, `saver-v2.ckpt.${end}`), join(saved, 'variables', `variables.${end}`));
-  }
-  const source = await openWeights(saved);
-  expect(source.tensors.some(({ name }) => name === 'Tiny/conv1/kernel')).toBe(true);
-  await source.close();
-});
-
-test('texts are named and left out', async () => {
-  const source = await openWeights(fixtures.find(({ file }) => file === 'objects.ckpt.index')!.path);
-  expect(source.metadata.ignored).toContain('text');
-  await source.close();
+test('a graph whose numbers were kept apart says where they are', async () => {
+  const field = (number: number, bytes: Buffer) => Buffer.concat([Buffer.of(8 * number + 2, bytes.length), bytes]);
+  const shape = field(2, field(2, Buffer.of(8, 3))); // [3]
+  const value = field(8, Buffer.concat([Buffer.of(8, 1), shape])); // float32, and no numbers
+  const attribute = field(5, Buffer.concat([field(1, Buffer.from('value')), field(2, value)]));
+  const node = (name: string) =>
+    field(1, Buffer.concat([field(1, Buffer.from(name)), field(2, Buffer.from('Const')), attribute]));
+  const path = join(folder, 'tensorflowjs_model.pb');
+  writeFileSync(path, Buffer.concat([node('a'), node('b')]));
+  const error = await expectFailure(() => openWeights(path), 'GRAPH_WITHOUT_NUMBERS', /names 2 constants/);
+  expect(error.hint).toContain('weights_manifest.json');
+  writeFileSync(path, node('a')); // one alone is zeros, which are not written down
+  await withSource(path, async (source) => {
+    expect(await source.read('a')).toEqual(new Float32Array(3));
+  });
 });
 
 test('CRC-32C has the values of RFC 3720, section B.4', () => {
@@ -84,7 +174,7 @@ test('CRC-32C has the values of RFC 3720, section B.4', () => {
 
 test('weights may be a checkpoint by its prefix, or a folder that is one', async () => {
   const here = fixtures[0]!.path.slice(0, -fixtures[0]!.file.length);
-  for (const weights of [join(here, 'saver-v2.ckpt'), join(folder, 'saved')]) {
+  for (const weights of [join(here, 'saver-v2.ckpt'), join(here, 'saved-model')]) {
     // found and read, and of another network
     await expect(resolveWeights({ backbone: 'resnet18', weights })).rejects.toMatchObject({ code: 'WEIGHTS_MISMATCH' });
   }
@@ -104,21 +194,69 @@ describe('slices', () => {
     expect(sliceKey('', [{ start: 100, length: -100 }]).toString('hex')).toBe('0000010101c0643f9c');
   });
 
-  test('are put together in three dimensions', () => {
+  test('are put together in three dimensions', async () => {
     const shape = [2, 3, 4];
     const whole = Float32Array.from({ length: 24 }, (_, i) => i);
-    const box = (starts: number[], lengths: number[]) => ({
-      slice: starts.map((start, axis) => ({ start, length: lengths[axis]! })),
-      values: whole.filter((i) =>
-        [Math.floor(i / 12), Math.floor(i / 4) % 3, i % 4].every(
-          (at, axis) => at >= starts[axis]! && at < starts[axis]! + lengths[axis]!,
-        ),
-      ),
-    });
-    const pieces = [box([0, 0, 0], [2, 3, 1]), box([0, 0, 1], [2, 1, 3]), box([0, 1, 1], [2, 2, 3])];
-    expect(assemble('x', shape, pieces)).toEqual(whole);
-    expect(() => assemble('x', shape, pieces.slice(1))).toThrow(/18 of 24/);
-    expect(() => assemble('x', [2, 2, 4], pieces)).toThrow(/does not fit/);
+    const box = (starts: number[], lengths: number[]) =>
+      starts.map((start, axis) => ({ start, length: lengths[axis]! }));
+    const read = async (slice: Slice) =>
+      whole.filter((i) =>
+        [Math.floor(i / 12), Math.floor(i / 4) % 3, i % 4].every((at, axis) => {
+          const { start, length } = slice[axis]!;
+          return at >= start && at < start + length;
+        }),
+      );
+    const slices = [box([0, 0, 0], [2, 3, 1]), box([0, 0, 1], [2, 1, 3]), box([0, 1, 1], [2, 2, 3])];
+    expect(await assemble('x', shape, slices, read)).toEqual(whole);
+    await expect(assemble('x', shape, slices.slice(1), read)).rejects.toThrow(/18 of 24/);
+    await expect(assemble('x', [2, 2, 4], slices, read)).rejects.toThrow(/does not fit/);
+    const twice = [box([0, 0, 0], [1, 3, 4]), box([0, 0, 0], [1, 3, 4])];
+    await expect(assemble('x', shape, twice, read)).rejects.toThrow(/overlap/);
+    await expect(assemble('x', shape, slices, async () => new Float32Array(5))).rejects.toThrow(/has 5 numbers/);
+  });
+});
+
+describe('a checkpoint in parts', () => {
+  const here = fixtures[0]!.path.slice(0, -fixtures[0]!.file.length);
+  const names = ['saver-v2-two.index', 'saver-v2-two.data-00000-of-00002', 'saver-v2-two.data-00001-of-00002'];
+  const some = (kept: readonly string[]): string => {
+    const at = mkdtempSync(join(folder, 'parts-'));
+    for (const name of kept) copyFileSync(join(here, name), join(at, name));
+    return at;
+  };
+
+  test('is missed as soon as it is opened', async () => {
+    const at = some([names[0]!]);
+    const error = await expectFailure(() => openWeights(join(at, 'saver-v2-two')), 'CHECKPOINT_PARTS', /in 2 files/);
+    expect(error.message).toContain('data-00000-of-00002');
+    expect(error.message).toContain('data-00001-of-00002');
+    await expectFailure(() => openWeights(some(names.slice(0, 2))), 'CHECKPOINT_PARTS', /data-00001-of-00002/);
+    const alone = join(some([names[1]!]), names[1]!);
+    await expectFailure(() => openWeights(alone), 'CHECKPOINT_PARTS', /expected .*saver-v2-two\.index beside/);
+  });
+
+  test('is missed when it is cut off', async () => {
+    const at = some(names);
+    const part = join(at, names[2]!);
+    writeFileSync(part, readFileSync(part).subarray(0, -1));
+    await expectFailure(() => openWeights(at), 'FILE_TRUNCATED', /64 bytes at offset 0, but the file has 63/);
+  });
+
+  test('of version 1 is missed too', async () => {
+    const name = 'saver-v1-two-00000-of-00002';
+    await expectFailure(() => openWeights(join(some([name]), name)), 'CHECKPOINT_PARTS', /1 of its 2/);
+  });
+
+  test('written on a big-endian machine is refused by name', async () => {
+    const at = some(names);
+    const file = join(at, names[0]!);
+    const index = readFileSync(file);
+    // BundleHeaderProto: 2 shards, version 1; endianness 1 instead of what the version says
+    Buffer.from('080210011a00', 'hex').copy(index, index.indexOf(Buffer.from('08021a020801', 'hex')));
+    const block = 0xca; // its bytes, as the handle at the table's end says; behind them its compression and checksum
+    index.writeUInt32LE(maskedCrc32c(index.subarray(0, block + 1)), block + 1);
+    writeFileSync(file, index);
+    await expectFailure(() => openWeights(at), 'CHECKPOINT_BIG_ENDIAN', /big-endian/);
   });
 });
 

@@ -154,7 +154,7 @@ describe('a bad model', () => {
     await bad({ weightsManifest: [{ paths: 'a' }] }, 'TFJS_MODEL', /weightsManifest\.0\.paths/);
     await bad({ format: 'graph-model', modelTopology: {}, weightsManifest: [] }, 'TFJS_MODEL', /no graph/);
     await bad('{"modelTopology": {', 'JSON_INVALID', /not valid JSON/);
-    await bad({ anything: 'else' }, 'FORMAT_UNKNOWN', /JSON text/);
+    await bad({ anything: 'else' }, 'FORMAT_UNKNOWN', /JSON/);
   });
 
   test('whose graph is cut off still lists its tensors', async () => {

@@ -40,13 +40,27 @@ SHARD = 300
 """Bytes: so that tensors lie across files."""
 
 
+OF_LAYERS = {
+    "conv2/Conv2D/ReadVariableOp": "conv2/kernel",
+    "conv2/BiasAdd/ReadVariableOp": "conv2/bias",
+    "fc/MatMul/ReadVariableOp": "fc/kernel",
+    "fc/BiasAdd/ReadVariableOp": "fc/bias",
+}
+"""Constants of the graph that were variables of layers, and are given out by those."""
+
+
+def name_of(constant: str) -> str:
+    own = OF_LAYERS.get(constant.removeprefix("StatefulPartitionedCall/tiny/"))
+    return constant if own is None else f"tiny/{own}"
+
+
 def entries(manifest: list[dict], folder: str) -> list[dict]:
     """The numeric tensors, as the reference reads them; the type is the one that they are given out as."""
     found = []
     for group in tfjs.read_weights.read_weights(manifest, str(FOLDER / folder)):
         for entry in group:
             if entry["data"].dtype not in (object, np.complex64):
-                found.append(tensor_entry(entry["name"], entry["data"]))
+                found.append(tensor_entry(name_of(entry["name"]), entry["data"]))
     return found
 
 
@@ -88,6 +102,8 @@ def main() -> None:
         graphs.convert_tf_saved_model(
             folder, path, quantization_dtype_map={"uint8": "*weights*"}, weight_shard_size_bytes=SHARD
         )
+    topology = FOLDER / "tfjs-graph" / "model.json"  # its attributes come in any order
+    topology.write_text(json.dumps(json.loads(topology.read_text()), sort_keys=True))
     files.append(described("tfjs-graph", "a graph model, batch norms folded by the converter"))
 
     groups = [

@@ -1,29 +1,92 @@
 /** Which checkpoint a path means: TensorFlow names the files of one checkpoint by a common beginning. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { isAbsolute, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
+import { FormatError } from '../../errors.js';
+
+/** Behind the prefix, of the files with numbers: DataFilename of tensorflow/core/util/tensor_bundle/naming.cc. */
+const DATA = /\.data-\d{5}-of-\d{5}$/;
+
+/** Behind the prefix, of one file of a sharded checkpoint of version 1; its name for all of them has question marks. */
+const SHARD = /-(\d{5}|\?{5})(-of-\d{5})$/;
+
+/** The file `checkpoint` holds a few paths. */
+const MOST_STATE_BYTES = 2 ** 20;
 
 /**
  * The prefix of a checkpoint of version 2, given as `model.ckpt`, `model.ckpt.index`, `model.ckpt.data-00000-of-00001`,
- * the folder that holds it, or a SavedModel, whose variables are one.
+ * `model.ckpt.meta`, the file `checkpoint` or the folder that holds it, or a SavedModel, whose variables are one.
+ * @throws CHECKPOINT_PARTS for numbers without their index
  */
 export async function findVersion2(path: string): Promise<string | undefined> {
-  const given = path.replace(/\.index$/, '').replace(/\.data-\d{5}-of-\d{5}$/, '');
+  const given = path.replace(/\.(index|meta)$/, '').replace(DATA, '');
   if (existsSync(`${given}.index`)) return given;
-  if (!existsSync(path) || !statSync(path).isDirectory()) return undefined;
-  const latest = latestIn(path);
-  if (latest !== undefined && existsSync(`${latest}.index`)) return latest;
-  const saved = join(path, 'variables', 'variables'); // of a SavedModel
-  if (existsSync(`${saved}.index`)) return saved;
-  const indexes = (await readdir(path)).filter((name) => name.endsWith('.index'));
-  return indexes.length === 1 ? join(path, indexes[0]!.replace(/\.index$/, '')) : undefined;
+  if (DATA.test(path) && existsSync(path)) {
+    throw new FormatError({
+      code: 'CHECKPOINT_PARTS',
+      message: `${path}: these are the numbers of a checkpoint; expected ${given}.index beside them, which names them`,
+      hint: 'put all files of the checkpoint into one folder: its .index and every .data-...',
+    });
+  }
+  const name = basename(path);
+  if (name === 'saved_model.pb' || name === 'checkpoint') return await inFolder(dirname(path));
+  return isFolder(path) ? await inFolder(path) : undefined;
 }
 
-/** What the file `checkpoint` names, which TensorFlow writes beside checkpoints. */
+async function inFolder(folder: string): Promise<string | undefined> {
+  const latest = latestIn(folder);
+  if (latest !== undefined && existsSync(`${latest}.index`)) return latest;
+  const saved = join(folder, 'variables', 'variables'); // of a SavedModel
+  if (existsSync(`${saved}.index`)) return saved;
+  if (!isFolder(folder)) return undefined;
+  const indexes = (await readdir(folder)).filter((name) => name.endsWith('.index'));
+  return indexes.length === 1 ? join(folder, indexes[0]!.replace(/\.index$/, '')) : undefined;
+}
+
+/**
+ * A file of a checkpoint of version 1 that is not given by its own name: as the prefix of its shards, `model.ckpt` or
+ * `model.ckpt-?????-of-00002`; as its `.meta`; or as the folder whose file `checkpoint` names it.
+ */
+export async function findVersion1(path: string): Promise<string | undefined> {
+  const given = path.replace(/\.meta$/, '');
+  if (given !== path && existsSync(given)) return given;
+  if (isFolder(given)) {
+    const latest = latestIn(given);
+    return latest === undefined || isFolder(latest) ? undefined : await fileOrShard(latest);
+  }
+  if (basename(path) === 'checkpoint') {
+    const latest = latestIn(dirname(path));
+    return latest === undefined ? undefined : await fileOrShard(latest);
+  }
+  return existsSync(given) ? undefined : await fileOrShard(given);
+}
+
+/** Whether a path that may be no file means a checkpoint. @throws CHECKPOINT_PARTS */
+export async function isCheckpoint(path: string): Promise<boolean> {
+  return (await findVersion2(path)) !== undefined || (await findVersion1(path)) !== undefined;
+}
+
+/** A file that is there, or the first of the shards that a name stands for. */
+async function fileOrShard(given: string): Promise<string | undefined> {
+  if (existsSync(given)) return given;
+  const folder = dirname(given);
+  if (!isFolder(folder)) return undefined;
+  const prefix = basename(given).replace(SHARD, '');
+  const names = (await readdir(folder)).filter((name) => SHARD.test(name) && name.replace(SHARD, '') === prefix).sort();
+  return names[0] === undefined ? undefined : join(folder, names[0]);
+}
+
+const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
+
+/**
+ * What the file `checkpoint` names, which TensorFlow writes beside checkpoints. It may name the folder that they were
+ * written to; they are looked for in the one that they lie in now, and nowhere else.
+ */
 function latestIn(folder: string): string | undefined {
   const file = join(folder, 'checkpoint');
-  if (!existsSync(file) || !statSync(file).isFile() || statSync(file).size > 2 ** 20) return undefined;
+  if (!existsSync(file) || !statSync(file).isFile() || statSync(file).size > MOST_STATE_BYTES) return undefined;
   const name = /^model_checkpoint_path:\s*"([^"]+)"/m.exec(readFileSync(file, 'utf8'))?.[1];
   if (name === undefined) return undefined;
-  return isAbsolute(name) ? name : join(folder, name);
+  const isInside = !isAbsolute(name) && !name.split(/[\\/]/).includes('..');
+  return join(folder, isInside ? name : basename(name));
 }

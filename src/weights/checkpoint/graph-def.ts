@@ -2,13 +2,15 @@
  * Frozen TensorFlow graphs (`.pb`): the constants of a GraphDef, which carry the names of the variables they were.
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/graph.proto
  */
+import { FormatError } from '../../errors.js';
 import { type ByteFile, openByteFile } from '../byte-file.js';
-import { elementsOf } from '../float-formats.js';
+import { kerasConstants } from '../keras-constants.js';
 import { checkTensor, limitExceeded, quote, TensorTable } from '../limits.js';
-import type { TensorInfo, TensorSource } from '../source.js';
+import type { SetAside, TensorInfo, TensorSource } from '../source.js';
 import { shapeOf } from './names.js';
 import { allOf, bytesOf, damaged, type Field, fieldsOf, numberOf, textOf, varintAt } from './protobuf.js';
-import { tensorValues } from './tensor-proto.js';
+import { reasonOfType } from './set-aside.js';
+import { hasNumbers, tensorValues } from './tensor-proto.js';
 import { DTYPES } from './types.js';
 
 interface Constant extends TensorInfo {
@@ -17,7 +19,9 @@ interface Constant extends TensorInfo {
 }
 
 /** A message of protocol buffers ends at 2 GiB, and so does a graph in one. */
-const MOST_NODE_BYTES = 2 ** 31;
+const MOST_GRAPH_BYTES = 2 ** 31;
+/** A node's name and operation, and the type and shape of a constant, come before its numbers. */
+const PEEK_BYTES = 2 ** 14;
 /** Inception-ResNet v2 unrolled with its training graph has 40,000. */
 const MOST_NODES = 1_000_000;
 
@@ -37,44 +41,30 @@ export function isGraphDef(head: Buffer): boolean {
 }
 
 /**
- * Opens a frozen graph. Constants that are no weights (numbers alone, integers, texts) are counted in
- * `metadata.ignored`.
- * @throws CHECKPOINT_DAMAGED, FILE_TRUNCATED, LIMIT_EXCEEDED
+ * Opens a frozen graph. Its constants have their own names, but those that were variables of Keras layers have theirs.
+ * @throws CHECKPOINT_DAMAGED, GRAPH_WITHOUT_NUMBERS, FILE_TRUNCATED, LIMIT_EXCEEDED
  */
 export async function openGraphDef(path: string): Promise<TensorSource> {
   const file = await openByteFile(path);
   try {
+    if (file.size > MOST_GRAPH_BYTES) throw limitExceeded(path, `a graph of ${file.size} bytes`, MOST_GRAPH_BYTES);
+    const { constants, others } = await constantsIn(file);
+    const layers = kerasConstants(constants.map(({ name }) => name));
     const table = new TensorTable<Constant>(path);
-    let others = 0;
-    for (const { offset, bytes } of await nodesOf(file)) {
-      const node = fieldsOf(path, await file.read(offset, bytes, 'a node of the graph'));
-      if (textOf(node, 2) !== 'Const') continue;
-      const tensor = tensorIn(path, node);
-      const type = numberOf(tensor, 1);
-      const shape = shapeOf(path, bytesOf(tensor, 2));
-      const dtype = DTYPES[type];
-      if (dtype === undefined || !FLOATS.has(type) || shape.length === 0) {
-        others++;
-        continue;
-      }
-      const name = textOf(node, 1);
-      checkTensor(path, name, dtype, shape);
-      table.add({ name, dtype, shape, offset, bytes });
-    }
+    for (const constant of constants) table.add({ ...constant, name: layers.get(constant.name) ?? constant.name });
     return {
       format: 'tf-graph',
       path,
       tensors: table.infos(),
-      metadata: others === 0 ? {} : { ignored: `${others} constants that are no weights` },
+      metadata: {
+        ...(layers.size === 0 ? {} : { naming: 'layers' }),
+        ...(others.length === 0 ? {} : { ignored: `${others.length} constants that are no weights` }),
+      },
+      setAside: others,
       read: async (name) => {
         const { offset, bytes, dtype, shape } = table.get(name);
         const node = fieldsOf(path, await file.read(offset, bytes, `tensor ${quote(name)}`));
-        const wanted = elementsOf(shape);
-        const values = tensorValues(path, name, tensorIn(path, node), dtype);
-        // one number stands for all of them
-        if (values.length === 1 && wanted > 1) return new Float32Array(wanted).fill(values[0]!);
-        if (values.length !== wanted) throw damaged(path, `${quote(name)} has ${values.length} of ${wanted} numbers`);
-        return values;
+        return tensorValues(path, name, tensorIn(path, node), dtype, shape);
       },
       close: () => file.close(),
     };
@@ -82,6 +72,54 @@ export async function openGraphDef(path: string): Promise<TensorSource> {
     await file.close();
     throw error;
   }
+}
+
+/** Constants of floats, and the others with the reason why they are no weights. */
+async function constantsIn(file: ByteFile): Promise<{ constants: Constant[]; others: SetAside[] }> {
+  const { path } = file;
+  const constants: Constant[] = [];
+  const others: SetAside[] = [];
+  let hollow = 0;
+  for (const { offset, bytes } of await nodesOf(file)) {
+    const { name, tensor } = await constantAt(file, offset, bytes);
+    if (tensor === undefined) continue;
+    const type = numberOf(tensor, 1);
+    const shape = shapeOf(path, bytesOf(tensor, 2));
+    const dtype = DTYPES[type];
+    if (dtype === undefined || !FLOATS.has(type) || shape.length === 0) {
+      others.push({ name, reason: dtype === undefined ? reasonOfType(type) : 'a constant of the graph' });
+      continue;
+    }
+    checkTensor(path, name, dtype, shape);
+    constants.push({ name, dtype, shape, offset, bytes });
+    if (!hasNumbers(tensor)) hollow++;
+  }
+  // a single one may be zeros, which are not written down
+  if (hollow > 1 && hollow === constants.length) {
+    throw new FormatError({
+      code: 'GRAPH_WITHOUT_NUMBERS',
+      message: `${path}: this graph names ${hollow} constants and holds the numbers of none; expected a frozen graph`,
+      hint: 'early converters of TensorFlow.js kept them apart: give the weights_manifest.json beside it',
+    });
+  }
+  return { constants, others };
+}
+
+/** The name of a node, and its value where it is a constant; of a large one only the beginning is read, if that tells. */
+async function constantAt(
+  file: ByteFile,
+  offset: number,
+  bytes: number,
+): Promise<{ name: string; tensor: Field[] | undefined }> {
+  const { path } = file;
+  if (bytes > PEEK_BYTES) {
+    const begun = fieldsOf(path, await file.read(offset, PEEK_BYTES, 'a node of the graph'), true);
+    if (textOf(begun, 2) !== 'Const') return { name: '', tensor: undefined };
+    const tensor = valueIn(path, begun, true);
+    if (tensor !== undefined && hasNumbers(tensor)) return { name: textOf(begun, 1), tensor };
+  }
+  const node = fieldsOf(path, await file.read(offset, bytes, 'a node of the graph'));
+  return { name: textOf(node, 1), tensor: textOf(node, 2) === 'Const' ? tensorIn(path, node) : undefined };
 }
 
 /** Where the nodes lie, without reading them. */
@@ -96,7 +134,6 @@ async function nodesOf(file: ByteFile): Promise<{ offset: number; bytes: number 
     }
     if (tag.value % 8 !== 2) throw damaged(file.path, `a field of wire type ${tag.value % 8} at byte ${at}`);
     const { value: bytes, next } = varintAt(file.path, head, tag.next);
-    if (bytes > MOST_NODE_BYTES) throw limitExceeded(file.path, `a node of ${bytes} bytes`, MOST_NODE_BYTES);
     if (Math.floor(tag.value / 8) === NODE) nodes.push({ offset: at + next, bytes });
     if (nodes.length > MOST_NODES) throw limitExceeded(file.path, 'the graph has more nodes', MOST_NODES);
     at += next + bytes;
@@ -104,11 +141,19 @@ async function nodesOf(file: ByteFile): Promise<{ offset: number; bytes: number 
   return nodes;
 }
 
-/** The fields of a constant's TensorProto: its attribute `value`. */
+/** The fields of a constant's TensorProto. @throws CHECKPOINT_DAMAGED */
 function tensorIn(path: string, node: readonly Field[]): Field[] {
+  const tensor = valueIn(path, node, false);
+  if (tensor === undefined) throw damaged(path, `the constant ${quote(textOf(node, 1))} has no value`);
+  return tensor;
+}
+
+/** An attribute `value`. @param cut the node may end in the middle of it */
+function valueIn(path: string, node: readonly Field[], cut: boolean): Field[] | undefined {
   for (const entry of allOf(node, 5)) {
-    const attribute = fieldsOf(path, entry);
-    if (textOf(attribute, 1) === 'value') return fieldsOf(path, bytesOf(fieldsOf(path, bytesOf(attribute, 2)), 8));
+    const attribute = fieldsOf(path, entry, cut);
+    if (textOf(attribute, 1) !== 'value') continue;
+    return fieldsOf(path, bytesOf(fieldsOf(path, bytesOf(attribute, 2), cut), 8), cut);
   }
-  throw damaged(path, `the constant ${quote(textOf(node, 1))} has no value`);
+  return undefined;
 }

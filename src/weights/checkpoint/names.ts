@@ -4,6 +4,7 @@
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/saved_tensor_slice_util.cc
  */
 import { elementsOf } from '../float-formats.js';
+import { limitExceeded } from '../limits.js';
 import { allOf, damaged, fieldsOf, numberOf } from './protobuf.js';
 
 /** A box of a tensor: where it starts and how long it is in every dimension; length -1 is all of it. */
@@ -67,41 +68,85 @@ export function shapeOf(where: string, message: Buffer): number[] {
   return allOf(fields, 2).map((dimension) => numberOf(fieldsOf(where, dimension), 1));
 }
 
-/** One piece of a tensor, for {@link assemble}. */
-export interface Piece {
-  readonly slice: Slice;
-  readonly values: Float32Array;
+/** A partitioner cuts into as many slices as there are servers of parameters. */
+const MOST_SLICES = 4096;
+
+/**
+ * Puts the slices of a partitioned variable together, one in memory at a time.
+ * @param read the numbers of a slice, given its sizes
+ * @throws CHECKPOINT_DAMAGED where they do not fill it exactly, LIMIT_EXCEEDED, and what `read` throws
+ */
+export async function assemble(
+  where: string,
+  shape: readonly number[],
+  slices: readonly Slice[],
+  read: (slice: Slice, index: number, sizes: readonly number[]) => Promise<Float32Array>,
+): Promise<Float32Array> {
+  const boxes = slices.map((slice) => ({
+    starts: shape.map((_, axis) => slice[axis]?.start ?? 0),
+    sizes: boxOf(shape, slice),
+  }));
+  checkTiling(where, shape, boxes);
+  const [only] = slices;
+  if (slices.length === 1) return await read(only!, 0, shape);
+  const out = new Float32Array(elementsOf(shape));
+  for (const [index, slice] of slices.entries()) {
+    const { starts, sizes } = boxes[index]!;
+    const values = await read(slice, index, sizes);
+    if (values.length !== elementsOf(sizes))
+      throw damaged(where, `a slice of [${sizes.join(', ')}] has ${values.length} numbers`);
+    place(out, shape, starts, sizes, values);
+  }
+  return out;
 }
 
-/** Puts the slices of a partitioned variable together. @throws CHECKPOINT_DAMAGED where they do not fill it */
-export function assemble(where: string, shape: readonly number[], pieces: readonly Piece[]): Float32Array {
-  const total = elementsOf(shape);
-  const out = new Float32Array(total);
+interface Box {
+  readonly starts: readonly number[];
+  readonly sizes: readonly number[];
+}
+
+/** Boxes of which none reaches beyond the tensor, no two meet, and all together have its numbers, fill it exactly. */
+function checkTiling(where: string, shape: readonly number[], boxes: readonly Box[]): void {
+  if (boxes.length > MOST_SLICES) throw limitExceeded(where, `a tensor of ${boxes.length} slices`, MOST_SLICES);
+  const text = ({ starts, sizes }: Box) => `[${sizes.join(', ')}] at [${starts.join(', ')}]`;
   let filled = 0;
-  for (const { slice, values } of pieces) {
-    const starts = shape.map((_, axis) => slice[axis]?.start ?? 0);
-    const sizes = boxOf(shape, slice);
-    const fits = sizes.every((size, axis) => starts[axis]! + size <= shape[axis]!);
-    if (!fits || elementsOf(sizes) !== values.length) {
-      throw damaged(
-        where,
-        `a slice of [${sizes.join(', ')}] at [${starts.join(', ')}] does not fit [${shape.join(', ')}]`,
+  for (const [i, box] of boxes.entries()) {
+    const fits = box.sizes.every((size, axis) => {
+      const start = box.starts[axis]!;
+      return size >= 0 && start >= 0 && start + size <= shape[axis]!;
+    });
+    if (!fits) throw damaged(where, `a slice of ${text(box)} does not fit [${shape.join(', ')}]`);
+    filled += elementsOf(box.sizes);
+    for (const other of boxes.slice(0, i)) {
+      const meet = box.sizes.every(
+        (size, axis) =>
+          box.starts[axis]! < other.starts[axis]! + other.sizes[axis]! &&
+          other.starts[axis]! < box.starts[axis]! + size,
       );
+      if (meet) throw damaged(where, `its slices ${text(other)} and ${text(box)} overlap`);
     }
-    const run = sizes.at(-1) ?? 1;
-    for (let from = 0; from < values.length; from += run) {
-      let [to, rest, stride] = [0, from / run, shape.at(-1) ?? 1];
-      for (let axis = shape.length - 2; axis >= 0; axis--) {
-        to += (starts[axis]! + (rest % sizes[axis]!)) * stride;
-        rest = Math.floor(rest / sizes[axis]!);
-        stride *= shape[axis]!;
-      }
-      out.set(values.subarray(from, from + run), to + (starts.at(-1) ?? 0));
-    }
-    filled += values.length;
   }
-  if (filled !== total) throw damaged(where, `its slices have ${filled} of ${total} numbers`);
-  return out;
+  if (filled !== elementsOf(shape)) throw damaged(where, `its slices have ${filled} of ${elementsOf(shape)} numbers`);
+}
+
+/** Copies the numbers of a box to their place, a run along the last axis at a time. */
+function place(
+  out: Float32Array,
+  shape: readonly number[],
+  starts: readonly number[],
+  sizes: readonly number[],
+  values: Float32Array,
+): void {
+  const run = sizes.at(-1) ?? 1;
+  for (let from = 0; from < values.length; from += run) {
+    let [to, rest, stride] = [0, from / run, shape.at(-1) ?? 1];
+    for (let axis = shape.length - 2; axis >= 0; axis--) {
+      to += (starts[axis]! + (rest % sizes[axis]!)) * stride;
+      rest = Math.floor(rest / sizes[axis]!);
+      stride *= shape[axis]!;
+    }
+    out.set(values.subarray(from, from + run), to + (starts.at(-1) ?? 0));
+  }
 }
 
 /** Sizes of a slice of a tensor. */

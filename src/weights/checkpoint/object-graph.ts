@@ -9,11 +9,18 @@ import { allOf, damaged, fieldsOf, textOf, varintAt } from './protobuf.js';
 /** Key of the graph, a text tensor. */
 export const OBJECT_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH';
 
-const ATTRIBUTE = '/.ATTRIBUTES/VARIABLE_VALUE';
+/** Behind the path of a variable: tensorflow/python/checkpoint/trackable_utils.py. */
+const ATTRIBUTE = /\/\.ATTRIBUTES\/[^/]+$/;
+
+/** What variables are called that were given no name: tensorflow/python/ops/resource_variable_ops.py. */
+const NO_NAME = /^(Variable(_\d+)?)?$/;
+
+/** The path of attributes to a variable. */
+export const pathOfKey = (key: string): string => key.replace(ATTRIBUTE, '');
 
 /**
- * Key -> name of the variable. Where two variables have one name, and for slots of an optimiser, the key's own path is
- * the name.
+ * Key -> name of the variable. Where it has none, where two have the same, and for slots of an optimiser, the path of
+ * attributes is the name.
  * @param tensor the bytes of the text tensor: the text's length, a checksum of it, the text
  * @param checksum of the length as four bytes and of everything after it: WriteStringTensor of tensor_bundle.cc
  * @throws CHECKPOINT_DAMAGED
@@ -27,18 +34,23 @@ export function variableNames(where: string, tensor: Buffer, checksum: number): 
   if (maskedCrc32c(Buffer.concat([size, tensor.subarray(next)])) !== checksum) {
     throw damaged(where, 'the checksum of its objects does not agree');
   }
-  const names = new Map<string, string>();
+  const own = new Map<string, string>();
   for (const node of allOf(fieldsOf(where, graph), 1)) {
     for (const attribute of allOf(fieldsOf(where, node), 2)) {
       const fields = fieldsOf(where, attribute);
-      names.set(textOf(fields, 3), textOf(fields, 2));
+      own.set(textOf(fields, 3), textOf(fields, 2));
     }
   }
   const count = new Map<string, number>();
-  for (const name of names.values()) count.set(name, (count.get(name) ?? 0) + 1);
-  for (const [key, name] of names) {
-    const own = name !== '' && count.get(name) === 1 && !key.includes('/.OPTIMIZER_SLOT/');
-    names.set(key, own ? name : key.replace(ATTRIBUTE, ''));
+  const add = (name: string) => count.set(name, (count.get(name) ?? 0) + 1);
+  for (const [key, name] of own) {
+    add(name);
+    if (pathOfKey(key) !== name) add(pathOfKey(key)); // nor is a name taken that is another's path
   }
-  return names;
+  return new Map(
+    [...own].map(([key, name]) => {
+      const isOwn = !NO_NAME.test(name) && count.get(name) === 1 && !key.includes('/.OPTIMIZER_SLOT/');
+      return [key, isOwn ? name : pathOfKey(key)];
+    }),
+  );
 }

@@ -5,7 +5,7 @@
 import { FormatError } from '../../errors.js';
 import { DAMAGED_HINT } from '../limits.js';
 
-/** One field of a message: `value` of a number, `bytes` of everything with a length (or fixed 4 or 8 bytes). */
+/** One field of a message: `value` of a number, `bytes` of everything with a length, or as the number is written. */
 export interface Field {
   readonly number: number;
   readonly value: number;
@@ -16,11 +16,14 @@ export interface Field {
 
 const NONE = Buffer.alloc(0);
 
+/** 64 bits, seven a byte. */
+const MOST_VARINT_BYTES = 10;
+
 /** A varint and where it ends. @throws CHECKPOINT_DAMAGED */
 export function varintAt(where: string, bytes: Buffer, at: number): { value: number; next: number } {
   let value = 0;
   let factor = 1;
-  for (let i = at; i < at + 10; i++) {
+  for (let i = at; i < at + MOST_VARINT_BYTES; i++) {
     const byte = bytes[i];
     if (byte === undefined) break;
     value += (byte & 0x7f) * factor;
@@ -28,6 +31,15 @@ export function varintAt(where: string, bytes: Buffer, at: number): { value: num
     factor *= 128;
   }
   throw damaged(where, `no number at byte ${at}`);
+}
+
+/** A varint of type int32 or int64: negative ones are written as 64 bits in two's complement. @throws CHECKPOINT_DAMAGED */
+export function signedVarintAt(where: string, bytes: Buffer, at: number): { value: number; next: number } {
+  const unsigned = varintAt(where, bytes, at);
+  if (unsigned.next - at < MOST_VARINT_BYTES) return unsigned;
+  let bits = 0n;
+  for (let i = unsigned.next - 1; i >= at; i--) bits = (bits << 7n) | BigInt(bytes[i]! & 0x7f);
+  return { value: Number(BigInt.asIntN(64, bits)), next: unsigned.next };
 }
 
 /**
@@ -43,7 +55,7 @@ export function fieldsOf(where: string, message: Buffer, cut = false): Field[] {
     switch (tag.value % 8) {
       case 0: {
         const { value, next } = varintAt(where, message, tag.next);
-        fields.push({ number, value, bytes: NONE, offset: tag.next });
+        fields.push({ number, value, bytes: message.subarray(tag.next, next), offset: tag.next });
         at = next;
         break;
       }

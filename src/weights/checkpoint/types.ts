@@ -18,3 +18,20 @@ export const DTYPES: Readonly<Record<number, FileDtype>> = {
 };
 
 export const STRING = 7;
+
+/** Types that are not read, for reasons that name them. */
+export const TYPE_NAMES: Readonly<Record<number, string>> = {
+  8: 'complex64',
+  11: 'qint8',
+  12: 'quint8',
+  13: 'qint32',
+  15: 'qint16',
+  16: 'quint16',
+  18: 'complex128',
+  20: 'resource',
+  21: 'variant',
+  24: 'float8_e5m2',
+  25: 'float8_e4m3fn',
+  29: 'int4',
+  30: 'uint4',
+};

@@ -5,15 +5,16 @@
  */
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { FormatError } from '../../errors.js';
 import { type ByteFile, openByteFile } from '../byte-file.js';
-import { elementsOf } from '../float-formats.js';
 import { checkTensor, quote, TensorTable } from '../limits.js';
-import type { FileDtype, TensorInfo, TensorSource } from '../source.js';
-import { assemble, boxOf, type Slice, shapeOf, sliceOf } from './names.js';
+import type { FileDtype, SetAside, TensorInfo, TensorSource } from '../source.js';
+import { assemble, type Slice, shapeOf, sliceOf } from './names.js';
 import { allOf, bytesOf, damaged, fieldsOf, numberOf, textOf } from './protobuf.js';
+import { reasonOfType, trainingTensors } from './set-aside.js';
 import { type BlockHandle, blocksOf, headsOf, readBlock } from './table.js';
 import { tensorValues } from './tensor-proto.js';
-import { DTYPES, STRING } from './types.js';
+import { DTYPES } from './types.js';
 
 /** Where the record of one slice lies. */
 interface Location {
@@ -31,14 +32,14 @@ interface Variable extends TensorInfo {
 /** Enough for a record's name and slice, which come before its numbers. */
 const PEEK_BYTES = 2048;
 
-/** @throws CHECKPOINT_DAMAGED, FILE_TRUNCATED, LIMIT_EXCEEDED */
+/** @throws CHECKPOINT_DAMAGED, CHECKPOINT_PARTS, FILE_TRUNCATED, LIMIT_EXCEEDED */
 export async function openVersion1(path: string): Promise<TensorSource> {
   const files: ByteFile[] = [];
   try {
     for (const each of await shardsBeside(path)) files.push(await openByteFile(each));
     const table = new TensorTable<Variable>(path);
-    const ignored: string[] = [];
-    const found: Found = { table, ignored, known: new Set(), locations: new Map() };
+    const setAside: SetAside[] = [];
+    const found: Found = { table, setAside, known: new Set(), locations: new Map() };
     for (const file of files) await scan(file, found);
     for (const variable of table.all()) {
       variable.pieces.push(...(found.locations.get(variable.name) ?? []));
@@ -48,20 +49,16 @@ export async function openVersion1(path: string): Promise<TensorSource> {
       format: 'tf-checkpoint',
       path,
       tensors: table.infos(),
-      metadata: { version: '1', ...(ignored.length === 0 ? {} : { ignored: ignored.join(', ') }) },
+      metadata: { version: '1' },
+      setAside: [...setAside, ...trainingTensors(table.infos())],
       read: async (name) => {
         const { dtype, shape, pieces } = table.get(name);
-        const parts = [];
-        for (const { file, block, offset, bytes, slice } of pieces) {
+        const slices = pieces.map(({ slice }) => slice);
+        return await assemble(path, shape, slices, async (_, index, sizes) => {
+          const { file, block, offset, bytes } = pieces[index]!;
           const record = (await readBlock(file, block)).subarray(offset, offset + bytes);
-          const values = numbersOf(file.path, name, record, dtype);
-          const box = boxOf(shape, slice);
-          if (values.length !== elementsOf(box)) {
-            throw damaged(file.path, `${quote(name)} [${box.join(', ')}] has ${values.length} numbers`);
-          }
-          parts.push({ slice, values });
-        }
-        return assemble(path, shape, parts);
+          return numbersOf(file.path, name, record, dtype, sizes);
+        });
       },
       close: async () => {
         for (const file of files) await file.close();
@@ -81,14 +78,20 @@ async function shardsBeside(path: string): Promise<string[]> {
   const names = await readdir(dirname(path));
   const found = names.filter((name) => name.startsWith(before) && name.endsWith(after)).sort();
   const wanted = Number(after.slice('-of-'.length));
-  if (found.length !== wanted) throw damaged(path, `${found.length} of its ${wanted} shards are beside it`);
+  if (found.length !== wanted) {
+    throw new FormatError({
+      code: 'CHECKPOINT_PARTS',
+      message: `${path}: this checkpoint lies in ${wanted} files, and ${found.length} of its ${wanted} are there`,
+      hint: 'put all files of the checkpoint into one folder, under the names they were written with',
+    });
+  }
   return found.map((name) => join(dirname(path), name));
 }
 
 interface Found {
   readonly table: TensorTable<Variable>;
-  readonly ignored: string[];
-  /** Names in the table. */
+  readonly setAside: SetAside[];
+  /** Names that were met, in any shard. */
   readonly known: Set<string>;
   readonly locations: Map<string, Location[]>;
 }
@@ -113,24 +116,30 @@ async function scan(file: ByteFile, found: Found): Promise<void> {
 }
 
 /** A SavedSliceMeta. */
-function addVariable(path: string, meta: Buffer, { table, ignored, known }: Found): void {
+function addVariable(path: string, meta: Buffer, { table, setAside, known }: Found): void {
   const fields = fieldsOf(path, meta);
   const [name, type] = [textOf(fields, 1), numberOf(fields, 3)];
+  if (known.has(name)) return; // of another shard
+  known.add(name);
   const dtype = DTYPES[type];
   if (dtype === undefined) {
-    ignored.push(`${name} (${type === STRING ? 'text' : `type ${type}`})`);
+    setAside.push({ name, reason: reasonOfType(type) });
     return;
   }
   const shape = shapeOf(path, bytesOf(fields, 2));
   checkTensor(path, name, dtype, shape);
-  if (known.has(name)) return; // of another shard
-  known.add(name);
   table.add({ name, dtype, shape, pieces: [] });
 }
 
-function numbersOf(path: string, name: string, record: Buffer, dtype: FileDtype): Float32Array {
+function numbersOf(
+  path: string,
+  name: string,
+  record: Buffer,
+  dtype: FileDtype,
+  shape: readonly number[],
+): Float32Array {
   const saved = fieldsOf(path, bytesOf(fieldsOf(path, record), 2));
   if (textOf(saved, 1) !== name)
     throw damaged(path, `a record of ${quote(textOf(saved, 1))} in the place of ${quote(name)}`);
-  return tensorValues(path, name, fieldsOf(path, bytesOf(saved, 3)), dtype);
+  return tensorValues(path, name, fieldsOf(path, bytesOf(saved, 3)), dtype, shape);
 }

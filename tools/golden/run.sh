@@ -79,6 +79,7 @@ files() {
   py tf files_keras2.py
   py tf files_checkpoint.py
   py keras3 files_keras3.py
+  py keras3 files_checkpoint_shards.py
   py torch files_torch.py
   py flax files_numpy.py
   # Without its dependencies, which are for formats that are not written here.

@@ -5,6 +5,7 @@
  */
 
 import { FormatError } from '../errors.js';
+import { DTYPE_BYTES } from './float-formats.js';
 import { DAMAGED_HINT, quote } from './limits.js';
 import {
   PickleDict,
@@ -16,40 +17,68 @@ import {
 } from './pickle-values.js';
 import type { FileDtype } from './source.js';
 
+/** How numbers lie in a storage. Types that are not read have no `dtype`; an error names them once a tensor uses them. */
+export interface NumberType {
+  /** As PyTorch calls it: `float32`, `qint8`. */
+  readonly name: string;
+  readonly dtype: FileDtype | undefined;
+  /** Bytes a number. */
+  readonly width: number;
+}
+
 /** A run of numbers in the file, which one or several tensors look at. */
 export class TorchStorage {
-  /** @param dtype absent for an untyped storage, whose tensors say their type themselves */
+  /** @param type absent for an untyped storage, whose tensors say their type themselves */
   constructor(
     readonly key: string,
-    readonly dtype: FileDtype | undefined,
+    readonly type: NumberType | undefined,
     /** Numbers, or bytes for an untyped storage. */
     readonly length: number,
     /** Of a view into another storage, in numbers: only files of the older stream format have them. */
     readonly offset: number,
   ) {}
+
+  /** Bytes a number; of an untyped storage those of its bytes. */
+  get width(): number {
+    return this.type?.width ?? 1;
+  }
 }
 
 /** A tensor as PyTorch sees it: steps through a storage, all in numbers. */
 export class TorchTensor {
   constructor(
     readonly storage: TorchStorage,
-    readonly dtype: FileDtype,
+    readonly type: NumberType,
     readonly offset: number,
     readonly shape: readonly unknown[],
     readonly strides: readonly unknown[],
   ) {}
 }
 
+/** A tensor of a kind that is not read; an error says so where it stands among the weights. */
+export class UnreadTensor {
+  constructor(
+    readonly kind: string,
+    /** What makes a plain tensor of it in PyTorch. */
+    readonly mend: string,
+  ) {}
+}
+
 class StorageType {
-  constructor(readonly dtype: FileDtype | undefined) {}
+  constructor(readonly type: NumberType | undefined) {}
 }
 
 class Dtype {
-  constructor(readonly dtype: FileDtype | undefined) {}
+  constructor(readonly type: NumberType) {}
 }
 
-/** torch.<name>: as a dtype. Absent types (complex, quantised, float8) are named in errors once a tensor uses them. */
-const DTYPES: Readonly<Record<string, FileDtype>> = {
+/** A value that no tensor needs: a setting of a training, a number of NumPy. */
+class Setting {
+  constructor(readonly of: string) {}
+}
+
+/** torch.<name>, as a dtype or an alias of one. */
+const READ: Readonly<Record<string, FileDtype>> = {
   float32: 'float32',
   float: 'float32',
   float64: 'float64',
@@ -71,8 +100,24 @@ const DTYPES: Readonly<Record<string, FileDtype>> = {
   bool: 'bool',
 };
 
+/** torch.<name> of the dtypes that are not read, and bytes a number. @see c10/core/ScalarType.h */
+const UNREAD: Readonly<Record<string, number>> = {
+  complex32: 4,
+  complex64: 8,
+  complex128: 16,
+  qint8: 1,
+  quint8: 1,
+  qint32: 4,
+  quint4x2: 1,
+  quint2x4: 1,
+  float8_e4m3fn: 1,
+  float8_e4m3fnuz: 1,
+  float8_e5m2: 1,
+  float8_e5m2fnuz: 1,
+};
+
 /** torch.<name>Storage, and torch.cuda.<name>Storage of files written by early versions on a GPU. */
-const STORAGES: Readonly<Record<string, FileDtype>> = {
+const STORAGES: Readonly<Record<string, string>> = {
   Float: 'float32',
   Double: 'float64',
   Half: 'float16',
@@ -83,7 +128,61 @@ const STORAGES: Readonly<Record<string, FileDtype>> = {
   Int: 'int32',
   Long: 'int64',
   Bool: 'bool',
+  ComplexFloat: 'complex64',
+  ComplexDouble: 'complex128',
+  QInt8: 'qint8',
+  QUInt8: 'quint8',
+  QInt32: 'qint32',
+  QUInt4x2: 'quint4x2',
+  QUInt2x4: 'quint2x4',
 };
+
+/** Rebuild functions of torch._utils for tensors that are no plain ones: the kind, and what makes a plain one of it. */
+const UNREAD_TENSORS: Readonly<Record<string, readonly [kind: string, mend: string]>> = {
+  _rebuild_sparse_tensor: ['sparse', 'to_dense()'],
+  _rebuild_sparse_csr_tensor: ['sparse', 'to_dense()'],
+  _rebuild_nested_tensor: ['nested', 'to_padded_tensor(0.0)'],
+  _rebuild_qtensor: ['quantised', 'dequantize()'],
+  _rebuild_meta_tensor_no_storage: [
+    'without numbers (of the device "meta")',
+    'to_empty(device="cpu"), and then load its numbers',
+  ],
+  _rebuild_wrapper_subclass: ['of a class of its own', 'to(torch.float32)'],
+};
+
+/**
+ * Classes of training scripts that hold settings: timm and torchvision keep the options of their command line in the
+ * checkpoint, NumPy's numbers are scores. Nothing of them is built, and no tensor depends on them.
+ */
+const SETTINGS = [
+  'argparse.Namespace',
+  'types.SimpleNamespace',
+  'pathlib.Path',
+  'pathlib.PosixPath',
+  'pathlib.WindowsPath',
+  'pathlib.PurePosixPath',
+  'pathlib.PureWindowsPath',
+  'numpy.dtype',
+  'numpy.ndarray',
+  ...['numpy.core.multiarray', 'numpy._core.multiarray'].flatMap((module) => [
+    `${module}.scalar`,
+    `${module}._reconstruct`,
+  ]),
+];
+
+/** torch.<name>: how a quantised tensor was made. @see c10/core/QScheme.h */
+const QUANTIZERS = [
+  'per_tensor_affine',
+  'per_channel_affine',
+  'per_tensor_symmetric',
+  'per_channel_symmetric',
+  'per_channel_affine_float_qparams',
+];
+
+function numberType(name: string): NumberType {
+  const dtype = READ[name];
+  return { name, dtype, width: dtype === undefined ? UNREAD[name]! : DTYPE_BYTES[dtype] };
+}
 
 /** The rules for the pickles of one file. */
 export function torchRules(path: string): PickleRules {
@@ -91,13 +190,12 @@ export function torchRules(path: string): PickleRules {
   const callable = (names: readonly string[], make: (args: readonly PickleValue[]) => PickleValue): void => {
     for (const name of names) globals.set(name, new PickleGlobal(name, make));
   };
-  for (const [name, dtype] of Object.entries(DTYPES)) globals.set(`torch.${name}`, new PickleObject(new Dtype(dtype)));
-  for (const name of ['complex64', 'complex128', 'qint8', 'quint8', 'qint32', 'float8_e4m3fn', 'float8_e5m2']) {
-    globals.set(`torch.${name}`, new PickleObject(new Dtype(undefined))); // plain settings may name them
+  for (const name of [...Object.keys(READ), ...Object.keys(UNREAD)]) {
+    globals.set(`torch.${name}`, new PickleObject(new Dtype(numberType(name))));
   }
-  for (const [name, dtype] of Object.entries(STORAGES)) {
-    globals.set(`torch.${name}Storage`, new PickleObject(new StorageType(dtype)));
-    globals.set(`torch.cuda.${name}Storage`, new PickleObject(new StorageType(dtype)));
+  for (const [name, type] of Object.entries(STORAGES)) {
+    globals.set(`torch.${name}Storage`, new PickleObject(new StorageType(numberType(type))));
+    globals.set(`torch.cuda.${name}Storage`, new PickleObject(new StorageType(numberType(type))));
   }
   for (const name of ['torch.storage.UntypedStorage', 'torch.UntypedStorage', 'torch.storage._UntypedStorage']) {
     globals.set(name, new PickleObject(new StorageType(undefined)));
@@ -106,29 +204,46 @@ export function torchRules(path: string): PickleRules {
   callable(['torch._utils._rebuild_tensor', 'torch._utils._rebuild_tensor_v2'], tensor);
   // (storage, offset, size, stride, requires_grad, hooks, dtype, metadata)
   callable(['torch._utils._rebuild_tensor_v3'], (args) => rebuildTensor(path, args, args[6]));
-  // a parameter is its tensor; with_state adds attributes of a subclass
-  callable(['torch._utils._rebuild_parameter', 'torch._utils._rebuild_parameter_with_state'], (args) => {
-    if (!(args[0] instanceof PickleObject)) throw torchDamaged(path, 'a parameter has no tensor');
-    return args[0];
+  for (const [name, [kind, mend]] of Object.entries(UNREAD_TENSORS)) {
+    callable([`torch._utils.${name}`], () => new PickleObject(new UnreadTensor(kind, mend)));
+  }
+  // a parameter is its tensor; with_state adds attributes of a subclass, and a tensor may come from another device
+  const ofTensor = ['_rebuild_parameter', '_rebuild_parameter_with_state', '_rebuild_device_tensor_from_cpu_tensor'];
+  callable(
+    ofTensor.map((name) => `torch._utils.${name}`),
+    ([inner]) => {
+      if (!(inner instanceof PickleObject)) throw torchDamaged(path, 'a parameter has no tensor');
+      return inner;
+    },
+  );
+  // (function, class, its arguments, attributes): a tensor that was given attributes of its own
+  const fromType = ['torch._tensor', 'torch.tensor'].flatMap((module) => [
+    `${module}._rebuild_from_type_v2`,
+    `${module}._rebuild_from_type`,
+  ]);
+  callable(fromType, ([build, , args]) => {
+    if (!(build instanceof PickleGlobal && build.make && args instanceof PickleTuple)) {
+      throw torchDamaged(path, 'the arguments of a tensor are not readable');
+    }
+    return build.make(args.items);
   });
+  for (const name of ['torch.Tensor', 'torch.nn.parameter.Parameter', 'torch.nn.parameter.Buffer']) {
+    globals.set(name, new PickleGlobal(name)); // named as classes by the above, never called
+  }
   callable(['collections.OrderedDict', 'collections.Counter', 'builtins.dict', '__builtin__.dict'], (args) =>
     toDict(path, args[0]),
   );
+  callable(['collections.defaultdict'], () => new PickleDict()); // its entries are set one by one afterwards
   callable(['torch.Size', 'builtins.tuple', '__builtin__.tuple'], (args) => new PickleTuple(listOf(path, args[0])));
   callable(['builtins.set', '__builtin__.set', 'builtins.list', '__builtin__.list'], (args) => [
     ...listOf(path, args[0]),
   ]);
   callable(['torch.device'], (args) => args.map(String).join(':'));
   callable(['_codecs.encode'], (args) => encodeText(path, args)); // how protocol 2 writes bytes
-  return {
-    path,
-    find(name) {
-      // no plain numbers, but no danger either: the error should say so
-      if (/^torch\.(cuda\.)?(Complex(Float|Double)|Q\w*Int\w*)Storage$/.test(name)) throw unsupported(path, name);
-      return globals.get(name);
-    },
-    load: (id) => loadStorage(path, id),
-  };
+  callable(['torch.serialization._get_layout'], () => new PickleObject(new Setting('a layout'))); // of sparse tensors
+  for (const name of QUANTIZERS) globals.set(`torch.${name}`, new PickleObject(new Setting('a quantisation scheme')));
+  for (const name of SETTINGS) callable([name], () => new PickleObject(new Setting(name)));
+  return { path, find: (name) => globals.get(name), load: (id) => loadStorage(path, id) };
 }
 
 /** ('storage', type, key, location, length), and in the older stream format the view's (key, offset, length) or None. */
@@ -144,7 +259,7 @@ function loadStorage(path: string, id: PickleValue): PickleValue {
   }
   const viewOffset = view instanceof PickleTuple ? view.items[1] : 0;
   if (!isCount(viewOffset)) throw torchDamaged(path, 'the view of a storage is not readable');
-  return new PickleObject(new TorchStorage(key, type.value.dtype, length, viewOffset));
+  return new PickleObject(new TorchStorage(key, type.value.type, length, viewOffset));
 }
 
 function rebuildTensor(path: string, args: readonly PickleValue[], type: PickleValue | undefined): PickleValue {
@@ -157,8 +272,8 @@ function rebuildTensor(path: string, args: readonly PickleValue[], type: PickleV
   ) {
     throw torchDamaged(path, 'the arguments of a tensor are not readable');
   }
-  const own = type instanceof PickleObject && type.value instanceof Dtype ? type.value.dtype : storage.value.dtype;
-  if (own === undefined) throw unsupported(path, `storage ${quote(storage.value.key)}`);
+  const own = type instanceof PickleObject && type.value instanceof Dtype ? type.value.type : storage.value.type;
+  if (own === undefined) throw torchDamaged(path, `the numbers of storage ${quote(storage.value.key)} have no type`);
   return new PickleObject(new TorchTensor(storage.value, own, offset, shape.items, strides.items));
 }
 
@@ -190,14 +305,6 @@ function encodeText(path: string, [text, encoding]: readonly PickleValue[]): Uin
 
 function isCount(value: PickleValue | undefined): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
-}
-
-function unsupported(path: string, what: string): FormatError {
-  return new FormatError({
-    code: 'DTYPE_UNSUPPORTED',
-    message: `${path}: ${what} holds complex, quantised or float8 numbers; expected floats, integers or booleans`,
-    hint: 'convert the tensors with .float() in PyTorch and save them again',
-  });
 }
 
 export function torchDamaged(path: string, message: string): FormatError {

@@ -5,7 +5,6 @@
  */
 
 import { type ByteFile, openByteFile } from './byte-file.js';
-import { DTYPE_BYTES } from './float-formats.js';
 import { checkTensorCount, limitExceeded, quote } from './limits.js';
 import { unpickle } from './pickle.js';
 import { PickleDict, PickleIncomplete, type PickleRules, type PickleValue } from './pickle-values.js';
@@ -85,7 +84,7 @@ function noting(rules: PickleRules, widths: Map<string, number>): PickleRules {
       const loaded = rules.load(id);
       const storage = loaded instanceof Object && 'value' in loaded ? loaded.value : undefined;
       if (storage instanceof TorchStorage) {
-        const width = storage.dtype === undefined ? 1 : DTYPE_BYTES[storage.dtype];
+        const { width } = storage;
         if ((widths.get(storage.key) ?? width) !== width) {
           throw torchDamaged(rules.path, `storage ${quote(storage.key)} is declared with two number types`);
         }

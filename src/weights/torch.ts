@@ -6,18 +6,13 @@
 import { FormatError } from '../errors.js';
 import { DTYPE_BYTES, toFloat32 } from './float-formats.js';
 import { checkTensor, limitExceeded, quote, TensorTable } from './limits.js';
-import { PickleDict, PickleObject, type PickleValue } from './pickle-values.js';
-import type { TensorInfo, TensorSource } from './source.js';
-import { TorchTensor, torchDamaged } from './torch-rules.js';
+import type { PickleDict, PickleValue } from './pickle-values.js';
+import type { SetAside, TensorInfo, TensorSource } from './source.js';
+import { type TorchTensor, torchDamaged, UnreadTensor } from './torch-rules.js';
+import { findStateDict, isTensor, prefixOf, SWA_COUNT, type TensorValue } from './torch-state.js';
 import { openTorchStream } from './torch-stream.js';
 import { openTorchZip } from './torch-zip.js';
 import type { ZipArchive } from './zip.js';
-
-/** Where training scripts put the state dict beside their optimiser's; the first that is there is taken. */
-const WRAPPERS = ['state_dict', 'model_state_dict', 'model', 'net', 'network', 'module', 'weights', 'params'];
-
-/** What wrappers of the whole network put before every name: DataParallel, torch.compile. */
-const PREFIXES = ['module.', '_orig_mod.'];
 
 /** A tensor may look at one number many times (strides of 0); then its size says nothing of the file's. */
 const MAX_EXPANDED = 2 ** 20;
@@ -68,24 +63,36 @@ async function describe(file: TorchFile): Promise<TensorSource> {
 
 function toSource(file: TorchFile): TensorSource {
   const { path } = file;
-  const { dict, wrapper } = findStateDict(path, file.root);
-  const named: [string, TorchTensor][] = [];
-  for (const [name, value] of dict.entries) {
-    if (typeof name === 'string' && isTensor(value)) named.push([name, value.value]);
-  }
-  const prefix = PREFIXES.find((candidate) => named.every(([name]) => name.startsWith(candidate))) ?? '';
+  const found = findStateDict(path, file.root);
   const table = new TensorTable<Entry>(path);
-  for (const [name, tensor] of named) table.add(locate(file, name.slice(prefix.length), tensor));
+  const { prefix, names } = addTensors(file, table, found.dict, '');
+  const setAside: SetAside[] = [...found.setAside];
+  const averages = new Map<string, string>();
+  if (found.averages !== undefined) {
+    const { wrapper, dict } = found.averages;
+    const averaged = addTensors(file, table, dict, `${wrapper}.`);
+    for (const [name, stored] of averaged.names) {
+      if (names.has(name)) averages.set(name, stored);
+      else if (name !== SWA_COUNT)
+        setAside.push({ name: stored, reason: 'a running average of nothing else in the file' });
+    }
+  }
+  for (const { name } of table.all()) {
+    const counts = name.slice(name.lastIndexOf('.') + 1) === SWA_COUNT;
+    if (counts) setAside.push({ name, reason: 'the number of models that were averaged' });
+  }
   return {
     format: 'torch',
     path,
     tensors: table.infos(),
     metadata: {
       ...file.container,
-      ...(wrapper === '' ? {} : { wrapper }),
+      ...(found.wrapper === '' ? {} : { wrapper: found.wrapper }),
       ...(prefix === '' ? {} : { strippedPrefix: prefix }),
-      ignoredEntries: String(dict.entries.size - named.length),
+      ignoredEntries: String(found.dict.entries.size - names.size),
     },
+    setAside,
+    ...(averages.size === 0 ? {} : { averages }),
     async read(name) {
       const entry = table.get(name);
       const bytes = await file.readStorage(entry.key, entry.begin, entry.end - entry.begin);
@@ -96,43 +103,41 @@ function toSource(file: TorchFile): TensorSource {
   };
 }
 
-/** Descends through `{'state_dict': ...}` and the like to the first dictionary that holds tensors itself. */
-function findStateDict(path: string, root: PickleValue): { dict: PickleDict; wrapper: string } {
-  const steps: string[] = [];
-  let dict = root;
-  while (dict instanceof PickleDict && steps.length < WRAPPERS.length) {
-    if ([...dict.entries.values()].some(isTensor)) return { dict, wrapper: steps.join('.') };
-    const { entries } = dict;
-    const step = WRAPPERS.find((name) => entries.get(name) instanceof PickleDict);
-    if (step === undefined) break;
-    steps.push(step);
-    dict = entries.get(step)!;
-  }
-  const keys = dict instanceof PickleDict ? [...dict.entries.keys()] : [];
-  const shown = keys.filter((key) => typeof key === 'string').slice(0, 10);
-  throw new FormatError({
-    code: 'TORCH_NO_TENSORS',
-    message: `${path}: expected a state dict (names to tensors, or one of ${WRAPPERS.join(', ')} holding it), received ${
-      shown.length > 0 ? `a dictionary with ${shown.map(quote).join(', ')}` : kindOf(dict)
-    }`,
-    hint: 'save the state dict alone from PyTorch: torch.save(model.state_dict(), "out.pth")',
+/**
+ * Adds the tensors of a state dict under their names in it, without what wrappers put before all of them.
+ * @param before goes in front of every name
+ * @returns what was left off, and name -> name in the table
+ */
+function addTensors(
+  file: TorchFile,
+  table: TensorTable<Entry>,
+  dict: PickleDict,
+  before: string,
+): { prefix: string; names: Map<string, string> } {
+  const tensors = [...dict.entries].filter((pair): pair is [string, TensorValue] => {
+    const [name, value] = pair;
+    return typeof name === 'string' && isTensor(value);
   });
-}
-
-function isTensor(value: PickleValue): value is PickleObject<TorchTensor> {
-  return value instanceof PickleObject && value.value instanceof TorchTensor;
-}
-
-function kindOf(value: PickleValue): string {
-  if (value instanceof PickleDict) return 'an empty dictionary';
-  if (isTensor(value)) return 'a single tensor without a name';
-  return Array.isArray(value) ? 'a list' : 'something else';
+  const prefix = prefixOf(tensors.map(([name]) => name));
+  const names = new Map<string, string>();
+  for (const [name, { value }] of tensors) {
+    const own = name.startsWith(prefix) ? name.slice(prefix.length) : name;
+    table.add(locate(file, before + own, value));
+    names.set(own, before + own);
+  }
+  return { prefix, names };
 }
 
 /** Checks a tensor against its storage, and the storage against the file, before anything is allocated. */
-function locate(file: TorchFile, name: string, tensor: TorchTensor): Entry {
+function locate(file: TorchFile, name: string, tensor: TorchTensor | UnreadTensor): Entry {
   const { path } = file;
-  const { dtype, storage } = tensor;
+  if (tensor instanceof UnreadTensor) throw unread(path, name, `is ${tensor.kind}`, tensor.mend);
+  const { storage } = tensor;
+  const { dtype } = tensor.type;
+  if (dtype === undefined) {
+    const mend = tensor.type.name.startsWith('complex') ? 'real' : 'float()';
+    throw unread(path, name, `holds numbers of type ${tensor.type.name}`, mend);
+  }
   const elements = checkTensor(path, name, dtype, tensor.shape);
   const shape = tensor.shape as readonly number[];
   const bad = (message: string): FormatError => torchDamaged(path, `tensor ${quote(name)} ${message}`);
@@ -146,7 +151,7 @@ function locate(file: TorchFile, name: string, tensor: TorchTensor): Entry {
   const inFile = file.storageBytes(storage.key);
   if (inFile === undefined) throw bad(`lies in storage ${quote(storage.key)}, which the file does not have`);
   const width = DTYPE_BYTES[dtype];
-  const declared = storage.length * (storage.dtype === undefined ? 1 : DTYPE_BYTES[storage.dtype]);
+  const declared = storage.length * storage.width;
   const first = storage.offset + tensor.offset;
   // one past the last number it looks at
   const after = elements === 0 ? first : first + 1 + shape.reduce((sum, size, d) => sum + (size - 1) * strides[d]!, 0);
@@ -164,6 +169,14 @@ function locate(file: TorchFile, name: string, tensor: TorchTensor): Entry {
   const begin = elements === 0 ? 0 : first * width;
   const end = elements === 0 ? 0 : after * width;
   return { name, dtype, shape, strides, elements, key: storage.key, begin, end };
+}
+
+function unread(path: string, name: string, what: string, mend: string): FormatError {
+  return new FormatError({
+    code: 'DTYPE_UNSUPPORTED',
+    message: `${path}: tensor ${quote(name)} ${what}; expected a plain tensor of floats, integers or booleans`,
+    hint: `convert it in PyTorch with .${mend} and save the state dict again`,
+  });
 }
 
 function isContiguous(shape: readonly number[], strides: readonly number[]): boolean {

@@ -23,6 +23,8 @@ interface Index {
     readonly file: string;
     readonly about: string;
     readonly hostile?: boolean;
+    /** What the error says of a file that is not read. */
+    readonly refused?: { readonly code: string; readonly message: string };
     readonly tensors: readonly Expected[];
   }[];
 }
@@ -45,11 +47,13 @@ const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? 
 
 for (const { writer, files } of indexes) {
   describe(writer, () => {
-    for (const { file, about, hostile, tensors } of files) {
+    for (const { file, about, hostile, refused, tensors } of files) {
       it(`${file}: ${about}`, async () => {
         const path = join(folder, file);
         if (hostile) {
           await expectFailure(() => withSource(path, () => undefined), 'PICKLE_REFUSED', /print/);
+        } else if (refused !== undefined) {
+          await expectFailure(() => withSource(path, () => undefined), refused.code, new RegExp(refused.message));
         } else if (file.endsWith('.npy')) {
           const [expected] = tensors;
           expect(await readNpy(path)).toEqual({ shape: expected!.shape, data: numbers(expected!.values) });
@@ -72,8 +76,11 @@ it('there are files of every writer', () => {
   expect(indexes.map(({ writer }) => writer.split(' ')[0]).sort()).toEqual([
     'Keras',
     'Keras',
+    'Python',
+    'huggingface_hub',
     'numpy',
     'numpy',
+    'tensorflow',
     'tensorflow',
     'tensorflowjs',
     'torch',

@@ -133,9 +133,9 @@ for (const [format, write] of FORMATS) {
         /posix\.system/,
       );
       expect(error.hint).toContain('torch.save');
-      const complex = { ...six, type: 'ComplexFloatStorage' };
+      const complex = { ...six, type: 'ComplexFloatStorage', count: 3 };
       await expectFailure(
-        async () => openWeights(await open(p.dictOf([['a', tensor(complex, [1], [1])]]), [six])),
+        async () => openWeights(await open(p.dictOf([['a', tensor(complex, [1], [1])]]), [complex])),
         'DTYPE_UNSUPPORTED',
         /complex/,
       );
@@ -167,6 +167,79 @@ for (const [format, write] of FORMATS) {
   });
 }
 
+describe('a whole checkpoint of a training script', () => {
+  const named = (...names: string[]) => p.dictOf(names.map((name, i) => [name, tensor(six, [1], [1], i)] as const));
+  const open = async (object: Buffer) => temporaryFile('training.pth', await torchZip(object, [six]));
+
+  it('gives the weights, the averages beside them, and says what else there is', async () => {
+    const object = p.dictOf([
+      ['best_acc1', tensor(six, [], [], 5)], // a tensor, but no state dict
+      ['epoch', p.int(3)],
+      ['model', named('module._orig_mod.fc.weight', 'module._orig_mod.fc.bias')],
+      ['optimizer', named('momentum')],
+      [
+        'model_ema',
+        p.dictOf([
+          ['n_averaged', tensor(six, [], [])],
+          ['module.fc.weight', tensor(six, [1], [1], 4)],
+        ]),
+      ],
+    ]);
+    await withSource(await open(object), async (source) => {
+      expect(source.tensors.map(({ name }) => name)).toEqual([
+        'fc.weight',
+        'fc.bias',
+        'model_ema.n_averaged',
+        'model_ema.fc.weight',
+      ]);
+      expect(source.metadata).toMatchObject({ wrapper: 'model', strippedPrefix: 'module._orig_mod.' });
+      expect(source.averages).toEqual(new Map([['fc.weight', 'model_ema.fc.weight']]));
+      expect(await source.read('fc.weight')).toEqual(Float32Array.of(0));
+      expect(await source.read('model_ema.fc.weight')).toEqual(Float32Array.of(4));
+      expect(source.setAside).toEqual([
+        { name: 'best_acc1', reason: 'beside the state dict: of the training' },
+        { name: 'epoch', reason: 'beside the state dict: of the training' },
+        { name: 'optimizer', reason: 'state of the optimiser' },
+        { name: 'model_ema.n_averaged', reason: 'the number of models that were averaged' },
+      ]);
+    });
+  });
+
+  it('takes averages for the weights where there are no others, in timm’s order of names', async () => {
+    const object = p.dictOf([
+      ['model_ema', named('a')],
+      ['state_dict_ema', named('b')],
+    ]);
+    await withSource(await open(object), (source) => {
+      expect(source.metadata.wrapper).toBe('state_dict_ema');
+      expect(source.tensors.map(({ name }) => name)).toEqual(['b', 'model_ema.a']);
+    });
+  });
+
+  it('reads whole numbers that torch.save leaves to its version 3 of a tensor', async () => {
+    const bytes = new Uint8Array(Uint16Array.of(1, 65535).buffer);
+    const untyped = p.tupleOf(
+      p.text('storage'),
+      p.global('torch.storage', 'UntypedStorage'),
+      p.text('0'),
+      p.text('cpu'),
+      p.int(4),
+    );
+    const args = p.tupleOf(
+      Buffer.concat([untyped, p.persId]),
+      p.int(0),
+      p.tupleOf(p.int(2)),
+      p.tupleOf(p.int(1)),
+      p.false,
+      p.none,
+      p.global('torch', 'uint16'),
+    );
+    const object = p.dictOf([['a', Buffer.concat([p.global('torch._utils', '_rebuild_tensor_v3'), args, p.reduce])]]);
+    const file = temporaryFile('v3.pth', await torchZip(object, [{ key: '0', type: '', bytes, count: 4 }]));
+    expect((await readAll(file)).get('a')?.data).toEqual([1, 65535]);
+  });
+});
+
 describe('the zip format alone', () => {
   const object = p.dictOf([['a', tensor(six, [6], [1])]]);
 
@@ -189,6 +262,18 @@ describe('the zip format alone', () => {
     bytes[bytes.indexOf(Buffer.from(floats(4))) + 1]! ^= 1;
     await withSource(temporaryFile('sum.pth', bytes), async (source) => {
       await expectFailure(() => source.read('a'), 'ZIP_DAMAGED', /data\/0" does not match its checksum/);
+    });
+  });
+
+  it('notices it too where tensors share the storage', async () => {
+    const views = p.dictOf([
+      ['first', tensor(six, [2], [1])],
+      ['last', tensor(six, [2], [1], 4)],
+    ]);
+    const bytes = await torchZip(views, [six]);
+    bytes[bytes.indexOf(Buffer.from(floats(4))) + 1]! ^= 1;
+    await withSource(temporaryFile('shared.pth', bytes), async (source) => {
+      await expectFailure(() => source.read('last'), 'ZIP_DAMAGED', /does not match its checksum/);
     });
   });
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
+import pathlib
 import pickle
+import sys
+import types
 import zipfile
 
+import numpy as np
 import safetensors
 import torch
 from safetensors.torch import save_file
@@ -20,6 +25,8 @@ DTYPES = {
     torch.bfloat16: "bfloat16",
     torch.int64: "int64",
     torch.int32: "int32",
+    torch.int16: "int16",
+    torch.int8: "int8",
     torch.uint8: "uint8",
     torch.bool: "bool",
 }
@@ -92,6 +99,88 @@ def entries(state, prefix: str = "") -> list[dict]:
     return found
 
 
+def every_type() -> dict[str, torch.Tensor]:
+    """The dtypes that `every_kind` lacks, and tensors with attributes of their own."""
+    state = {
+        "int8": torch.tensor([-128, 127], dtype=torch.int8),
+        "int16": torch.tensor([-32768, 32767], dtype=torch.int16),
+        "attribute": torch.from_numpy(tensor("attribute", [2, 3])),
+        "parameter": torch.nn.Parameter(torch.from_numpy(tensor("parameter", [4]))),
+        "buffer": torch.nn.Buffer(torch.from_numpy(tensor("buffer", [3]))),
+        "slice": torch.from_numpy(tensor("sliced", [5, 4, 3]))[1:4, ::2, 1],
+        "axes": torch.from_numpy(tensor("permuted", [2, 3, 4])).permute(2, 0, 1),
+        "zero": torch.zeros(2, 0, 3),
+    }
+    state["attribute"].note = "mine"  # _rebuild_from_type_v2
+    state["parameter"].note = "mine"  # _rebuild_parameter_with_state
+    return state
+
+
+def trainings() -> list[tuple[str, object, dict[str, torch.Tensor], str]]:
+    """Whole checkpoints as the training scripts of timm and torchvision write them, after a step."""
+    module = Tiny()
+    module.load_state_dict(tiny_state())
+    average = torch.optim.swa_utils.AveragedModel(module)
+    averaged = {name: value * 0.5 if value.is_floating_point() else value for name, value in tiny_state().items()}
+    average.module.load_state_dict(averaged)
+    optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 30)
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    args = argparse.Namespace(model="tiny", lr=0.1, output_dir=pathlib.PurePosixPath("out"), betas=(0.9, 0.999))
+    state = collections.OrderedDict((name, value.clone()) for name, value in tiny_state().items())
+    timm = {
+        "epoch": 3,
+        "arch": "tiny",
+        "state_dict": state,
+        "optimizer": optimizer.state_dict(),
+        "version": 2,
+        "args": args,
+        "amp_scaler": {"scale": 65536.0, "growth_factor": 2.0},
+        "state_dict_ema": averaged,
+        "metric": np.float64(71.5),
+    }
+    torchvision = {
+        "model": state,
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": scheduler.state_dict(),
+        "epoch": 3,
+        "args": args,
+        "model_ema": average.state_dict(),
+        "best_acc1": torch.tensor(71.5),
+    }
+    both = lambda key: state | {f"{key}.{name}": value for name, value in averaged.items()}  # noqa: E731
+    counted = both("model_ema") | {"model_ema.n_averaged": average.n_averaged}
+    return [
+        ("timm", timm, both("state_dict_ema"), "state_dict, state_dict_ema, a Namespace, a number of NumPy"),
+        ("torchvision", torchvision, counted, "model, model_ema of an AveragedModel, a tensor beside them"),
+        ("averages", {"epoch": 3, "state_dict_ema": averaged}, averaged, "averages alone"),
+    ]
+
+
+def refused() -> list[tuple[str, object, str, str, str]]:
+    """What is no plain tensor: file, value, what it is, the error's code and what its message must say."""
+    plain = torch.from_numpy(tensor("plain", [2, 3]))
+    kinds = {
+        "sparse": plain.to_sparse(),
+        "csr": plain.to_sparse_csr(),
+        "quantised": torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8),
+        "complex64": torch.complex(plain, plain),
+        "float8": plain.to(torch.float8_e4m3fn),
+        "meta": torch.empty(2, 3, device="meta"),
+    }
+    words = {"csr": "sparse", "float8": "float8_e4m3fn", "meta": "without numbers"}
+    found = [
+        (f"torch-{kind}.pth", {"plain": plain, "odd": value}, kind, "DTYPE_UNSUPPORTED", f'"odd".*{words.get(kind, kind)}')
+        for kind, value in kinds.items()
+    ]
+    Tiny.__module__ = "somewhere.models"
+    sys.modules |= {"somewhere": types.ModuleType("somewhere"), "somewhere.models": sys.modules[__name__]}
+    found.append(("torch-module.pth", Tiny(), "a whole module", "PICKLE_REFUSED", "somewhere.models.Tiny"))
+    return found
+
+
 class Hostile:
     """What an untrusted pickle can do: call any function while it is read. This one would only print."""
 
@@ -119,6 +208,22 @@ def main() -> None:
         about = f"{{state_dict: {{module.*}}, optimizer, epoch, ...}}, {form}; names without the wrapping"
         save(f"torch-checkpoint-{kind}.pth", checkpoint, tiny, about, zipped)
         save(f"torch-model-{kind}.pth", {"model": dict(tiny)}, tiny, f"{{model: {{...}}}}, {form}", zipped)
+
+    save("torch-types.pth", every_type(), every_type(), "more dtypes, attributes, slices and axes moved", True)
+    for name, value, state, about in trainings():
+        for zipped, kind in ((True, "zip"), (False, "legacy")):
+            save(f"torch-{name}-{kind}.pth", value, state, f"{about}, {'zip' if zipped else 'stream'}", zipped)
+    for protocol in (3, 4, 5):
+        file = f"torch-protocol{protocol}.pth"
+        torch.save(tiny, FOLDER / file, pickle_protocol=protocol)
+        files.append(file_entry(file, f"pickle protocol {protocol}", entries(tiny)))
+    for file, value, about, code, message in refused():
+        torch.save(value, FOLDER / file)
+        files.append(file_entry(file, about, [], refused={"code": code, "message": message}))
+    script = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(2, 1)))
+    script.save(str(FOLDER / "torch-script.pt"))
+    message = {"code": "TORCH_SCRIPT", "message": "TorchScript"}
+    files.append(file_entry("torch-script.pt", "a program of TorchScript", [], refused=message))
 
     # Neither may be executed: a reader has to refuse both.
     with open(FOLDER / "torch-hostile-legacy.pth", "wb") as f:

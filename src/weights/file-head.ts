@@ -64,7 +64,7 @@ export function namedHead({ find }: Lookup, units: number): FileHead | undefined
  * @returns the head, or why what there is makes none; undefined where nothing is dense
  */
 export function findHead(
-  { metadata }: TensorSource,
+  { path, metadata }: TensorSource,
   published: Published,
   free: readonly TensorInfo[],
   classifier: readonly TensorInfo[],
@@ -81,6 +81,7 @@ export function findHead(
   }
   if (layers.length > MOST_LAYERS) return { fault: `${layers.length} dense layers; a head has at most ${MOST_LAYERS}` };
   const config = headConfigOf(
+    path,
     metadata.model_config,
     layers.map(({ owner }) => owner),
   );

@@ -30,9 +30,7 @@ export function arrangementsOf(backbone: Backbone, published: Published): Arrang
     name: each.source,
     layouts: (parameter: Parameter) => layoutsOf(each, parameter),
   }));
-  const known = new Set(backbone.published.map(({ dialect }) => dialect));
   const ofDialects = (['keras', 'torch', 'flax'] as const) // slim's are those of keras
-    .filter((name) => !known.has(name))
     .map((name) => ({ name, layouts: (parameter: Parameter) => dialectOf(name).layouts(parameter) }));
   return [...ofVariants, ...ofDialects];
 }
@@ -77,15 +75,16 @@ function orderKey({ part, view, permutation, shape }: Layout): string {
 }
 
 /**
- * The arrangement of a whole file: the first that fits each of its tensors. One kernel of 512 x 512 does not tell rows
- * from columns; those beside it do.
- * @returns its name, or undefined where none fits them all
+ * The arrangement of a whole file: that which fits most of its tensors, the first of those that do. One kernel of
+ * 512 x 512 does not tell rows from columns; those beside it do.
  */
 export function arrangementOf(
   pairs: readonly (readonly [Parameter, Shape])[],
   arrangements: readonly Arrangement[],
-): string | undefined {
-  return arrangements.find(({ layouts }) =>
-    pairs.every(([parameter, shape]) => layouts(parameter).some((each) => sameShape(each.shape, shape))),
-  )?.name;
+): string {
+  const fits = arrangements.map(
+    ({ layouts }) =>
+      pairs.filter(([parameter, shape]) => layouts(parameter).some((each) => sameShape(each.shape, shape))).length,
+  );
+  return arrangements[fits.indexOf(Math.max(...fits))]!.name;
 }

@@ -73,11 +73,13 @@ export function parseNameMap(path: string, text: string): NameMap {
     const content = written.replace(/^\uFEFF/, '').trim();
     if (content === '' || content.startsWith('#')) return;
     const line = i + 1;
-    const [parameter, rest] = fieldOf(content);
-    const [tensor] = fieldOf(rest.replace(/^(\s*,\s*|\s+)/, ''));
+    const [writtenParameter, rest] = firstColumn(content);
+    const [writtenTensor] = firstColumn(rest.replace(/^(\s*,\s*|\s+)/, ''));
+    if (writtenParameter === NOTHING) return;
+    const [parameter, tensor] = [unquoted(writtenParameter), unquoted(writtenTensor)];
     const isHeading = first && parameter === 'parameter' && tensor === 'tensor';
     first = false;
-    if (isHeading || parameter === NOTHING) return;
+    if (isHeading) return;
     if (parameter === undefined || tensor === undefined) {
       faults.push({
         line,
@@ -85,7 +87,7 @@ export function parseNameMap(path: string, text: string): NameMap {
       });
       return;
     }
-    rows.push({ line, parameter, tensor: tensor === NOTHING ? undefined : tensor });
+    rows.push({ line, parameter, tensor: writtenTensor === NOTHING ? undefined : tensor });
   });
   const lineOf = new Map<string, number>();
   for (const { line, parameter } of rows) {
@@ -96,16 +98,19 @@ export function parseNameMap(path: string, text: string): NameMap {
   return { path, rows, faults };
 }
 
-/** The first column of a line and what follows; undefined where there is none, or quotes that never end. */
-function fieldOf(text: string): [field: string | undefined, rest: string] {
-  const field = FIELD.exec(text)?.[0];
-  if (field === undefined) return [undefined, text];
-  const rest = text.slice(field.length);
-  if (!field.startsWith('"')) return [field, rest];
+/** The first column of a line as it is written, and what follows; undefined where there is none. */
+function firstColumn(text: string): [column: string | undefined, rest: string] {
+  const column = FIELD.exec(text)?.[0];
+  return [column, text.slice(column?.length ?? 0)];
+}
+
+/** Undefined for what JSON does not know as a string. */
+function unquoted(column: string | undefined): string | undefined {
+  if (column?.startsWith('"') !== true) return column;
   try {
-    return [JSON.parse(field) as string, rest];
+    return JSON.parse(column) as string;
   } catch {
-    return [undefined, text];
+    return undefined;
   }
 }
 

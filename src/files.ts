@@ -7,6 +7,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { messageOf, ToolkitError } from './errors.js';
 
 /** JSON read by this toolkit (model records, settings, class lists) is a few kB; model configurations a few MB. */
@@ -74,18 +75,52 @@ export async function replaceFolderAtomic(target: string, fill: (folder: string)
   }
 }
 
+/** A thread of its own costs 30 ms, in which so much is hashed. */
+const HASH_APART_BYTES = 32 * 1024 * 1024;
+
 /**
- * SHA-256 of a file's content as 64 hexadecimal digits, read as a stream.
+ * SHA-256 of a file's content as 64 hexadecimal digits, read as a stream. A large file is hashed on a thread of its own,
+ * so that the caller's other work goes on meanwhile.
+ * @param signal stops it; the promise is then rejected with its reason
  * @throws FILE_NOT_READ
  */
-export async function sha256File(path: string): Promise<string> {
-  const hash = createHash('sha256');
+export async function sha256File(path: string, signal?: AbortSignal): Promise<string> {
   try {
-    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+    if ((await stat(path)).size > HASH_APART_BYTES) return await sha256Apart(path, signal);
+    const hash = createHash('sha256');
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, signal })) hash.update(chunk as Buffer);
+    return hash.digest('hex');
   } catch (error) {
+    signal?.throwIfAborted();
     throw fileError('FILE_NOT_READ', path, 'cannot be read', error);
   }
-  return hash.digest('hex');
+}
+
+/** Source text, so that the same thread runs from the sources, from the built package and from an installed one. */
+const HASHING = `
+  const { parentPort, workerData } = require('node:worker_threads');
+  const { closeSync, openSync, readSync } = require('node:fs');
+  const hash = require('node:crypto').createHash('sha256');
+  const piece = Buffer.allocUnsafeSlow(1 << 20);
+  const file = openSync(workerData);
+  for (let read; (read = readSync(file, piece)) > 0; ) hash.update(piece.subarray(0, read));
+  closeSync(file);
+  parentPort.postMessage(hash.digest('hex'));`;
+
+async function sha256Apart(path: string, signal: AbortSignal | undefined): Promise<string> {
+  signal?.throwIfAborted();
+  const thread = new Worker(HASHING, { eval: true, execArgv: [], workerData: resolve(path) });
+  const stop = (): void => void thread.terminate();
+  signal?.addEventListener('abort', stop);
+  try {
+    return await new Promise((settle, reject) => {
+      thread.once('message', settle);
+      thread.once('error', reject);
+      thread.once('exit', () => reject(new Error('the thread that reads it was stopped')));
+    });
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
 }
 
 /**

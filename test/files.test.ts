@@ -132,6 +132,17 @@ describe('sha256File', () => {
     });
     expect(await failure(() => sha256File(folder))).toMatchObject({ code: 'FILE_NOT_READ' });
   });
+
+  it('a large file is hashed apart, and can be stopped', async () => {
+    const path = join(folder, 'hundred');
+    const content = Buffer.alloc(100e6, 'tl');
+    writeFileSync(path, content);
+    expect(await sha256File(path)).toBe(createHash('sha256').update(content).digest('hex'));
+    const stop = new AbortController();
+    const hashing = sha256File(path, stop.signal);
+    stop.abort();
+    await expect(hashing).rejects.toMatchObject({ name: 'AbortError' });
+  });
 });
 
 describe('readJsonFile', () => {

@@ -4,6 +4,7 @@
  */
 import type { DialectName, Layout } from '../backbones/backbone.js';
 import type { Parameter, Role, Shape } from '../engine/graph.js';
+import { permute } from './permute.js';
 
 export type { Layout } from '../backbones/backbone.js';
 
@@ -170,32 +171,32 @@ export function dialectOf(name: DialectName): Dialect {
 
 /** A parameter's numbers in our layout, from a file's tensor. */
 export function relay(tensor: Float32Array, { shape, part, view, permutation, factor }: Layout): Float32Array {
-  const length = part === undefined ? tensor.length : tensor.length / part.of;
-  const own = part === undefined ? tensor : tensor.slice(part.index * length, (part.index + 1) * length);
-  const values = factor === undefined ? own : own.map((value) => value * factor);
-  return permutation === undefined ? values : permute(values, view ?? shape, permutation);
+  const own = partOf(tensor, part);
+  const inOrder = () => (part === undefined ? own : own.slice());
+  const values = permutation === undefined ? inOrder() : permute(own, view ?? shape, permutation);
+  return factor === undefined ? values : values.map((value) => value * factor);
 }
 
-/** Moves axes: `permutation[i]` is the axis of `shape` that becomes axis i. Values are in C order before and after. */
-export function permute(values: Float32Array, shape: Shape, permutation: readonly number[]): Float32Array {
-  const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
-  const sizes = permutation.map((axis) => shape[axis]!);
-  const steps = permutation.map((axis) => strides[axis]!);
-  const out = new Float32Array(values.length);
-  const last = sizes.length - 1;
-  const index = new Array<number>(sizes.length).fill(0);
-  let from = 0;
-  for (let to = 0; to < out.length; ) {
-    const [length, step] = [sizes[last]!, steps[last]!];
-    for (let i = 0; i < length; i++) out[to++] = values[from + i * step]!;
-    // Carry the odometer of the outer axes.
-    for (let axis = last - 1; axis >= 0; axis--) {
-      from += steps[axis]!;
-      if (++index[axis]! < sizes[axis]!) break;
-      from -= steps[axis]! * sizes[axis]!;
-      index[axis] = 0;
-    }
-    if (last === 0) break;
+/** Numbers of a piece: 32 MiB. A tensor of a few hundred MB is then never in memory twice. */
+const PIECE = 2 ** 23;
+
+/** The same numbers as {@link relay}, piece by piece; where they lie in our layout already they are not copied. */
+export function* relayPieces(
+  tensor: Float32Array,
+  { shape, part, view = shape, permutation, factor }: Layout,
+): Generator<Float32Array> {
+  const own = partOf(tensor, part);
+  const rows = permutation?.[0] === undefined ? own.length : view[permutation[0]]!;
+  const step = Math.max(1, Math.floor(PIECE / (own.length / rows)));
+  for (let row = 0; row < rows; row += step) {
+    const end = Math.min(rows, row + step);
+    const piece = permutation === undefined ? own.subarray(row, end) : permute(own, view, permutation, [row, end]);
+    yield factor === undefined ? piece : piece.map((value) => value * factor);
   }
-  return out;
+}
+
+function partOf(tensor: Float32Array, part: Layout['part']): Float32Array {
+  if (part === undefined) return tensor;
+  const length = tensor.length / part.of;
+  return tensor.subarray(part.index * length, (part.index + 1) * length);
 }

@@ -42,13 +42,16 @@ export interface ImportOptions extends Wanted {
 export async function importWeights(file: string, options: ImportOptions = {}): Promise<ImportReport> {
   const began = performance.now();
   const opened = await openPublishedFile(file, options);
+  const stop = new AbortController();
   try {
     const proof = options.dryRun === true ? [] : await proofOf(opened);
     const adaptations = [...opened.adaptations, ...proof];
-    const record = await recordOf(opened, { ...opened, adaptations });
+    const record = recordOf(opened, { ...opened, adaptations }, stop.signal); // hashes while the numbers are written
+    record.catch(() => undefined); // it is waited for below, unless something else fails first
     const folder = options.dryRun === true ? null : await keep(record, opened, options);
-    return finished(opened, { ...opened, adaptations }, record, folder, began);
+    return finished(opened, { ...opened, adaptations }, await record, folder, began);
   } finally {
+    stop.abort();
     await opened.close();
   }
 }
@@ -124,6 +127,7 @@ async function proofOf({ tensors, plan, read }: PublishedFile): Promise<Adaptati
 async function recordOf(
   { plan, tensors }: PlannedFile | PublishedFile,
   { classes, head, adaptations, ignored }: Loaded,
+  signal?: AbortSignal,
 ): Promise<StoreRecord> {
   const { path } = tensors;
   const { size } = await stat(path).catch((error: unknown) => {
@@ -135,7 +139,7 @@ async function recordOf(
     source: plan.published.source,
     classes: classes ?? null,
     ...(head === undefined ? {} : { head: { hidden: head.hidden, dropout: head.dropout, classes: head.classes } }),
-    file: { name: basename(path), size, sha256: await sha256File(path) },
+    file: { name: basename(path), size, sha256: await sha256File(path, signal) },
     format: tensors.format,
     date: new Date().toISOString(),
     origin: plan.published.origin,
@@ -146,13 +150,21 @@ async function recordOf(
 }
 
 /** Writes the weights where they are wanted. @returns the folder */
-async function keep(record: StoreRecord, opened: PublishedFile, options: ImportOptions): Promise<string> {
+async function keep(record: Promise<StoreRecord>, opened: PublishedFile, options: ImportOptions): Promise<string> {
   const { signal, out } = options;
+  const { plan, parameters } = opened;
+  if (out === undefined) {
+    const place = { backbone: plan.backbone.name, source: plan.published.source };
+    const pieces = (path: string) => {
+      signal?.throwIfAborted();
+      return opened.pieces(path);
+    };
+    return (await storeWeights(place, parameters, pieces, () => record)).folder;
+  }
   const read = (path: string) => {
     signal?.throwIfAborted();
     return opened.read(path);
   };
-  if (out === undefined) return (await storeWeights(record, opened.parameters, read)).folder;
-  await saveImportedModel({ ...opened, read }, record, { ...options, out });
+  await saveImportedModel({ ...opened, read }, await record, { ...options, out });
   return out;
 }

@@ -5,7 +5,7 @@
 import { type Backbone, type BuildOptions, buildBackbone, type Published } from '../backbones/index.js';
 import type { Graph, Parameter, Shape } from '../engine/graph.js';
 import { type Head, withHead } from '../heads/heads.js';
-import { dialectOf, type Layout, relay } from './dialects.js';
+import { dialectOf, type Layout, relay, relayPieces } from './dialects.js';
 import { applyIgnore } from './faults.js';
 import { type FileHead, findHead, namedHead } from './file-head.js';
 import { type Arrangement, arrangementOf, arrangementsOf, layoutsOf, readingsOf, sameShape } from './layouts.js';
@@ -288,7 +288,7 @@ function layoutsChosen(
   return (parameter, shape) => {
     if (!lookup.isMapped(parameter)) return { layouts: layoutsFor(parameter) };
     const readings = readingsOf(parameter, shape, arrangements);
-    const chosen = readings.find(({ by }) => name !== undefined && by.includes(name)) ?? readings[0];
+    const chosen = readings.find(({ by }) => by.includes(name)) ?? readings[0];
     if (chosen === undefined) return { layouts: layoutsFor(parameter) };
     const ambiguous = readings.filter((each) => each !== chosen).flatMap(({ by }) => by);
     return { layouts: [chosen.layout], ...(ambiguous.length === 0 ? {} : { ambiguous }) };
@@ -337,8 +337,23 @@ function judge(
 
 /** Reads the numbers of one planned parameter in our layout. */
 export async function readPlanned(source: TensorSource, row: PlanRow): Promise<Float32Array> {
-  const values = relay(await source.read(row.tensor!.name), row.layout!);
-  if (row.withoutBackground !== true) return values;
-  const classes = row.parameter!.shape.at(-1)!;
-  return values.filter((_, i) => i % (classes + 1) !== 0); // [..., 1 + classes] -> [..., classes]
+  return valuesOf(row, await source.read(row.tensor!.name));
+}
+
+/** The numbers of one planned parameter in our layout, from those of its tensor. */
+export function valuesOf(row: PlanRow, tensor: Float32Array): Float32Array {
+  const values = relay(tensor, row.layout!);
+  return row.withoutBackground === true ? withoutBackground(row, values) : values;
+}
+
+/** The same piece by piece, so that the largest tensors are not in memory twice. */
+export function* piecesOf(row: PlanRow, tensor: Float32Array): Generator<Float32Array> {
+  if (row.withoutBackground === true) yield valuesOf(row, tensor);
+  else yield* relayPieces(tensor, row.layout!);
+}
+
+/** `[..., 1 + classes] -> [..., classes]`. */
+function withoutBackground({ parameter }: PlanRow, values: Float32Array): Float32Array {
+  const classes = parameter!.shape.at(-1)!;
+  return values.filter((_, i) => i % (classes + 1) !== 0);
 }

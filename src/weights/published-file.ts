@@ -6,7 +6,7 @@ import { answersTo, type Backbone, backbones, findBackbone, findPublished, type 
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { listFaults, UsageError, WeightsError } from '../errors.js';
-import { type Adaptation, adaptationsOf, neutral } from './adaptations.js';
+import { type Adaptation, adaptationsOf } from './adaptations.js';
 import { assertComplete, faultsOf } from './faults.js';
 import { describeHead } from './file-head.js';
 import { recordBeside } from './model-folder.js';
@@ -19,9 +19,9 @@ import {
   type PlanRow,
   planCanonical,
   planWeights,
-  readPlanned,
   WITH_BACKGROUND,
 } from './plan.js';
+import { numbersOf, type ReadPieces } from './planned-numbers.js';
 import { openWeights, type TensorSource } from './source.js';
 import { CANONICAL_FORMAT } from './store.js';
 import { alikeVariants, chooseVariant, type PlanOf, plansOf, recognise, type Variant } from './variants.js';
@@ -68,6 +68,8 @@ export interface PublishedFile {
   readonly alike: readonly Source[];
   /** @throws NOT_FINITE, NEGATIVE_VARIANCE, or what the file's reader throws */
   readonly read: ReadParameter;
+  /** The same numbers piece by piece: a tensor of hundreds of MB is then never in memory twice. @throws as {@link read} */
+  readonly pieces: ReadPieces;
   close(): Promise<void>;
 }
 
@@ -235,7 +237,6 @@ function describe({ tensors, plan, alike }: PlannedFile): PublishedFile {
     ({ parameter }) => parameter !== undefined && !left.some((part) => parameter.path.startsWith(part)),
   );
   assertNeutral(rows, tensors.path);
-  const byPath = new Map(rows.map((row) => [row.parameter!.path, row]));
   return {
     tensors,
     plan,
@@ -245,14 +246,7 @@ function describe({ tensors, plan, alike }: PlannedFile): PublishedFile {
     adaptations: adaptationsOf(plan, rows, tensors),
     ignored: ignored.map((row) => row.tensor?.name ?? row.parameter!.path),
     alike,
-    read: async (path) => {
-      const row = byPath.get(path);
-      if (row === undefined) throw new Error(`${tensors.path} was not planned for ${path}`);
-      if (row.verdict === 'ignored') return neutral(row.parameter!);
-      const values = await readPlanned(tensors, row);
-      checkNumbers(tensors.path, row, values);
-      return values;
-    },
+    ...numbersOf(tensors, rows),
     close: () => tensors.close(),
   };
 }
@@ -270,16 +264,5 @@ function assertNeutral(rows: readonly PlanRow[], file: string): void {
       kernels.map((row) => row.parameter!.path),
     )}`,
     hint: 'ignore only tensors that no parameter takes, the classifier, and biases and norms; --weights none trains from scratch',
-  });
-}
-
-function checkNumbers(file: string, { parameter, tensor }: PlanRow, values: Float32Array): void {
-  const { role, path } = parameter!;
-  const bad = values.findIndex((value) => !Number.isFinite(value) || (role === 'norm.variance' && value < 0));
-  if (bad < 0) return;
-  throw new WeightsError({
-    code: Number.isFinite(values[bad]) ? 'NEGATIVE_VARIANCE' : 'NOT_FINITE',
-    message: `${file}: ${tensor!.name} (${path}) holds ${values[bad]} at position ${bad} of its numbers`,
-    hint: 'the training that wrote it went wrong, or the file is damaged: fetch it again and compare its sha256',
   });
 }

@@ -9,6 +9,7 @@ import { type ByteFile, openByteFile } from './byte-file.js';
 import { bytesOf, DTYPE_BYTES, elementsOf, toFloat16, toFloat32 } from './float-formats.js';
 import { checkTensor, DAMAGED_HINT, limitExceeded, quote, TensorTable } from './limits.js';
 import type { FileDtype, TensorInfo, TensorSource } from './source.js';
+import { writeBehind } from './write-behind.js';
 
 /** The reference implementation's own limit, in bytes (MAX_HEADER_SIZE in its Rust source). */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -186,15 +187,15 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 export interface SafetensorsEntry {
   readonly name: string;
   readonly shape: readonly number[];
-  /** How it is stored; numbers are given as float32 either way. Default float32. */
-  readonly dtype?: 'float32' | 'float16';
-  /** @returns exactly as many numbers as the shape has */
-  read(): Float32Array | Promise<Float32Array>;
+  /** How it is stored; numbers are given as float32 in any case. Default float32. */
+  readonly dtype?: 'int64' | 'float32' | 'float16';
+  /** @returns exactly as many numbers as the shape has, in one piece or several; they must not change any more */
+  read(): Numbers | Promise<Float32Array>;
 }
 
 /**
  * Writes a safetensors file, one tensor in memory at a time, whole or not at all. Equal input gives equal bytes:
- * metadata keys are sorted, tensors keep the given order within their number type (float32 first, for alignment).
+ * metadata keys are sorted, tensors keep the given order within their number type (the widest first, for alignment).
  * @throws TENSOR_TWICE, TENSOR_SHAPE, FILE_NOT_WRITTEN
  */
 export async function writeSafetensors(
@@ -202,23 +203,43 @@ export async function writeSafetensors(
   entries: Iterable<SafetensorsEntry>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const given = [...entries];
-  const ordered = [...given.filter((e) => e.dtype !== 'float16'), ...given.filter((e) => e.dtype === 'float16')];
+  const width = ({ dtype = 'float32' }: SafetensorsEntry): number => DTYPE_BYTES[dtype];
+  const ordered = [...entries].sort((a, b) => width(b) - width(a));
   const header = encodeHeader(path, ordered, metadata);
   await writeStreamAtomic(path, async (file) => {
-    await file.writeFile(header);
+    const out = writeBehind(file);
+    await out.write(header);
     for (const entry of ordered) {
-      const values = await entry.read();
-      if (values.length !== elementsOf(entry.shape)) {
+      const wanted = elementsOf(entry.shape);
+      let count = 0;
+      for await (const values of piecesOf(await entry.read())) {
+        count += values.length;
+        if (count > wanted) break;
+        await out.write(bytesAs(values, entry.dtype));
+      }
+      if (count !== wanted) {
         throw new ToolkitError({
           code: 'TENSOR_SHAPE',
-          message: `${path}: tensor ${quote(entry.name)} [${entry.shape.join(', ')}] needs ${elementsOf(entry.shape)} numbers, received ${values.length}`,
+          message: `${path}: tensor ${quote(entry.name)} [${entry.shape.join(', ')}] needs ${wanted} numbers, received ${count}`,
           hint: 'give the tensor its own shape',
         });
       }
-      await file.writeFile(bytesOf(entry.dtype === 'float16' ? toFloat16(values) : values));
     }
+    await out.finish();
   });
+}
+
+/** The numbers of a tensor, in one piece or several. */
+type Numbers = Float32Array | AsyncIterable<Float32Array>;
+
+async function* piecesOf(numbers: Numbers): AsyncGenerator<Float32Array> {
+  if (numbers instanceof Float32Array) yield numbers;
+  else yield* numbers;
+}
+
+function bytesAs(values: Float32Array, dtype: SafetensorsEntry['dtype']): Uint8Array {
+  if (dtype === 'int64') return new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
+  return bytesOf(dtype === 'float16' ? toFloat16(values) : values);
 }
 
 function encodeHeader(
@@ -245,7 +266,7 @@ function encodeHeader(
     }
     table.add({ name, dtype, shape });
     const end = begin + checkTensor(path, name, dtype, shape) * DTYPE_BYTES[dtype];
-    const value = { dtype: dtype === 'float32' ? 'F32' : 'F16', shape, data_offsets: [begin, end] };
+    const value = { dtype: { int64: 'I64', float32: 'F32', float16: 'F16' }[dtype], shape, data_offsets: [begin, end] };
     pairs.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
     begin = end;
   }

@@ -7,13 +7,12 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Parameter } from '../engine/graph.js';
-import type { ReadParameter } from '../engine/network.js';
 import { toolkitHome } from '../engine/setup/home.js';
 import { FormatError, listFaults, messageOf } from '../errors.js';
 import { readJsonFile, replaceFolderAtomic, writeFileAtomic } from '../files.js';
 import type { Head } from '../heads/heads.js';
 import { headSchema } from './model-folder.js';
-import { writeSafetensors } from './safetensors.js';
+import { type SafetensorsEntry, writeSafetensors } from './safetensors.js';
 
 const WEIGHTS = 'weights.safetensors';
 const RECORD = 'record.json';
@@ -127,21 +126,24 @@ export async function findAllStored(backbone: string, sources: readonly string[]
  * Puts weights into the store, whole or not at all, in the place of those of the same backbone and source.
  * @param parameters every one that is kept, with its shape
  * @param read gives their numbers, one parameter at a time
- * @throws FILE_NOT_WRITTEN, or what `read` throws
+ * @param describe gives the record; it is asked for once the numbers are written
+ * @throws FILE_NOT_WRITTEN, or what `read` and `describe` throw
  */
 export async function storeWeights(
-  record: StoreRecord,
+  { backbone, source }: Pick<StoreRecord, 'backbone' | 'source'>,
   parameters: readonly Parameter[],
-  read: ReadParameter,
+  read: (path: string) => ReturnType<SafetensorsEntry['read']>,
+  describe: () => StoreRecord | Promise<StoreRecord>,
 ): Promise<StoredWeights> {
-  const folder = folderOf(record.backbone, record.source);
+  const folder = folderOf(backbone, source);
+  let record: StoreRecord | undefined;
   await replaceFolderAtomic(folder, async (fresh) => {
     const entries = parameters.map(({ path, shape }) => ({ name: path, shape, read: () => read(path) }));
-    const { backbone, source } = record;
     await writeSafetensors(join(fresh, WEIGHTS), entries, { format: CANONICAL_FORMAT, backbone, source });
+    record = await describe();
     await writeFileAtomic(join(fresh, RECORD), `${JSON.stringify(record, null, 2)}\n`);
   });
-  return { folder, file: join(folder, WEIGHTS), record };
+  return { folder, file: join(folder, WEIGHTS), record: record! };
 }
 
 async function readRecord(folder: string, backbone: string, source: string): Promise<StoreRecord> {

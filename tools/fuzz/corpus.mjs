@@ -190,7 +190,7 @@ async function ownFolders(dist) {
       adaptations: [],
       ignored: [],
     };
-    await storeWeights(record, parameters, numbers(parameters));
+    await storeWeights(record, parameters, numbers(parameters), () => record);
     const model = {
       formatVersion: 1,
       backbone,

@@ -1,0 +1,188 @@
+/**
+ * What an import costs, beside reading the file and writing as many bytes: `node bench/import.mjs [KIND...]`.
+ *
+ *   --rounds N   of each (default 5); odd rounds begin with the import, even ones with the baseline
+ *   --files DIR  where the files are or are made, by Python (`import_files.py`; default a folder that is removed)
+ *   --dist DIR   the compiled toolkit
+ *
+ * The baseline reads the file from its beginning to its end in pieces of 1 MiB, writes a file of the store's size beside
+ * the store in pieces of 1 MiB, and flushes it as the store is flushed (fsync). Both are programs of their own, timed from
+ * start to end; the file is in the system's cache, as after a download. Reported: medians of seconds and of each round's
+ * ratio, the most memory at once (getrusage), and how much of that is beyond the largest tensor.
+ */
+import { execFile, execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+
+/** File -> network, source, Python environment that writes it. */
+const KINDS = {
+  'vit_h14.npz': ['vit_h14', 'flax', 'torch'],
+  'vit_h14-deflated.npz': ['vit_h14', 'flax', 'torch'],
+  'vit_h14.pth': ['vit_h14', 'torch', 'torch'],
+  'vit_h14-stream.pth': ['vit_h14', 'torch', 'torch'],
+  'vit_h14.safetensors': ['vit_h14', 'torch', 'torch'],
+  'vit_h14.tar.gz': ['vit_h14', 'flax', 'torch'],
+  'vgg16.h5': ['vgg16', 'keras', 'tf'],
+  'vgg16.pth': ['vgg16', 'torch', 'torch'],
+  'vgg16.ckpt': ['vgg16', 'slim', 'tf'],
+};
+const PIECE_BYTES = 2 ** 20;
+const PEAK =
+  "data:text/javascript,process.on('exit',()=>process.stderr.write(' peak '+process.resourceUsage().maxRSS))";
+
+const here = fileURLToPath(import.meta.url);
+const root = join(dirname(here), '..');
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string', default: '5' },
+    files: { type: 'string' },
+    dist: { type: 'string', default: join(root, 'dist') },
+    baseline: { type: 'string' },
+    bytes: { type: 'string' },
+  },
+});
+
+if (options.baseline !== undefined) {
+  baseline(positionals, options.baseline, Number(options.bytes));
+} else {
+  await main();
+}
+
+/** Reads every file, writes `bytes` to `target`. */
+function baseline(files, target, bytes) {
+  const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  for (const path of files) {
+    const file = openSync(path);
+    while (readSync(file, piece) > 0);
+    closeSync(file);
+  }
+  const out = openSync(target, 'w');
+  for (let at = 0; at < bytes; at += PIECE_BYTES) writeSync(out, piece, 0, Math.min(PIECE_BYTES, bytes - at));
+  fsyncSync(out);
+  closeSync(out);
+}
+
+async function main() {
+  const scratch = mkdtempSync(join(tmpdir(), 'tl-import-'));
+  process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(130));
+  const folder = resolve(options.files ?? join(scratch, 'files'));
+  mkdirSync(folder, { recursive: true });
+  mkdirSync(join(scratch, 'home'));
+  const engine = join(process.env.TL_HOME ?? join(homedir(), '.cache', 'tl'), 'engine');
+  if (existsSync(engine)) symlinkSync(engine, join(scratch, 'home', 'engine'));
+  process.stdout.write(
+    'file                      MB  store MB  import s  baseline s  ratio (rounds)                peak MB  tensor MB  beyond\n',
+  );
+  for (const kind of positionals.length > 0 ? positionals : Object.keys(KINDS)) {
+    await measure(kind, folder, join(scratch, 'home'));
+    if (options.files === undefined) rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+  }
+}
+
+async function measure(kind, folder, home) {
+  const [backbone, source, environment] = KINDS[kind];
+  write(kind, folder, environment);
+  const path = join(folder, kind);
+  const files = readdirSync(folder)
+    .filter((name) => name === kind || name.startsWith(`${kind}.`))
+    .map((name) => join(folder, name));
+  const rounds = [];
+  for (let round = 0; round < Number(options.rounds); round++) {
+    const own = () => importOf(path, backbone, source, home);
+    const theirs = () => baselineOf(files, home, rounds.at(-1)?.bytes ?? 0);
+    let [first, second] = [undefined, undefined];
+    if (round % 2 === 0) {
+      first = await own();
+      rounds.push({ ...first });
+      second = await theirs();
+    } else {
+      second = await theirs();
+      first = await own();
+      rounds.push({ ...first });
+    }
+    Object.assign(rounds.at(-1), { baseline: second, ratio: first.seconds / second });
+  }
+  const size = files.reduce((sum, file) => sum + statSync(file).size, 0);
+  const [last] = rounds;
+  const beyond = Math.max(...rounds.map(({ peak }) => peak)) - last.tensor;
+  const mb = (bytes, width) => String(Math.round(bytes / 1e6)).padStart(width);
+  const seconds = (values) => median(values).toFixed(2).padStart(8);
+  process.stdout.write(
+    `${kind.padEnd(22)} ${mb(size, 5)} ${mb(last.bytes, 9)} ${seconds(rounds.map((r) => r.seconds))} ${seconds(rounds.map((r) => r.baseline))}    ` +
+      `${median(rounds.map((r) => r.ratio)).toFixed(2)} (${rounds.map((r) => r.ratio.toFixed(2)).join(' ')})`.padEnd(
+        34,
+      ) +
+      `${mb(beyond + last.tensor, 5)} ${mb(last.tensor, 9)} ${mb(beyond, 9)}\n`,
+  );
+}
+
+/** A file is written once; an archive needs the one that it holds. */
+function write(kind, folder, environment) {
+  if (kind.endsWith('.tar.gz')) write('vit_h14.npz', folder, environment);
+  const there = readdirSync(folder).some((name) => name === kind || name.startsWith(`${kind}.`));
+  if (there) return;
+  const home = process.env.TL_GOLDEN_HOME ?? join(homedir(), '.cache', 'tl', 'golden');
+  execFileSync(
+    join(home, environment, 'bin', 'python'),
+    [join(root, 'bench', 'import_files.py'), kind, join(folder, kind)],
+    {
+      stdio: 'inherit',
+      env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', TF_CPP_MIN_LOG_LEVEL: '3' },
+    },
+  );
+}
+
+async function importOf(path, backbone, source, home) {
+  const store = join(home, 'weights');
+  rmSync(store, { recursive: true, force: true });
+  const words = ['import', path, '--backbone', backbone, '--source', source, '--json'];
+  const start = performance.now();
+  const { stdout, stderr } = await run(['--import', PEAK, join(options.dist, 'cli', 'main.js'), ...words], home);
+  const seconds = (performance.now() - start) / 1000;
+  const { rows, folder } = JSON.parse(stdout);
+  const elements = rows.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+  return {
+    seconds,
+    peak: Number(/peak (\d+)/.exec(stderr)[1]) * 1024,
+    tensor: Math.max(...elements) * 4,
+    bytes: statSync(join(folder, 'weights.safetensors')).size,
+  };
+}
+
+async function baselineOf(files, home, bytes) {
+  const target = join(home, 'baseline');
+  rmSync(target, { force: true });
+  const start = performance.now();
+  await run([here, '--baseline', target, '--bytes', String(bytes), ...files], home);
+  const seconds = (performance.now() - start) / 1000;
+  rmSync(target);
+  return seconds;
+}
+
+function run(words, home) {
+  return promisify(execFile)(process.execPath, words, { env: { ...process.env, TL_HOME: home }, maxBuffer: 2 ** 26 });
+}
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+}

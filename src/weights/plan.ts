@@ -187,7 +187,7 @@ function planFor(backbone: Backbone, published: Published, options: PlanOptions,
       ...(taken === raw ? {} : { averaged: raw }),
     };
   });
-  const ofDropped = dropped ? droppedTensors(inFile, lookup, classifier === 'drop' ? head : undefined) : new Map();
+  const ofDropped = dropped ? droppedTensors(inFile, reading, classifier === 'drop' ? head : undefined) : new Map();
   for (const tensor of source.tensors) {
     if (used.has(tensor)) continue;
     const reason = unused.get(tensor) ?? ofDropped.get(tensor) ?? asideReason(tensor);
@@ -257,13 +257,21 @@ function headOf(
 }
 
 /** Tensors of a classifier, or head, that is not wanted, with the reason. */
-function droppedTensors(inFile: Graph, { find }: Lookup, head: FileHead | undefined): Map<TensorInfo, string> {
+function droppedTensors(
+  inFile: Graph,
+  { lookup, averageOf }: Reading,
+  head: FileHead | undefined,
+): Map<TensorInfo, string> {
   const out = new Map<TensorInfo, string>();
   for (const parameter of inFile.parameters) {
-    const tensor = /^(classifier|representation)\./.test(parameter.path) ? find(parameter) : undefined;
+    const tensor = /^(classifier|representation)\./.test(parameter.path) ? lookup.find(parameter) : undefined;
     if (tensor !== undefined) out.set(tensor, 'of the classifier, which is dropped');
   }
   for (const tensor of head?.tensors.values() ?? []) out.set(tensor, 'of the head, which is dropped');
+  for (const [tensor, reason] of [...out]) {
+    const average = averageOf(tensor);
+    if (average !== undefined) out.set(average, reason);
+  }
   return out;
 }
 

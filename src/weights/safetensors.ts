@@ -59,7 +59,8 @@ async function describe(file: ByteFile): Promise<TensorSource> {
   const header = parseHeader(path, await file.read(8, headerBytes, 'the header'));
   const start = 8 + headerBytes;
   const table = new TensorTable<Entry>(path);
-  for (const entry of inFileOrder(path, header.entries, file.size - start)) table.add(entry);
+  const stored = inFileOrder(path, header.entries, file.size - start);
+  for (const entry of [...stored, ...sharedTensors(stored, header.metadata)]) table.add(entry);
   return {
     format: 'safetensors',
     path,
@@ -158,6 +159,21 @@ function inFileOrder(path: string, entries: readonly Entry[], dataBytes: number)
     throw rangeError(path, `the header declares ${reached} bytes of numbers, but the file has ${dataBytes}`);
   }
   return ordered;
+}
+
+/**
+ * Tensors that are others under a second name: safetensors.torch.save_model stores each shared tensor once and notes in
+ * the metadata, by the names that it left out, which one they are. Both are parameters of one kind, `a.weight` and
+ * `b.weight`; other metadata that happen to be a tensor's name are no such note.
+ */
+function sharedTensors(stored: readonly Entry[], metadata: Readonly<Record<string, string>>): Entry[] {
+  const byName = new Map(stored.map((entry) => [entry.name, entry]));
+  const leaf = (name: string): string => name.slice(name.lastIndexOf('.'));
+  return Object.entries(metadata).flatMap(([name, kept]) => {
+    const entry = byName.get(kept);
+    const isNote = entry !== undefined && !byName.has(name) && name.includes('.') && leaf(name) === leaf(kept);
+    return isNote ? [{ ...entry, name }] : [];
+  });
 }
 
 function rangeError(path: string, message: string): FormatError {

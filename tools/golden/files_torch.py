@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 
 from generator import row, tensor, tensor_of
 from tiny import FOLDER, file_entry, tensor_entry, write_index
@@ -244,6 +244,16 @@ def main() -> None:
     files.append(file_entry("kinds.safetensors", "every dtype, with metadata", entries({n: plain[n] for n in order})))
     save_file({n: v.clone() for n, v in tiny.items()}, FOLDER / "tiny.safetensors")
     files.append(file_entry("tiny.safetensors", "the tiny network in torch's names, no metadata", entries(tiny)))
+    tied = torch.nn.Module()
+    tied.first = torch.nn.Linear(3, 2)
+    tied.second = torch.nn.Linear(3, 2)
+    tied.second.weight = tied.first.weight
+    with torch.no_grad():
+        for name, value in tied.named_parameters():
+            value.copy_(torch.from_numpy(tensor(name, value.shape)))
+    save_model(tied, str(FOLDER / "shared.safetensors"))
+    about = "one tensor under two names, of which save_model keeps one"
+    files.append(file_entry("shared.safetensors", about, entries(tied.state_dict())))
     writer = f"torch {torch.__version__}, safetensors {safetensors.__version__}"
     write_index("torch", writer, files)
 

@@ -117,7 +117,14 @@ export function importReportText(report: ImportReport, style: Style): string {
     ['stored in', report.folder ?? 'nowhere: this was a dry run'],
     ['time', duration(report.seconds)],
   ]);
-  return report.folder === null ? `${planOf(report, style)}\n\n${commented(lines)}` : lines;
+  if (report.folder !== null) return lines;
+  return [planOf(report, style), '', commented([...unknownOf(report), lines].join('\n'))].join('\n');
+}
+
+/** Under private names nothing tells whether a file has a classifier: rows for one, to be filled in. */
+function unknownOf({ totals, classes, head }: ImportReport): string[] {
+  if (totals.absent === undefined || classes !== null || head !== null) return [];
+  return ['if the file has a classifier, name its tensors:', 'classifier.kernel  -', 'classifier.bias    -', ''];
 }
 
 /** Reasons, each with the first of the tensors that it holds for. */

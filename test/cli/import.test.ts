@@ -158,6 +158,19 @@ test('the help tells how a table is written, and its choices are those of the pl
   expect(choices).toEqual({ ema: averageChoices, classifier: classifierChoices });
 });
 
+test('what is in a file is listed, and what it is', async () => {
+  const ran = await tl(['weights', published]);
+  expect(ran.code).toBe(0);
+  expect(ran.stdout).toMatch(/^conv1\/kernel +float32 +3x3x3x8$/m);
+  expect(ran.stdout.trimEnd().split('\n').at(-1)).toBe(`recognised: ${name} from keras, 1000 classes`);
+  const headed = await written('headed', (tensor) => (tensor.startsWith('conv_preds') ? undefined : tensor), [
+    ['mine/kernel', [256, 3], 0, 1],
+    ['mine/bias', [3], 0, 1],
+  ]);
+  const own = await tl(['weights', headed]);
+  expect(own.stdout).toContain(`recognised: ${name} from keras, a head, linear of 3 classes`);
+});
+
 test('what is set aside is said with its reason', async () => {
   const file = await written('trained', (tensor) => tensor, [['optimizer/vars/3', [4], 0, 1]]);
   const ran = await tl(['import', file, '--dry-run']);

@@ -26,7 +26,7 @@ export function weightsCommand(host: Host): void {
             ]);
             for (const { name } of tensors) reasons.delete(name);
             for (const [name, reason] of reasons) rows.push([name, '-', '-', reason]); // no tensors of numbers
-            const columns = ['tensor', 'type', 'shape', ...(setAside.length === 0 ? [] : ['set aside, since it is'])];
+            const columns = ['tensor', 'type', 'shape', setAside.length === 0 ? '' : 'set aside, since it is'];
             const what = recognised.map((each) => `${each.backbone} from ${each.source}, ${outputsOf(each)}`);
             return [
               table(

@@ -4,7 +4,7 @@
  */
 import type { DialectName, Layout } from '../backbones/backbone.js';
 import type { Parameter, Role, Shape } from '../engine/graph.js';
-import { permute } from './permute.js';
+import { type Memory, permute } from './permute.js';
 
 export type { Layout } from '../backbones/backbone.js';
 
@@ -177,20 +177,26 @@ export function relay(tensor: Float32Array, { shape, part, view, permutation, fa
   return factor === undefined ? values : values.map((value) => value * factor);
 }
 
-/** Numbers of a piece: 32 MiB. A tensor of a few hundred MB is then never in memory twice. */
-const PIECE = 2 ** 23;
+/** Numbers of a piece: 8 MiB. A tensor of a few hundred MB is then never in memory twice. */
+const PIECE = 2 ** 21;
 
-/** The same numbers as {@link relay}, piece by piece; where they lie in our layout already they are not copied. */
+/**
+ * The same numbers as {@link relay}, piece by piece; where they lie in our layout already they are not copied.
+ * @param memory gives the arrays that pieces are put in
+ */
 export function* relayPieces(
   tensor: Float32Array,
   { shape, part, view = shape, permutation, factor }: Layout,
+  memory: Memory,
 ): Generator<Float32Array> {
   const own = partOf(tensor, part);
   const rows = permutation?.[0] === undefined ? own.length : view[permutation[0]]!;
   const step = Math.max(1, Math.floor(PIECE / (own.length / rows)));
   for (let row = 0; row < rows; row += step) {
     const end = Math.min(rows, row + step);
-    const piece = permutation === undefined ? own.subarray(row, end) : permute(own, view, permutation, [row, end]);
+    const range = [row, end] as const;
+    const piece =
+      permutation === undefined ? own.subarray(...range) : permute(own, view, permutation, { range, memory });
     yield factor === undefined ? piece : piece.map((value) => value * factor);
   }
 }

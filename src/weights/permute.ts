@@ -4,6 +4,9 @@ import type { Shape } from '../engine/graph.js';
 /** Numbers of one cache line (64 bytes): so many are written one after the other, each out of its own line. */
 const LINE = 16;
 
+/** Lines of the result that are filled in turn. Each may lie in a page of its own, and processors know some hundred (TLB). */
+const PAGES = 128;
+
 /** How the places of some axes lie in a tensor, before and after it is permuted. */
 interface Axis {
   readonly size: number;
@@ -11,22 +14,43 @@ interface Axis {
   readonly to: number;
 }
 
+/** Settings of {@link permute}. */
+export interface PermuteOptions {
+  readonly range?: readonly [begin: number, end: number];
+  readonly memory?: Memory;
+}
+
+/** Where results are put: an array of so many numbers, whatever is in it. */
+export type Memory = (length: number) => Float32Array;
+
+/** The same two arrays in turn, so that one can still be written to a file while the other is filled. */
+export function twoArrays(): Memory {
+  const arrays = [new Float32Array(0), new Float32Array(0)] as [Float32Array, Float32Array];
+  let turn: 0 | 1 = 0;
+  return (length) => {
+    turn = turn === 0 ? 1 : 0;
+    if (arrays[turn].length < length) arrays[turn] = new Float32Array(length);
+    return arrays[turn].subarray(0, length);
+  };
+}
+
 /**
  * Moves axes: `permutation[i]` is the axis of `shape` that becomes axis i. Values are in C order before and after.
- * @param range of the first axis of the result: only that part of it is given; default all of it
+ * @param options.range of the first axis of the result: only that part of it is given; default all of it
+ * @param options.memory gives the array to put it in; default a new one
  */
 export function permute(
   values: Float32Array,
   shape: Shape,
   permutation: readonly number[],
-  range?: readonly [begin: number, end: number],
+  { range, memory = (length) => new Float32Array(length) }: PermuteOptions = {},
 ): Float32Array {
   const stride = (sizes: Shape, axis: number): number => sizes.slice(axis + 1).reduce((a, b) => a * b, 1);
   const sizes = permutation.map((axis) => shape[axis]!);
   const [begin, end] = range ?? [0, sizes[0] ?? 1];
   const row = stride(sizes, 0);
   const own = range === undefined ? values : values.subarray(begin * stride(shape, permutation[0]!));
-  const out = new Float32Array((end - begin) * row);
+  const out = memory((end - begin) * row);
   if (out.length === 0) return out;
   const axes = permutation.map((axis, i): Axis => {
     return { size: i === 0 ? end - begin : sizes[i]!, from: stride(shape, axis), to: stride(sizes, i) };
@@ -59,23 +83,27 @@ function copyRuns(values: Float32Array, out: Float32Array, outer: readonly Axis[
 
 /**
  * Another axis becomes the last. A cache line of the result is filled from as many places of the tensor, which all move on
- * together through the tensor as it lies: each of its lines is then read once.
+ * together through the tensor as it lies: each of its lines is then read once. They move no further than the processor
+ * has pages of the result at hand.
  */
 function turn(values: Float32Array, out: Float32Array, outer: readonly Axis[], { size, from: step }: Axis): void {
   const inOrder = [...outer].sort((a, b) => b.from - a.from);
   const inner = inOrder.pop() ?? { size: 1, from: 0, to: 0 };
-  for (let first = 0; first < size; first += LINE) {
-    const count = Math.min(LINE, size - first);
-    walk(inOrder, (from, to) => {
-      for (let i = 0; i < inner.size; i++) {
-        let source = from + i * inner.from + first * step;
-        const target = to + i * inner.to + first;
-        for (let k = target; k < target + count; k++) {
-          out[k] = values[source]!;
-          source += step;
+  for (let begin = 0; begin < inner.size; begin += PAGES) {
+    const end = Math.min(inner.size, begin + PAGES);
+    for (let first = 0; first < size; first += LINE) {
+      const count = Math.min(LINE, size - first);
+      walk(inOrder, (from, to) => {
+        for (let i = begin; i < end; i++) {
+          let source = from + i * inner.from + first * step;
+          const target = to + i * inner.to + first;
+          for (let k = target; k < target + count; k++) {
+            out[k] = values[source]!;
+            source += step;
+          }
         }
-      }
-    });
+      });
+    }
   }
 }
 

@@ -11,6 +11,7 @@ import { type FileHead, findHead, namedHead } from './file-head.js';
 import { type Arrangement, arrangementOf, arrangementsOf, layoutsOf, readingsOf, sameShape } from './layouts.js';
 import type { NameMap } from './name-map.js';
 import { type Lookup, mappedLookup, ownLookup, publishedLookup } from './names.js';
+import type { Memory } from './permute.js';
 import type { FileDtype, TensorInfo, TensorSource } from './source.js';
 
 export type Verdict = 'ok' | 'absent' | 'wrong_shape' | 'wrong_dtype' | 'extra' | 'set_aside' | 'ignored';
@@ -354,10 +355,13 @@ export function valuesOf(row: PlanRow, tensor: Float32Array): Float32Array {
   return row.withoutBackground === true ? withoutBackground(row, values) : values;
 }
 
-/** The same piece by piece, so that the largest tensors are not in memory twice. */
-export function* piecesOf(row: PlanRow, tensor: Float32Array): Generator<Float32Array> {
+/**
+ * The same piece by piece, so that the largest tensors are not in memory twice.
+ * @param memory gives the arrays that pieces are put in
+ */
+export function* piecesOf(row: PlanRow, tensor: Float32Array, memory: Memory): Generator<Float32Array> {
   if (row.withoutBackground === true) yield valuesOf(row, tensor);
-  else yield* relayPieces(tensor, row.layout!);
+  else yield* relayPieces(tensor, row.layout!, memory);
 }
 
 /** `[..., 1 + classes] -> [..., classes]`. */

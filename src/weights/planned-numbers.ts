@@ -2,10 +2,11 @@
 import type { ReadParameter } from '../engine/network.js';
 import { WeightsError } from '../errors.js';
 import { neutral } from './adaptations.js';
+import { twoArrays } from './permute.js';
 import { type PlanRow, piecesOf, valuesOf } from './plan.js';
 import type { TensorSource } from './source.js';
 
-/** Reads a parameter piece by piece, in C order. */
+/** Reads a parameter piece by piece, in C order. A piece may be overwritten by the one after the next, of any parameter. */
 export type ReadPieces = (path: string) => AsyncIterable<Float32Array>;
 
 /** @returns ways to read the parameters of these rows @throws NOT_FINITE, NEGATIVE_VARIANCE, or what the reader throws */
@@ -20,6 +21,7 @@ export function numbersOf(
     return row;
   };
   const tensorOf = sharing(tensors, rows);
+  const memory = twoArrays();
   return {
     read: async (path) => {
       const row = rowOf(path);
@@ -35,7 +37,7 @@ export function numbersOf(
         return;
       }
       let done = 0;
-      for (const piece of piecesOf(row, await tensorOf(row))) {
+      for (const piece of piecesOf(row, await tensorOf(row), memory)) {
         checkNumbers(tensors.path, row, piece, done);
         yield piece;
         done += piece.length;

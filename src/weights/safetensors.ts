@@ -205,7 +205,10 @@ export interface SafetensorsEntry {
   readonly shape: readonly number[];
   /** How it is stored; numbers are given as float32 in any case. Default float32. */
   readonly dtype?: 'int64' | 'float32' | 'float16';
-  /** @returns exactly as many numbers as the shape has, in one piece or several; they must not change any more */
+  /**
+   * @returns exactly as many numbers as the shape has, in one piece or several; a piece must not change before the one
+   * after the next is asked for
+   */
   read(): Numbers | Promise<Float32Array>;
 }
 

@@ -8,7 +8,7 @@ const MOST_BEHIND_BYTES = 64 * 1024 * 1024;
 const FLUSH_EVERY_BYTES = 256 * 1024 * 1024;
 
 export interface WriteBehind {
-  /** Takes a piece, which must not change any more. @throws what writing the ones before it came to */
+  /** Takes a piece, which must not change until the next call returns. @throws what writing the ones before it came to */
   write(bytes: Uint8Array): Promise<void>;
   /** Waits until everything is written. */
   finish(): Promise<void>;

@@ -26,7 +26,7 @@ function open(name: string, source: string, change: (tensor: string, values: Flo
 
 async function joined(pieces: AsyncIterable<Float32Array>): Promise<Float32Array> {
   const all: Buffer[] = [];
-  for await (const piece of pieces) all.push(Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength));
+  for await (const piece of pieces) all.push(Buffer.from(piece.slice().buffer)); // before it is overwritten
   return new Float32Array(new Uint8Array(Buffer.concat(all)).buffer);
 }
 

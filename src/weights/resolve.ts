@@ -14,6 +14,7 @@ import { isCheckpoint } from './checkpoint/find.js';
 import { openPublishedFile } from './published-file.js';
 import { findAllStored, folderOf, type StoredWeights } from './store.js';
 import { findTfjsModel } from './tfjs-model.js';
+import { findTfjsModule } from './tfjs-module.js';
 
 /** What {@link resolveWeights} looks for. */
 export interface WeightsRequest {
@@ -111,7 +112,8 @@ async function fileIn(path: string): Promise<string> {
   const inside = [path, join(path, 'best')].map((folder) => join(folder, 'weights.safetensors'));
   const found = inside.find((file) => existsSync(file));
   if (found !== undefined) return found;
-  if ((await findTfjsModel(path)) !== undefined || (await isCheckpoint(path))) return path;
+  const model = (await findTfjsModel(path)) ?? (await findTfjsModule(path));
+  if (model !== undefined || (await isCheckpoint(path))) return path;
   throw new WeightsError({
     code: 'WEIGHTS_NOT_FOUND',
     message: `${path}: a folder without weights; expected ${inside.join(' or ')}`,

@@ -2,7 +2,8 @@
 
 The weights go into a checkpoint, as TensorFlow 1's Saver wrote slim's: version 1 for the networks of 2016, version 2 for
 the MobileNets. `real` instead of a fixture: Google's MobileNet v1 with
-its real ImageNet weights, on the photographs that follow (`parity_slim.py real FOLDER PHOTO...`).
+its real ImageNet weights, on the photographs that follow (`parity_slim.py real FOLDER PHOTO...`). `real-files FOLDER`
+writes those weights in both versions and prints the names of the files.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ def preprocess(path: Path) -> np.ndarray:
     return ((image - 0.5) * 2.0).numpy()
 
 
-def write_checkpoint(folder: Path, name: str, backbone: str, values: dict[str, np.ndarray]) -> str:
-    """The file to import."""
-    newer = backbone.startswith("mobilenet")
+def write_checkpoint(
+    folder: Path, name: str, backbone: str, values: dict[str, np.ndarray], newer: bool | None = None
+) -> str:
+    """The file to import; `newer`: in version 2, by default where slim's own is."""
+    newer = backbone.startswith("mobilenet") if newer is None else newer
     version = v1.train.SaverDef.V2 if newer else v1.train.SaverDef.V1
     with tf.Graph().as_default(), v1.Session() as session:
         variables = []
@@ -55,6 +58,11 @@ def real(folder: Path, photographs: list[Path]) -> None:
 
 
 def main(name: str, folder: Path, photographs: list[Path]) -> None:
+    if name == "real-files":
+        values = frozen_mobilenet_v1()
+        for newer in (False, True):
+            print(write_checkpoint(folder, f"real-v{1 + newer}", "mobilenet_v1_1.0", values, newer))
+        return None
     if name == "real":
         return real(folder, photographs)
     net, outputs = load("slim")[name](), {}

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from generator import row, tensor, tensor_of
-from keras_files import deep, expected, kinds
+from tiny_models import deep, expected, kinds
 from tiny import FOLDER, file_entry, h5_tensors, model, tensor_entry, write_index
 
 keras = tf.keras

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
-from keras_files import deep, expected, fill, kinds
+from tiny_models import deep, expected, fill, kinds
 from tiny import FOLDER, file_entry, h5_tensors, model, tensor_entry, write_index
 
 

@@ -109,7 +109,7 @@ async function assemble(
         weightDecay,
         weightsOrigin: weights.origin,
         weightsLicense: weights.license,
-        adaptations: adapted?.adaptations ?? [],
+        adaptations: adapted?.adaptations.map(({ text }) => text) ?? [],
         inputSize,
         channels,
         classes: dataset.classes,

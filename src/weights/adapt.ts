@@ -6,17 +6,19 @@ import { pillowAxis } from '../augment/resample-pillow.js';
 import type { Graph, Parameter, Places } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { listFaults, WeightsError } from '../errors.js';
+import { type Adaptation, resamplingRules } from './adaptations.js';
 
 /** Numbers as a network needs them. */
 export interface Adapted {
   /** Reads a parameter of the network; paths that were not adapted are passed on. */
   readonly read: ReadParameter;
-  /** What is done to the numbers, in sentences; empty where every shape is the wanted one. */
-  readonly adaptations: readonly string[];
+  /** What is done to the numbers; empty where every shape is the wanted one. */
+  readonly adaptations: readonly Adaptation[];
 }
 
 /** How one parameter's numbers change, and what a report says of it. */
-interface Adaptation {
+interface Change {
+  readonly kind: 'resampled' | 'channels';
   readonly apply: (values: Float32Array) => Float32Array;
   readonly sentence: string;
 }
@@ -40,18 +42,18 @@ export function adaptWeights(graph: Graph, stored: readonly Parameter[], read: R
   const picture = new Set(
     graph.nodes.filter((node) => node.inputs[0] === graph.input).flatMap((node) => node.parameters),
   );
-  const adaptations = new Map<string, Adaptation>();
+  const changes = new Map<string, Change>();
   const faults: string[] = [];
   for (const wanted of graph.parameters) {
     const given = byPath.get(wanted.path);
     if (given === undefined || isSame(given, wanted)) continue;
-    const adaptation =
+    const change =
       wanted.places === undefined
         ? picture.has(wanted)
           ? adaptChannels(given, wanted)
           : undefined
         : adaptPlaces(given, wanted, wanted.places);
-    if (adaptation !== undefined) adaptations.set(wanted.path, adaptation);
+    if (change !== undefined) changes.set(wanted.path, change);
     else faults.push(`${wanted.path} is [${given.shape.join(', ')}], expected [${wanted.shape.join(', ')}]`);
   }
   if (faults.length > 0) {
@@ -64,9 +66,13 @@ export function adaptWeights(graph: Graph, stored: readonly Parameter[], read: R
   return {
     read: async (path) => {
       const values = await read(path);
-      return adaptations.get(path)?.apply(values) ?? values;
+      return changes.get(path)?.apply(values) ?? values;
     },
-    adaptations: [...adaptations].map(([path, { sentence }]) => `${path}: ${sentence}`),
+    adaptations: [...changes].map(([path, { kind, sentence }]) => ({
+      kind,
+      tensors: [path],
+      text: `${path}: ${sentence}`,
+    })),
   };
 }
 
@@ -77,11 +83,12 @@ function isSame(a: Parameter, b: Parameter): boolean {
 
 // ---- the first convolution -------------------------------------------------------------------------------------
 
-function adaptChannels(given: Parameter, wanted: Parameter): Adaptation | undefined {
+function adaptChannels(given: Parameter, wanted: Parameter): Change | undefined {
   const [from, to] = [given.shape.at(-2)!, wanted.shape.at(-2)!]; // [height, width, in, out]
   const others = ({ shape }: Parameter): string => shape.filter((_, axis) => axis !== 2).join();
   if (wanted.role !== 'conv.kernel' || others(given) !== others(wanted)) return undefined;
   return {
+    kind: 'channels',
     apply: (kernel) => kernelForChannels(kernel, from, to, wanted.shape.at(-1)!),
     sentence:
       to === 1
@@ -111,17 +118,13 @@ function kernelForChannels(kernel: Float32Array, from: number, to: number, filte
 
 // ---- position embeddings ---------------------------------------------------------------------------------------
 
-function adaptPlaces(given: Parameter, wanted: Parameter, { grid, resampling }: Places): Adaptation | undefined {
+function adaptPlaces(given: Parameter, wanted: Parameter, { grid, resampling }: Places): Change | undefined {
   const [from, depth] = [given.places?.grid, wanted.shape[1]!];
   if (from === undefined || given.shape[1] !== depth) return undefined;
   const before = wanted.shape[0]! - grid[0] * grid[1];
   if (given.shape[0]! - from[0] * from[1] !== before) return undefined;
-  const how = {
-    bicubic_antialias: 'with the antialiased bicubic filter',
-    linear_corners: 'linearly, corners in place',
-    bicubic_corners: 'by bicubic convolution, corners in place',
-  };
   return {
+    kind: 'resampled',
     apply: (values) => {
       const out = new Float32Array((before + grid[0] * grid[1]) * depth);
       out.set(values.subarray(0, before * depth));
@@ -129,7 +132,7 @@ function adaptPlaces(given: Parameter, wanted: Parameter, { grid, resampling }: 
       out.set(resampleGrid(places, from, grid, depth, axes[resampling]), before * depth);
       return out;
     },
-    sentence: `resampled from ${from.join('x')} to ${grid.join('x')} places ${how[resampling]}`,
+    sentence: `resampled from ${from.join('x')} to ${grid.join('x')} places ${resamplingRules[resampling]}`,
   };
 }
 

@@ -1,5 +1,5 @@
 /** What is done to a file's numbers on the way to our parameters, beyond giving them our names. */
-import { hasGamma, type Parameter } from '../engine/graph.js';
+import { hasGamma, type Parameter, type Places } from '../engine/graph.js';
 import { describeHead } from './file-head.js';
 import { elementsOf } from './float-formats.js';
 import { type Plan, type PlanRow, RAW_WANTED } from './plan.js';
@@ -21,6 +21,9 @@ import type { TensorSource } from './source.js';
  * - `without_gamma` norms of the network that have none, and scale by 1
  * - `left_out` a parameter that takes the value without effect, because the user said so
  * - `proven` compared with a network that the file carries
+ * - `grid` a position embedding is kept that was made for another grid than the published one
+ * - `resampled` a position embedding brought to another grid, class token kept
+ * - `channels` the first convolution brought to pictures of other channels
  */
 export type AdaptationKind =
   | 'prefix'
@@ -38,15 +41,25 @@ export type AdaptationKind =
   | 'dequantised'
   | 'without_gamma'
   | 'left_out'
-  | 'proven';
+  | 'proven'
+  | 'grid'
+  | 'resampled'
+  | 'channels';
 
 export interface Adaptation {
   readonly kind: AdaptationKind;
-  /** Names of the tensors concerned, as in the file; empty where it is said of the whole. */
+  /** Names of the tensors concerned, as in the file, or paths of parameters; empty where it is said of the whole. */
   readonly tensors: readonly string[];
   /** A sentence for people. */
   readonly text: string;
 }
+
+/** How a publisher brings a position embedding to another grid, in words. */
+export const resamplingRules: Readonly<Record<Places['resampling'], string>> = {
+  bicubic_antialias: 'with the antialiased bicubic filter',
+  linear_corners: 'linearly, corners in place',
+  bicubic_corners: 'by bicubic convolution, corners in place',
+};
 
 /** The value of a parameter that has no effect: bias and beta 0, gamma 1, mean 0, variance 1. */
 export function neutral({ role, shape }: Parameter): Float32Array {
@@ -64,6 +77,7 @@ export function adaptationsOf(plan: Plan, rows: readonly PlanRow[], source: Tens
     ...groupsOf(loaded),
     ...numbersOf(loaded, source),
     ...gammasOf(plan),
+    ...gridsOf(plan, loaded),
     ...rows.flatMap(({ verdict, parameter, tensor }): Adaptation[] => {
       if (verdict !== 'ignored') return [];
       const text = `${parameter!.path} left out: ${neutral(parameter!)[0]} everywhere, which has no effect`;
@@ -203,4 +217,17 @@ function gammasOf({ graph }: Plan): Adaptation[] {
   if (bare.length === 0) return [];
   const text = `${bare.length} of ${norms.length} norms have no gamma in the published network, and scale by 1`;
   return [{ kind: 'without_gamma', tensors: [], text }];
+}
+
+/** A position embedding lies in the store as in the file, and is resampled where another size is asked for. */
+function gridsOf({ graph }: Plan, loaded: readonly PlanRow[]): Adaptation[] {
+  const published = new Map(graph.parameters.map(({ path, places }) => [path, places?.grid]));
+  return loaded.flatMap(({ parameter, tensor }): Adaptation[] => {
+    const { places, path } = parameter!;
+    const grid = published.get(path);
+    if (places === undefined || grid === undefined || places.grid.join() === grid.join()) return [];
+    const [own, usual] = [places.grid.join('x'), grid.join('x')];
+    const text = `${tensor!.name} has ${own} places, not ${usual}: for other sizes it is resampled ${resamplingRules[places.resampling]}, the class token kept`;
+    return [{ kind: 'grid', tensors: [tensor!.name], text }];
+  });
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decodeImage } from '../../src/data/decode.js';
+import type { Adapted } from '../../src/weights/adapt.js';
 import { encodeNpy } from '../../src/weights/npy.js';
 import { openNpz } from '../../src/weights/npz.js';
 import { generateTensor, readForwardGolden } from '../support/golden.js';
@@ -42,7 +43,7 @@ describe('forward', () => {
     );
     writeFileSync(inside('x.npy'), encodeNpy({ shape: [1, height, width, planes.length], data }));
     const argv = ['forward', '--backbone', name, '--input', inside('x.npy'), '--output', inside('y.npz'), '--json'];
-    const said = json<{ adaptations: string[] }>(ok(await tl(argv)));
+    const said = json<Pick<Adapted, 'adaptations'>>(ok(await tl(argv)));
     const file = await openNpz(inside('y.npz'));
     const logits = await file.read('logits');
     await file.close();
@@ -57,7 +58,11 @@ describe('forward', () => {
     const three = await forward([plane('grey'), plane('grey'), plane('grey')]);
     expect(worst(grey.logits, three.logits)).toBeLessThan(1e-5);
     expect(grey.adaptations).toEqual([
-      'stem.conv.kernel: summed over its 3 input channels for pictures of one channel',
+      {
+        kind: 'channels',
+        tensors: ['stem.conv.kernel'],
+        text: 'stem.conv.kernel: summed over its 3 input channels for pictures of one channel',
+      },
     ]);
     expect(three.adaptations).toEqual([]);
   });
@@ -74,7 +79,9 @@ describe('forward', () => {
     const sum = red.map((value, i) => value + alpha[i]!);
     const three = await forward([sum, green, blue].map((each) => each.map((value) => 0.75 * value)));
     expect(worst(four.logits, three.logits)).toBeLessThan(1e-5);
-    expect(four.adaptations).toEqual(['stem.conv.kernel: its 3 input channels repeated for pictures of 4, times 3/4']);
+    expect(four.adaptations.map(({ text }) => text)).toEqual([
+      'stem.conv.kernel: its 3 input channels repeated for pictures of 4, times 3/4',
+    ]);
   });
 });
 

@@ -67,7 +67,8 @@ describe('position embeddings', () => {
     expect(largestDifference(adapted, decodeFloats(expected.values))).toBeLessThan(1e-6);
     expect(adapted.subarray(0, before * depth)).toEqual(values.subarray(0, before * depth));
     expect(adaptations).toHaveLength(1);
-    expect(adaptations[0]).toContain(`from ${grid.join('x')} to ${wanted.join('x')} places`);
+    expect(adaptations[0]).toMatchObject({ kind: 'resampled', tensors: [stored[0]!.path] });
+    expect(adaptations[0]!.text).toContain(`from ${grid.join('x')} to ${wanted.join('x')} places`);
   });
 
   test('with as many places on another grid are resampled too', async () => {
@@ -92,7 +93,8 @@ describe('the first convolution', () => {
     const { read, adaptations } = adaptWeights(convolving(channels), stored, async () => values);
     expect(largestDifference(await read('stem.kernel'), decodeFloats(expected.values))).toBeLessThan(1e-6);
     expect(adaptations).toHaveLength(1);
-    expect(adaptations[0]).toMatch(/^stem\.kernel: /);
+    expect(adaptations[0]).toMatchObject({ kind: 'channels', tensors: ['stem.kernel'] });
+    expect(adaptations[0]!.text).toMatch(/^stem\.kernel: /);
   });
 
   test.each([
@@ -159,7 +161,7 @@ describe('a model folder of its own grid and channels', () => {
       expect(weights.channels).toBe(1);
       const wanted = graphOf({ ...network, inputSize: { height: 64, width: 32 }, channels: 3 });
       const { read, adaptations } = adaptWeights(wanted, weights.parameters, weights.read!);
-      expect(adaptations).toEqual([
+      expect(adaptations.map(({ text }) => text)).toEqual([
         'patch_embedding.kernel: its 1 input channels repeated for pictures of 3, times 1/3',
         'position_embedding.embedding: resampled from 3x5 to 4x2 places with the antialiased bicubic filter',
       ]);

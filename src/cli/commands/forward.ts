@@ -3,6 +3,7 @@ import type { Published } from '../../backbones/index.js';
 import type { Graph, Parameter } from '../../engine/graph.js';
 import type { ReadParameter } from '../../engine/network.js';
 import { DataError, UsageError } from '../../errors.js';
+import type { Adapted } from '../../weights/adapt.js';
 import type { NpyArray } from '../../weights/npy.js';
 import { type ComputeOptions, engineOptions, list, wholeNumber, withCompute } from '../options.js';
 import type { Host } from '../program.js';
@@ -26,7 +27,7 @@ interface Subject {
   readonly graph: Graph;
   readonly read: ReadParameter;
   /** What is done to the numbers so that they fit the tensor, in sentences. */
-  readonly adaptations: readonly string[];
+  readonly adaptations: Adapted['adaptations'];
   close(): Promise<void>;
 }
 
@@ -53,7 +54,7 @@ export function forwardCommand(host: Host): void {
           checkInput(options.input, input);
           const subject = await openSubject(options, input);
           try {
-            for (const each of subject.adaptations) out.info(`weights adapted: ${each}`);
+            for (const { text } of subject.adaptations) out.info(`weights adapted: ${text}`);
             const taps = tapsFor(subject.graph, options.tap ?? []);
             const engine = await loadEngine(engineWanted);
             out.info(`engine: ${engine.description}`);

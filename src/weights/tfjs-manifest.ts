@@ -131,12 +131,15 @@ export async function openManifest(
     checkLength(file, group, offset, shards);
   }
   const readRange = async (shards: readonly Shard[], offset: number, bytes: number, what: string): Promise<Buffer> => {
-    const parts: Buffer[] = [];
-    for (const { file: shard, begin, end } of shards) {
+    const meeting = shards.flatMap(({ file: shard, begin, end }) => {
       const [from, to] = [Math.max(offset, begin), Math.min(offset + bytes, end)];
-      if (from < to) parts.push(await shard.read(from - begin, to - from, what));
-    }
-    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+      return from < to ? [{ shard, at: from - begin, to: from - offset, length: to - from }] : [];
+    });
+    const [only] = meeting;
+    if (meeting.length === 1) return await only!.shard.read(only!.at, only!.length, what);
+    const whole = Buffer.allocUnsafeSlow(bytes); // in memory once, and a shard beside it
+    for (const { shard, at, to, length } of meeting) whole.set(await shard.read(at, length, what), to);
+    return whole;
   };
   const quantized = new Set(table.all().flatMap(({ quantization }) => quantization?.dtype ?? []));
   return {

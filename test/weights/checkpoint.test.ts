@@ -172,6 +172,27 @@ test('CRC-32C has the values of RFC 3720, section B.4', () => {
   expect(maskedCrc32c(Buffer.alloc(0))).toBe(0xa282ead8);
 });
 
+test('a checksum is the same from any address and in any pieces', () => {
+  const bytes = Buffer.from(Array.from({ length: 300 }, (_, i) => (i * 37 + (i >> 3)) & 0xff));
+  /** The definition, bit by bit: RFC 3720, section 12.1. */
+  const plain = (of: Uint8Array) => {
+    let sum = ~0;
+    for (const byte of of) {
+      sum ^= byte;
+      for (let bit = 0; bit < 8; bit++) sum = (sum >>> 1) ^ (sum & 1 ? 0x82f63b78 : 0);
+    }
+    return ~sum >>> 0;
+  };
+  for (let start = 0; start < 20; start++) {
+    for (let end = start; end < bytes.length; end += 7) {
+      const part = bytes.subarray(start, end);
+      expect(crc32c(part)).toBe(plain(part));
+      const middle = start + Math.floor((end - start) / 3);
+      expect(crc32c(bytes.subarray(middle, end), crc32c(bytes.subarray(start, middle)))).toBe(plain(part));
+    }
+  }
+});
+
 test('weights may be a checkpoint by its prefix, or a folder that is one', async () => {
   const here = fixtures[0]!.path.slice(0, -fixtures[0]!.file.length);
   for (const weights of [join(here, 'saver-v2.ckpt'), join(here, 'saved-model')]) {

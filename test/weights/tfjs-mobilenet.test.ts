@@ -10,7 +10,6 @@ import { loadOne } from '../../src/data/index.js';
 import { forwardInBatches } from '../../src/engine/forward.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { importWeights } from '../../src/weights/import.js';
-import { pullWeights } from '../../src/weights/pull.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { openWeights } from '../../src/weights/source.js';
 import { fixturesFolder, generateTensor } from '../support/golden.js';
@@ -167,13 +166,5 @@ describe('a bad graph model', () => {
       squeeze.input[0] = squeeze.name;
     });
     await expect(importWeights(path, { source: 'tfjs' })).rejects.toMatchObject({ code: 'GRAPH_MODEL_INVALID' });
-  });
-});
-
-test('what no package downloads says where its publisher keeps it', async () => {
-  await expect(pullWeights('resnet50', { source: 'torch' })).rejects.toMatchObject({
-    code: 'PULL_NOT_OFFERED',
-    message: expect.stringContaining('mobilenet_v2_1.0'),
-    hint: expect.stringContaining('torchvision.models.resnet50'),
   });
 });

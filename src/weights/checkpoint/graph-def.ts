@@ -4,18 +4,21 @@
  */
 import { FormatError } from '../../errors.js';
 import { type ByteFile, openByteFile } from '../byte-file.js';
+import { DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
 import { kerasConstants } from '../keras-constants.js';
 import { checkTensor, limitExceeded, quote, TensorTable } from '../limits.js';
-import type { SetAside, TensorInfo, TensorSource } from '../source.js';
+import type { FileDtype, SetAside, TensorInfo, TensorSource } from '../source.js';
 import { shapeOf } from './names.js';
-import { allOf, bytesOf, damaged, type Field, fieldsOf, numberOf, textOf, varintAt } from './protobuf.js';
+import { allOf, bytesOf, damaged, type Field, fieldsOf, locateField, numberOf, textOf, varintAt } from './protobuf.js';
 import { reasonOfType } from './set-aside.js';
-import { hasNumbers, tensorValues } from './tensor-proto.js';
+import { hasNumbers, runFields, tensorValues } from './tensor-proto.js';
 import { DTYPES } from './types.js';
 
 interface Constant extends TensorInfo {
   readonly offset: number;
   readonly bytes: number;
+  /** Where its numbers begin in the file, where they are one run of bytes in a large node. */
+  readonly numbers: number | undefined;
 }
 
 /** A message of protocol buffers ends at 2 GiB, and so does a graph in one. */
@@ -62,7 +65,12 @@ export async function openGraphDef(path: string): Promise<TensorSource> {
       },
       setAside: others,
       read: async (name) => {
-        const { offset, bytes, dtype, shape } = table.get(name);
+        const { offset, bytes, dtype, shape, numbers } = table.get(name);
+        if (numbers !== undefined)
+          return toFloat32(
+            await file.read(numbers, elementsOf(shape) * DTYPE_BYTES[dtype], `tensor ${quote(name)}`),
+            dtype,
+          );
         const node = fieldsOf(path, await file.read(offset, bytes, `tensor ${quote(name)}`));
         return tensorValues(path, name, tensorIn(path, node), dtype, shape);
       },
@@ -81,7 +89,7 @@ async function constantsIn(file: ByteFile): Promise<{ constants: Constant[]; oth
   const others: SetAside[] = [];
   let hollow = 0;
   for (const { offset, bytes } of await nodesOf(file)) {
-    const { name, tensor } = await constantAt(file, offset, bytes);
+    const { name, tensor, value } = await constantAt(file, offset, bytes);
     if (tensor === undefined) continue;
     const type = numberOf(tensor, 1);
     const shape = shapeOf(path, bytesOf(tensor, 2));
@@ -90,8 +98,15 @@ async function constantsIn(file: ByteFile): Promise<{ constants: Constant[]; oth
       others.push({ name, reason: dtype === undefined ? reasonOfType(type) : 'a constant of the graph' });
       continue;
     }
-    checkTensor(path, name, dtype, shape);
-    constants.push({ name, dtype, shape, offset, bytes });
+    const wanted = checkTensor(path, name, dtype, shape) * DTYPE_BYTES[dtype];
+    constants.push({
+      name,
+      dtype,
+      shape,
+      offset,
+      bytes,
+      numbers: value === undefined ? undefined : runIn(path, value, dtype, wanted),
+    });
     if (!hasNumbers(tensor)) hollow++;
   }
   // a single one may be zeros, which are not written down
@@ -110,13 +125,15 @@ async function constantAt(
   file: ByteFile,
   offset: number,
   bytes: number,
-): Promise<{ name: string; tensor: Field[] | undefined }> {
+): Promise<{ name: string; tensor: Field[] | undefined; value?: Begun }> {
   const { path } = file;
   if (bytes > PEEK_BYTES) {
     const begun = fieldsOf(path, await file.read(offset, PEEK_BYTES, 'a node of the graph'), true);
     if (textOf(begun, 2) !== 'Const') return { name: '', tensor: undefined };
     const tensor = valueIn(path, begun, true);
-    if (tensor !== undefined && hasNumbers(tensor)) return { name: textOf(begun, 1), tensor };
+    if (tensor !== undefined && hasNumbers(tensor)) {
+      return { name: textOf(begun, 1), tensor, value: { offset, fields: begun, end: offset + bytes } };
+    }
   }
   const node = fieldsOf(path, await file.read(offset, bytes, 'a node of the graph'));
   return { name: textOf(node, 1), tensor: textOf(node, 2) === 'Const' ? tensorIn(path, node) : undefined };
@@ -139,6 +156,27 @@ async function nodesOf(file: ByteFile): Promise<{ offset: number; bytes: number 
     at += next + bytes;
   }
   return nodes;
+}
+
+/** A node of which only the beginning was read. */
+interface Begun {
+  readonly offset: number;
+  readonly fields: readonly Field[];
+  readonly end: number;
+}
+
+/** Where the numbers of a constant begin in the file, if they are one run of as many bytes as its shape takes. */
+function runIn(path: string, { offset, fields, end }: Begun, dtype: FileDtype, wanted: number): number | undefined {
+  const attribute = fields.find(
+    ({ number, bytes }) => number === 5 && textOf(fieldsOf(path, bytes, true), 1) === 'value',
+  );
+  if (attribute === undefined) return undefined;
+  for (const field of runFields(dtype)) {
+    const run = locateField(path, attribute.bytes, [2, 8, field]);
+    const begin = offset + attribute.offset + (run?.offset ?? 0);
+    if (run?.bytes === wanted && begin + wanted <= end) return begin;
+  }
+  return undefined;
 }
 
 /** The fields of a constant's TensorProto. @throws CHECKPOINT_DAMAGED */

@@ -85,6 +85,25 @@ export function fieldsOf(where: string, message: Buffer, cut = false): Field[] {
   }
 }
 
+/**
+ * Where a field of a message in messages lies in the outermost, by their numbers from the outside in, so that large
+ * contents are read on their own. The message may end in the middle of the innermost.
+ * @returns its offset and the length it declares; undefined where it is absent
+ * @throws CHECKPOINT_DAMAGED
+ */
+export function locateField(
+  where: string,
+  message: Buffer,
+  [number, ...inner]: readonly [number, ...number[]],
+): { offset: number; bytes: number } | undefined {
+  const field = fieldsOf(where, message, true).findLast((each) => each.number === number);
+  if (field === undefined) return undefined;
+  const [next, ...others] = inner;
+  if (next === undefined) return { offset: field.offset, bytes: field.value };
+  const found = locateField(where, field.bytes, [next, ...others]);
+  return found === undefined ? undefined : { offset: field.offset + found.offset, bytes: found.bytes };
+}
+
 /** The number of a field, 0 where it is absent, as protocol buffers leave zeros out. */
 export const numberOf = (fields: readonly Field[], number: number): number =>
   fields.findLast((field) => field.number === number)?.value ?? 0;

@@ -5,7 +5,7 @@
  */
 import { FormatError } from '../../errors.js';
 import type { ByteFile } from '../byte-file.js';
-import { maskedCrc32c } from '../crc32.js';
+import { crc32c, masked, maskedCrc32c } from '../crc32.js';
 import { limitExceeded } from '../limits.js';
 import { damaged, varintAt } from './protobuf.js';
 
@@ -50,22 +50,46 @@ function handleAt(where: string, bytes: Buffer, at: number): { handle: BlockHand
   return { handle: { offset: offset.value, size: size.value }, next: size.next };
 }
 
+/**
+ * A run of a block's bytes in memory of its own, the checksum of the whole block compared: a large tensor is in memory
+ * once.
+ * @throws as {@link readBlock}
+ */
+export async function readRun(
+  file: ByteFile,
+  { offset, size }: BlockHandle,
+  from: number,
+  bytes: number,
+): Promise<Buffer> {
+  const what = 'a block of the table';
+  const before = await file.read(offset, from, what);
+  const run = await file.read(offset + from, bytes, what);
+  const after = await file.read(offset + from + bytes, size + TRAILER_BYTES - from - bytes, what);
+  const sum = crc32c(after.subarray(0, -4), crc32c(run, crc32c(before)));
+  checkTrailer(file.path, offset, masked(sum), after.subarray(-TRAILER_BYTES));
+  return run;
+}
+
 /** A block, its checksum compared. @throws CHECKPOINT_DAMAGED, CHECKPOINT_COMPRESSED, FILE_TRUNCATED */
 export async function readBlock(file: ByteFile, { offset, size }: BlockHandle): Promise<Buffer> {
   if (size > MOST_BLOCK_BYTES) throw limitExceeded(file.path, `a block of ${size} bytes`, MOST_BLOCK_BYTES);
   const bytes = await file.read(offset, size + TRAILER_BYTES, 'a block of the table');
-  const stored = bytes.readUInt32LE(size + 1);
-  if (maskedCrc32c(bytes.subarray(0, size + 1)) !== stored) {
-    throw damaged(file.path, `the checksum of the block at byte ${offset} does not agree`);
+  checkTrailer(file.path, offset, maskedCrc32c(bytes.subarray(0, size + 1)), bytes.subarray(size));
+  return bytes.subarray(0, size);
+}
+
+/** The kind of compression and the checksum behind a block. */
+function checkTrailer(path: string, offset: number, sum: number, trailer: Buffer): void {
+  if (sum !== trailer.readUInt32LE(1)) {
+    throw damaged(path, `the checksum of the block at byte ${offset} does not agree`);
   }
-  if (bytes[size] !== 0) {
+  if (trailer[0] !== 0) {
     throw new FormatError({
       code: 'CHECKPOINT_COMPRESSED',
-      message: `${file.path}: a block is compressed (kind ${bytes[size]}); expected none, as TensorFlow's Saver writes`,
+      message: `${path}: a block is compressed (kind ${trailer[0]}); expected none, as TensorFlow's Saver writes`,
       hint: 'write the checkpoint again with tf.compat.v1.train.Saver or tf.train.Checkpoint',
     });
   }
-  return bytes.subarray(0, size);
 }
 
 /** Keys and values of a block. @throws CHECKPOINT_DAMAGED */

@@ -24,6 +24,12 @@ const VARINTS: Readonly<Partial<Record<FileDtype, number>>> = {
   uint64: 17,
 };
 
+/** The fields in which all numbers of a tensor may lie as they are in memory, in the order in which they are looked for. */
+export const runFields = (dtype: FileDtype): number[] => [CONTENT, FIXED[dtype] ?? []].flat();
+
+/** Those of any number type. */
+export const RUN_FIELDS: readonly number[] = [CONTENT, ...Object.values(FIXED)];
+
 /** Whether a tensor has any number written down. */
 export const hasNumbers = (tensor: readonly Field[]): boolean =>
   tensor.some(({ number, bytes }) => number >= CONTENT && bytes.length > 0);

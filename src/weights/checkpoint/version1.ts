@@ -7,13 +7,14 @@ import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FormatError } from '../../errors.js';
 import { type ByteFile, openByteFile } from '../byte-file.js';
+import { DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
 import { checkTensor, quote, TensorTable } from '../limits.js';
 import type { FileDtype, SetAside, TensorInfo, TensorSource } from '../source.js';
 import { assemble, type Slice, shapeOf, sliceOf } from './names.js';
-import { allOf, bytesOf, damaged, fieldsOf, numberOf, textOf } from './protobuf.js';
+import { allOf, bytesOf, damaged, fieldsOf, locateField, numberOf, textOf } from './protobuf.js';
 import { reasonOfType, trainingTensors } from './set-aside.js';
-import { type BlockHandle, blocksOf, headsOf, readBlock } from './table.js';
-import { tensorValues } from './tensor-proto.js';
+import { type BlockHandle, blocksOf, headsOf, readBlock, readRun } from './table.js';
+import { RUN_FIELDS, runFields, tensorValues } from './tensor-proto.js';
 import { DTYPES } from './types.js';
 
 /** Where the record of one slice lies. */
@@ -23,6 +24,8 @@ interface Location {
   readonly offset: number;
   readonly bytes: number;
   readonly slice: Slice;
+  /** In the record, the field of a TensorProto that begins in its head and holds bytes as they are in memory. */
+  readonly run: { readonly field: number; readonly offset: number; readonly bytes: number } | undefined;
 }
 
 interface Variable extends TensorInfo {
@@ -55,9 +58,7 @@ export async function openVersion1(path: string): Promise<TensorSource> {
         const { dtype, shape, pieces } = table.get(name);
         const slices = pieces.map(({ slice }) => slice);
         return await assemble(path, shape, slices, async (_, index, sizes) => {
-          const { file, block, offset, bytes } = pieces[index]!;
-          const record = (await readBlock(file, block)).subarray(offset, offset + bytes);
-          return numbersOf(file.path, name, record, dtype, sizes);
+          return await readPiece(name, pieces[index]!, dtype, sizes);
         });
       },
       close: async () => {
@@ -109,7 +110,8 @@ async function scan(file: ByteFile, found: Found): Promise<void> {
       }
       const saved = fieldsOf(path, bytesOf(fieldsOf(path, head, true), 2), true);
       const name = textOf(saved, 1);
-      const location = { file, block, offset, bytes: valueBytes, slice: sliceOf(path, bytesOf(saved, 2)) };
+      const slice = sliceOf(path, bytesOf(saved, 2));
+      const location = { file, block, offset, bytes: valueBytes, slice, run: runIn(path, head) };
       found.locations.set(name, [...(found.locations.get(name) ?? []), location]);
     }
   }
@@ -131,15 +133,33 @@ function addVariable(path: string, meta: Buffer, { table, setAside, known }: Fou
   table.add({ name, dtype, shape, pieces: [] });
 }
 
-function numbersOf(
-  path: string,
+/** The first of the fields that hold numbers as they are in memory. */
+function runIn(path: string, head: Buffer): Location['run'] {
+  for (const field of RUN_FIELDS) {
+    const found = locateField(path, head, [2, 3, field]);
+    if (found !== undefined) return { field, ...found };
+  }
+  return undefined;
+}
+
+/** The numbers of a slice, read on their own where they are one run up to the record's end, as TensorFlow writes floats. */
+async function readPiece(
   name: string,
-  record: Buffer,
+  { file, block, offset, bytes, run }: Location,
   dtype: FileDtype,
   shape: readonly number[],
-): Float32Array {
+): Promise<Float32Array> {
+  const { path } = file;
+  const wanted = elementsOf(shape) * DTYPE_BYTES[dtype];
+  if (
+    run !== undefined &&
+    runFields(dtype).includes(run.field) &&
+    run.bytes === wanted &&
+    run.offset + wanted === bytes
+  ) {
+    return toFloat32(await readRun(file, block, offset + run.offset, wanted), dtype);
+  }
+  const record = (await readBlock(file, block)).subarray(offset, offset + bytes);
   const saved = fieldsOf(path, bytesOf(fieldsOf(path, record), 2));
-  if (textOf(saved, 1) !== name)
-    throw damaged(path, `a record of ${quote(textOf(saved, 1))} in the place of ${quote(name)}`);
   return tensorValues(path, name, fieldsOf(path, bytesOf(saved, 3)), dtype, shape);
 }

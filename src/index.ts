@@ -67,11 +67,20 @@ export { type Guess, type Prediction, type PredictOptions, predict } from './tra
 export type { ScheduleName } from './train/schedule.js';
 export { version } from './version.js';
 export { type Adapted, adaptWeights } from './weights/adapt.js';
-export { type ImportOptions, type ImportReport, type ImportRow, importWeights } from './weights/import.js';
+export type { Adaptation, AdaptationKind } from './weights/adaptations.js';
+export {
+  type ImportOptions,
+  type ImportPlan,
+  type ImportReport,
+  type ImportRow,
+  type ImportVerdict,
+  importWeights,
+  planImport,
+} from './weights/import.js';
 export { type ModelRecord, type OpenedModel, openModelFolder, saveModelFolder } from './weights/model-folder.js';
 export { type NpyArray, readNpy } from './weights/npy.js';
 export { writeNpz } from './weights/npz.js';
-export type { Verdict } from './weights/plan.js';
+export type { AverageChoice, ClassifierChoice, Verdict } from './weights/plan.js';
 export { type ResolvedWeights, resolveWeights, type WeightsRequest } from './weights/resolve.js';
 export { type SafetensorsEntry, writeSafetensors } from './weights/safetensors.js';
 export { openWeights, type TensorInfo, type TensorSource, type WeightsFormat } from './weights/source.js';

@@ -129,7 +129,7 @@ async function recordOf(
   { classes, head, adaptations, ignored }: Loaded,
   signal?: AbortSignal,
 ): Promise<StoreRecord> {
-  const { path } = tensors;
+  const { path, archive } = tensors;
   const { size } = await stat(path).catch((error: unknown) => {
     throw fileError('FILE_NOT_READ', path, 'cannot be read', error);
   });
@@ -139,7 +139,12 @@ async function recordOf(
     source: plan.published.source,
     classes: classes ?? null,
     ...(head === undefined ? {} : { head: { hidden: head.hidden, dropout: head.dropout, classes: head.classes } }),
-    file: { name: basename(path), size, sha256: await sha256File(path, signal) },
+    file: {
+      name: basename(path),
+      size,
+      sha256: archive?.sha256 ?? (await sha256File(path, signal)),
+      ...(archive === undefined ? {} : { member: archive.name }),
+    },
     format: tensors.format,
     date: new Date().toISOString(),
     origin: plan.published.origin,

@@ -38,6 +38,10 @@ export interface Wanted {
   readonly average?: AverageChoice | undefined;
   /** The file's classifier; by default kept. */
   readonly classifier?: ClassifierChoice | undefined;
+  /** Of an archive in which several members hold weights: which of them, `*` for any run of characters. */
+  readonly member?: string | undefined;
+  /** Stops the unpacking of an archive. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A file with its plan, complete or not. */
@@ -75,16 +79,19 @@ export interface PublishedFile {
 
 /**
  * Opens a weights file of any supported format and plans it for one published variant; the plan may have faults.
- * @throws NOT_RECOGNISED, NAME_MAP, MAP_NEEDS_NETWORK, IGNORE_MATCHES_NOTHING, UNKNOWN_BACKBONE, UNKNOWN_SOURCE, FormatError
+ * @throws NOT_RECOGNISED, NAME_MAP, MAP_NEEDS_NETWORK, MAP_OF_OWN_FILE, IGNORE_MATCHES_NOTHING, UNKNOWN_BACKBONE,
+ * UNKNOWN_SOURCE, FormatError
  */
 export async function planFile(file: string, wanted: Wanted): Promise<PlannedFile> {
   const backbone = wanted.backbone === undefined ? undefined : findBackbone(wanted.backbone);
   if (backbone !== undefined && wanted.source !== undefined) findPublished(backbone, wanted.source);
   const options = await planOptions(wanted, backbone);
-  const tensors = await openWeights(file);
+  const { member, signal } = wanted;
+  const tensors = await openWeights(file, { member, signal });
   try {
     const close = () => tensors.close();
     if (tensors.metadata.format === CANONICAL_FORMAT) {
+      if (options.map !== undefined) throw mapOfOwnFile(tensors);
       const plan = await canonicalPlan(tensors, backbone, wanted.source, options);
       return { tensors, plan, alike: [], assertComplete: () => assertWhole(plan, tensors.path, options, []), close };
     }
@@ -142,6 +149,13 @@ async function planOptions(wanted: Wanted, backbone: Backbone | undefined): Prom
   }
   return { ignore, average, classifier, map: map === undefined ? undefined : await readNameMap(map) };
 }
+
+const mapOfOwnFile = ({ path }: TensorSource): UsageError =>
+  new UsageError({
+    code: 'MAP_OF_OWN_FILE',
+    message: `${path}: its tensors have the names of parameters already, and --map gives others`,
+    hint: 'leave --map out',
+  });
 
 /** Whether a plan follows from the file alone. */
 const isDefault = ({ ignore = [], map, average = 'auto', classifier = 'keep' }: PlanOptions): boolean =>
@@ -208,7 +222,8 @@ async function canonicalPlan(
   options: PlanOptions,
 ): Promise<Plan> {
   const { metadata } = tensors;
-  const beside = metadata.source === undefined ? await recordBeside(tensors.path) : undefined;
+  const beside =
+    metadata.source === undefined ? await recordBeside(tensors.archive?.unpacked ?? tensors.path) : undefined;
   const said = { backbone: metadata.backbone, source: metadata.source ?? beside?.source };
   const name = said.backbone ?? backbone?.name;
   const published = said.source ?? source;

@@ -30,7 +30,13 @@ export interface StoreRecord {
   /** Layers of somebody's own in the place of the classifier, under `head`; absent where there are none. */
   readonly head?: Head & { readonly classes: number };
   /** The imported file: its name without folders, size in bytes, and SHA-256. */
-  readonly file: { readonly name: string; readonly size: number; readonly sha256: string };
+  readonly file: {
+    readonly name: string;
+    readonly size: number;
+    readonly sha256: string;
+    /** Of an archive: the path in it that was read. */
+    readonly member?: string;
+  };
   /** Of the imported file. */
   readonly format: string;
   /** When it was imported, ISO 8601. */
@@ -50,7 +56,12 @@ const recordSchema: z.ZodType<StoreRecord> = z.object({
   source: z.string(),
   classes: z.number().int().positive().nullable(),
   head: headSchema.extend({ classes: z.number().int().positive() }).exactOptional(),
-  file: z.object({ name: z.string(), size: z.number().int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
+  file: z.object({
+    name: z.string(),
+    size: z.number().int().min(0),
+    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    member: z.string().exactOptional(),
+  }),
   format: z.string(),
   date: z.string(),
   origin: z.string(),

@@ -1,7 +1,9 @@
 /** `tl import` and `tl weights`: what they print, what it can be used for, and how they end. */
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { choices } from '../../src/cli/commands/import.js';
 import type { ImportReport } from '../../src/weights/import.js';
@@ -9,7 +11,7 @@ import { averageChoices, classifierChoices } from '../../src/weights/plan.js';
 import { writeSafetensors } from '../../src/weights/safetensors.js';
 import { folderOf } from '../../src/weights/store.js';
 import { type GoldenRow, generateTensor, readForwardGolden } from '../support/golden.js';
-import { tl } from './harness.js';
+import { json, tl } from './harness.js';
 
 const name = 'mobilenet_v1_0.25';
 const network = ['--backbone', name, '--source', 'keras'];
@@ -156,6 +158,28 @@ test('the help tells how a table is written, and its choices are those of the pl
   expect(stdout).toContain('--dry-run > names.txt');
   expect(stdout).toMatch(/stem\.norm\.beta +- +the file has none/);
   expect(choices).toEqual({ ema: averageChoices, classifier: classifierChoices });
+});
+
+test('a file in an archive is imported as it is, and the report names it', async () => {
+  const packed = join(folder, 'packed.gz');
+  writeFileSync(packed, gzipSync(readFileSync(published)));
+  const report = json<ImportReport>(await tl(['import', packed, '--json']));
+  expect(report.file).toMatchObject({ name: 'packed.gz', member: expect.stringContaining('packed') as string });
+  expect(report.file.sha256).toBe(createHash('sha256').update(readFileSync(packed)).digest('hex'));
+  const inside = stored();
+  await tl(['import', published]);
+  expect(inside.equals(stored())).toBe(true);
+  expect((await tl(['weights', packed])).stdout).toMatch(/^packed\S*: 137 tensors/m);
+  const plain = await tl(['import', published, '--member', 'x']);
+  expect(plain).toMatchObject({ code: 2, stderr: expect.stringContaining('NOT_AN_ARCHIVE') as string });
+});
+
+test('our own files need no names', async () => {
+  await tl(['import', published]);
+  const map = join(folder, 'own.txt');
+  writeFileSync(map, 'stem.conv.kernel conv1/kernel\n');
+  const own = await tl(['import', join(folderOf(name, 'keras'), 'weights.safetensors'), ...network, '--map', map]);
+  expect(own).toMatchObject({ code: 2, stderr: expect.stringContaining('MAP_OF_OWN_FILE') as string });
 });
 
 test('what is in a file is listed, and what it is', async () => {

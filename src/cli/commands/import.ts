@@ -11,6 +11,7 @@ import { bytes, count, dimensions, duration, fields, table } from '../table.js';
 interface ImportCommandOptions {
   readonly backbone?: string;
   readonly source?: string;
+  readonly member?: string;
   readonly map?: string;
   readonly ema: AverageChoice;
   readonly classifier: ClassifierChoice;
@@ -50,6 +51,7 @@ export function importCommand(host: Host): void {
     .option('--backbone <name>', 'which network it holds (default: as the file tells)')
     .option('--source <source>', 'which published variant (default: as the file tells)')
     .option('--dry-run', 'show which tensor becomes which parameter, and keep nothing')
+    .option('--member <path>', 'which file of an archive, * for any characters (default: the only one with weights)')
     .option('--map <file>', 'names of your own for the tensors; needs --backbone and --source')
     .addOption(
       new Option('--ema <which>', 'running averages of weights: where there are any, only those, or never')
@@ -80,7 +82,7 @@ export function importCommand(host: Host): void {
             out.result(report, () => importReportText(report, out.style));
             return;
           }
-          const { report, fault } = await planImport(file, { ...options, average });
+          const { report, fault } = await planImport(file, { ...options, average, signal });
           out.result(report, () => importReportText(report, out.style));
           if (fault !== undefined) throw fault;
         },
@@ -104,6 +106,7 @@ export function importReportText(report: ImportReport, style: Style): string {
   const lines = fields([
     ['network', `${report.backbone} from ${sourceOf(report)}, ${classesOf(report)}`],
     ['file', `${file.name}, ${bytes(file.size)}, ${report.format}`],
+    ...(file.member === undefined ? [] : [['member', file.member] as const]),
     ['sha256', file.sha256],
     ['tensors', tally.join(', ')],
     ['numbers', count(report.parameters)],

@@ -3,20 +3,26 @@ import type { Identified } from '../../weights/published-file.js';
 import type { Host } from '../program.js';
 import { count, dimensions, table } from '../table.js';
 
+interface WeightsCommandOptions {
+  readonly member?: string;
+}
+
 export function weightsCommand(host: Host): void {
   host
     .command('weights <file>', 'list the tensors of a weights file, and say which network it holds')
-    .action((file: string, _, command) =>
-      host.run(command, async ({ out }) => {
+    .option('--member <path>', 'which file of an archive, * for any characters (default: the only one with weights)')
+    .action((file: string, { member }: WeightsCommandOptions, command) =>
+      host.run(command, async ({ out, signal }) => {
         const { openWeights } = await import('../../weights/source.js');
         const { identify } = await import('../../weights/published-file.js');
-        const source = await openWeights(file);
+        const source = await openWeights(file, { member, signal });
         try {
           const recognised = await identify(source);
           const elements = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
           const total = source.tensors.reduce((sum, { shape }) => sum + elements(shape), 0);
-          const { format, metadata, tensors, setAside = [] } = source;
-          out.result({ file, format, metadata, tensors, setAside, parameters: total, recognised }, () => {
+          const { format, metadata, tensors, setAside = [], archive } = source;
+          const inside = archive === undefined ? {} : { member: archive.name };
+          out.result({ file, ...inside, format, metadata, tensors, setAside, parameters: total, recognised }, () => {
             const reasons = new Map(setAside.map(({ name, reason }) => [name, reason]));
             const rows = tensors.map(({ name, dtype, shape }) => [
               name,
@@ -35,7 +41,7 @@ export function weightsCommand(host: Host): void {
                 out.style,
               ),
               '',
-              `${tensors.length} tensors, ${count(total)} numbers, ${format}`,
+              `${archive === undefined ? '' : `${archive.name}: `}${tensors.length} tensors, ${count(total)} numbers, ${format}`,
               what.length === 0 ? 'not recognised as a network of this toolkit' : `recognised: ${what.join('; ')}`,
             ].join('\n');
           });

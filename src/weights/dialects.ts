@@ -151,7 +151,10 @@ function torchLayouts(parameter: Pick<Parameter, 'role' | 'shape' | 'unflattened
       if (unflattened?.length === 4) {
         const [h, w, channels, out] = unflattened as [number, number, number, number];
         const adaptation = 'rows of a flattened picture moved from channels first to channels last';
-        return [{ shape: [b, a], view: [out, channels, h, w], permutation: [2, 3, 1, 0], adaptation }];
+        return [
+          { shape: [b, a], view: [out, channels, h, w], permutation: [2, 3, 1, 0], adaptation },
+          { shape: [out, channels, h, w], permutation: [2, 3, 1, 0], ...adaptationOf(unflattened) }, // timm's VGG
+        ];
       }
       return [
         { shape: [b, a], permutation: [1, 0] },

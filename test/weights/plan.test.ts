@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { backbones, buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { UsageError, WeightsError } from '../../src/errors.js';
+import { dialectOf, relay } from '../../src/weights/dialects.js';
 import { assertComplete, faultsOf } from '../../src/weights/faults.js';
 import { type Plan, planCanonical, planWeights, readPlanned, type Verdict } from '../../src/weights/plan.js';
 import type { TensorInfo, TensorSource } from '../../src/weights/source.js';
@@ -353,5 +354,25 @@ describe('layouts', () => {
     ] as const) {
       expect(ours[((h * W + w) * I + i) * O + o]).toBe(theirs[((o * I + i) * H + h) * W + w]);
     }
+  });
+
+  test('rows of a flattened picture are the same numbers as a dense layer and as a convolution', () => {
+    const [h, w, channels, out] = [2, 3, 4, 5];
+    const parameter = {
+      role: 'dense.kernel',
+      shape: [h * w * channels, out],
+      unflattened: [h, w, channels, out],
+    } as const;
+    const layouts = dialectOf('torch').layouts(parameter);
+    expect(layouts.map(({ shape }) => shape)).toEqual([
+      [out, h * w * channels],
+      [out, channels, h, w],
+    ]);
+    const file = Float32Array.from({ length: h * w * channels * out }, (_, i) => i);
+    const [dense, convolution] = layouts.map((layout) => relay(file, layout));
+    expect(dense).toEqual(convolution);
+    const at = (y: number, x: number, c: number, o: number) => dense![((y * w + x) * channels + c) * out + o];
+    expect(at(1, 2, 3, 4)).toBe(((4 * channels + 3) * h + 1) * w + 2);
+    expect(at(0, 1, 2, 0)).toBe((2 * h + 0) * w + 1);
   });
 });

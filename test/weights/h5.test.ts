@@ -88,6 +88,56 @@ describe('layouts of Keras', () => {
     });
   });
 
+  it('a model that holds a layer of its own name, and a layer that is listed twice', async () => {
+    const path = temporary('own-name.h5');
+    await writeH5(path, (file) => {
+      writeKeras(file, [
+        ['head', [tensorOf('dense/kernel:0', [1]), tensorOf('head/dense/kernel:0', [2])]],
+        ['dense', [tensorOf('dense/kernel:0', [3])]],
+      ]);
+      file.delete_attribute('layer_names');
+      file.create_attribute('layer_names', ['head', 'dense', 'head'], [3], 'S');
+    });
+    await withSource(path, ({ tensors }) =>
+      expect(tensors).toEqual([
+        { name: 'head/dense/kernel', dtype: 'float32', shape: [1] },
+        { name: 'head/head/dense/kernel', dtype: 'float32', shape: [2] },
+        { name: 'dense/kernel', dtype: 'float32', shape: [3] },
+      ]),
+    );
+  });
+
+  it('datasets that no layer lists are set aside', async () => {
+    const path = temporary('unlisted.h5');
+    await writeH5(path, (file) => {
+      writeKeras(file, layers);
+      (file.get('conv1') as typeof file).create_dataset({ name: 'left', data: Float32Array.of(1), shape: [1] });
+    });
+    await withSource(path, ({ tensors, setAside }) => {
+      expect(tensors.map(({ name }) => name)).toEqual(names);
+      expect(setAside).toEqual([{ name: 'conv1/left', reason: "not listed among any layer's weights" }]);
+    });
+  });
+
+  for (const [title, attribute, value, message] of [
+    ['on Theano', 'backend', 'theano', /turned by 180 degrees/],
+    [
+      'of Keras 1 with channels first',
+      'model_config',
+      '{"class_name": "Sequential", "config": [{"class_name": "Convolution2D", "config": {"dim_ordering": "th"}}]}',
+      /\[out, in, height, width\]/,
+    ],
+  ] as const) {
+    it(`kernels of a model ${title} are refused`, async () => {
+      const path = temporary('kernels.h5');
+      await writeH5(path, (file) => {
+        writeKeras(file, layers);
+        writeText(file, attribute, value);
+      });
+      await expectFailure(() => openWeights(path), 'KERAS_KERNELS', message);
+    });
+  }
+
   it('variables of the model itself', async () => {
     const path = temporary('top.h5');
     await writeH5(path, (file) => {

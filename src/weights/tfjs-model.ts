@@ -7,7 +7,9 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { FormatError, listFaults } from '../errors.js';
 import { readJsonFile } from '../files.js';
+import { parseKerasConfig } from './keras-config.js';
 import { kerasConstants } from './keras-constants.js';
+import { keras3Names } from './keras3-names.js';
 import { TensorTable } from './limits.js';
 import type { SetAside, TensorInfo, TensorSource } from './source.js';
 import { type Computed, foldedConvolutions, type GraphModel, topologySchema } from './tfjs-graph.js';
@@ -16,6 +18,9 @@ import { slimGraph } from './tfjs-slim.js';
 
 /** What a folder's model is called, by converters of today and of before version 1. */
 const NAMES = ['model.json', 'weights_manifest.json'];
+
+/** A variable of a layer by its number, as Keras 3's own layout has it. */
+const NUMBERED = /(^|\/)vars\/\d+$/;
 
 /** Enough to tell JSON from numbers: a brace or bracket, and what may follow it. */
 const HEAD_BYTES = 64;
@@ -86,14 +91,47 @@ export async function tfjsSource(file: string, json: unknown, findShard?: FindSh
       metadataOf(model, weights),
     );
   }
-  const isGraph = Array.isArray(json); // a manifest alone, of a converter that kept the graph in another file
+  const metadata = metadataOf(model, weights);
+  if (Array.isArray(json)) return asTheyAre('tfjs-graph', file, weights, constantsAside(weights), metadata); // of a graph
+  const numbered = weights.tensors.some(({ name }) => NUMBERED.test(name));
+  if (numbered) return keras3Source(file, weights, metadata);
+  return asTheyAre('tfjs-layers', file, weights, weights.setAside, metadata);
+}
+
+function asTheyAre(
+  format: 'tfjs-layers' | 'tfjs-graph',
+  path: string,
+  { tensors, read }: ManifestWeights,
+  setAside: readonly SetAside[],
+  metadata: Readonly<Record<string, string>>,
+): TensorSource {
+  return { format, path, tensors, metadata, setAside, read, close: async () => undefined };
+}
+
+/** Layers converted from a `.keras` archive keep the paths of its file of weights; the configuration names them. */
+function keras3Source(
+  path: string,
+  weights: ManifestWeights,
+  metadata: Readonly<Record<string, string>>,
+): TensorSource {
+  const { model_config: text, keras_version: version } = metadata;
+  const found = keras3Names({
+    path,
+    datasets: weights.tensors.map(({ name }) => name),
+    groups: [...new Set(weights.tensors.map(({ name }) => name.slice(0, Math.max(0, name.lastIndexOf('/')))))],
+    names: new Map(),
+    config: text === undefined ? undefined : parseKerasConfig(path, text),
+    majorVersion: version === undefined ? undefined : Number.parseInt(version, 10),
+  });
+  const infos = new Map(weights.tensors.map((info) => [info.name, info]));
+  const stored = new Map(found.tensors);
   return {
-    format: isGraph ? 'tfjs-graph' : 'tfjs-layers',
-    path: file,
-    tensors: weights.tensors,
-    metadata: metadataOf(model, weights),
-    setAside: isGraph ? constantsAside(weights) : weights.setAside,
-    read: weights.read,
+    format: 'tfjs-layers',
+    path,
+    tensors: found.tensors.map(([name, inFile]) => ({ ...infos.get(inFile)!, name })),
+    metadata: found.counted ? { layers: 'counted', ...metadata } : metadata,
+    setAside: [...weights.setAside, ...found.setAside],
+    read: (name) => weights.read(stored.get(name) ?? name),
     close: async () => undefined,
   };
 }

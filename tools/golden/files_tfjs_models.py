@@ -3,6 +3,7 @@
     tfjs-layers          the tiny network of Keras, in shards of 300 bytes
     tfjs-layers-groups   the same, a group a layer, its kernels stored as uint8, uint16 and float16
     tfjs-layers-nested   a Sequential around a functional model
+    tfjs-layers-keras    the tiny network, converted from a .keras archive
     tfjs-graph           the tiny network as a frozen graph, its kernels stored as uint8
     tfjs-manifest        weights_manifest.json alone, with every type the converter writes
 
@@ -32,6 +33,7 @@ for name in ("tensorflow_decision_forests", "jax", "jax.experimental", "jax.expe
 sys.modules["jax.experimental"].jax2tf = sys.modules["jax.experimental.jax2tf"]
 
 import tensorflowjs as tfjs  # noqa: E402
+from tensorflowjs.converters import converter  # noqa: E402
 from tensorflowjs.converters import keras_h5_conversion as h5  # noqa: E402
 from tensorflowjs.converters import tf_saved_model_conversion_v2 as graphs  # noqa: E402
 
@@ -96,6 +98,14 @@ def main() -> None:
     files.append(described("tfjs-layers-nested", "a Sequential around a functional model"))
 
     network = model(tf.keras)
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(f"{folder}/tiny.keras")
+        path = fresh("tfjs-layers-keras")
+        formats = ["--input_format", "keras_keras", "--output_format", "tfjs_layers_model"]
+        converter.convert([*formats, f"{folder}/tiny.keras", path])
+    tensors = [tensor_entry(w.name.removesuffix(":0"), w.numpy()) for w in network.weights]
+    files.append(file_entry("tfjs-layers-keras/model.json", "a .keras archive, converted", tensors))
+
     with tempfile.TemporaryDirectory() as folder:
         network.export(folder)
         path = fresh("tfjs-graph")

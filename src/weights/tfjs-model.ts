@@ -158,25 +158,37 @@ function invalid(file: string, faults: string, what: string): FormatError {
   });
 }
 
-/** A graph's own tensors, or those of slim where it is one of its MobileNets. */
-async function graphSource(model: GraphModel, metadata: Readonly<Record<string, string>>): Promise<TensorSource> {
+/**
+ * A graph's tensors by their own names, those that were variables of Keras layers by theirs; of a MobileNet of slim, its
+ * convolutions by slim's, with the batch norms that were folded into them.
+ */
+function graphSource(model: GraphModel, metadata: Readonly<Record<string, string>>): TensorSource {
   const { path, weights } = model;
-  const layers = foldedConvolutions(model);
-  const slim = slimGraph(layers);
-  const common = { format: 'tfjs-graph' as const, path, close: async () => undefined };
-  if (slim === undefined) return { ...common, ...layerNames(weights, metadata) };
-  const folded = new Set(layers.flatMap(({ constants }) => constants));
+  const convolutions = foldedConvolutions(model);
+  const folded = new Set(convolutions.flatMap(({ constants }) => constants));
+  const layers = kerasConstants(weights.tensors.map(({ name }) => name));
+  const nameOf = (name: string): string => layers.get(name) ?? name;
+  const rest = weights.tensors.filter(({ name }) => !folded.has(name)).map(({ name }) => nameOf(name));
+  const slim = slimGraph(convolutions, rest);
   const table = new TensorTable<TensorInfo & Pick<Computed, 'read'>>(path);
-  for (const [name, { shape, read }] of slim.tensors) table.add({ name, dtype: 'float32', shape, read });
-  for (const info of weights.tensors)
-    if (!folded.has(info.name)) table.add({ ...info, read: () => weights.read(info.name) });
+  for (const [name, { shape, read }] of slim?.tensors ?? []) table.add({ name, dtype: 'float32', shape, read });
+  for (const info of weights.tensors) {
+    if (slim !== undefined && folded.has(info.name)) continue;
+    const own = nameOf(info.name);
+    table.add({ ...info, name: slim?.renamed.get(own) ?? own, read: () => weights.read(info.name) });
+  }
   return {
-    ...common,
+    format: 'tfjs-graph',
+    path,
     tensors: table.infos(),
-    metadata: { version: String(slim.version), ...metadata },
+    metadata: {
+      ...(slim === undefined ? {} : { version: String(slim.version) }),
+      ...(layers.size === 0 ? {} : { naming: 'layers' }),
+      ...metadata,
+    },
     setAside: constantsAside(weights),
     read: async (name) => await table.get(name).read(),
-    ...(slim.whole
+    ...(slim?.unproven === true
       ? {
           verify: async (embed) => {
             const { verify } = await import('./tfjs-mobilenet.js'); // which loads tfjs
@@ -184,18 +196,7 @@ async function graphSource(model: GraphModel, metadata: Readonly<Record<string, 
           },
         }
       : {}),
-  };
-}
-
-/** A graph's tensors by their own names, but those that were variables of Keras layers by theirs. */
-function layerNames(weights: ManifestWeights, metadata: Readonly<Record<string, string>>) {
-  const layers = kerasConstants(weights.tensors.map(({ name }) => name));
-  const inGraph = new Map([...layers].map(([name, own]) => [own, name]));
-  return {
-    tensors: weights.tensors.map((info) => ({ ...info, name: layers.get(info.name) ?? info.name })),
-    metadata: layers.size === 0 ? metadata : { naming: 'layers', ...metadata },
-    setAside: constantsAside(weights),
-    read: (name: string) => weights.read(inGraph.get(name) ?? name),
+    close: async () => undefined,
   };
 }
 

@@ -1,8 +1,8 @@
 """Graphs of MobileNets as TensorFlow.js has them: `python files_tfjs.py`.
 
 Google's slim networks in the form of TensorFlow Hub's modules (input 0..1, names below `module_apply_default`), frozen
-and converted by tensorflowjs 4.22. Only the topology is kept, with the names and shapes of its constants: the tests
-make numbers from names.
+and converted by tensorflowjs 4.22, and Keras' own, converted from a SavedModel. Only the topology is kept, with the
+names and shapes of its constants: the tests make numbers from names. `constants` are the whole numbers among them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ for name in ("tensorflow_decision_forests", "jax", "jax.experimental", "jax.expe
     sys.modules[name] = types.ModuleType(name)
 sys.modules["jax.experimental"].jax2tf = sys.modules["jax.experimental.jax2tf"]
 
+from tensorflowjs import read_weights  # noqa: E402
 from tensorflowjs.converters import tf_saved_model_conversion_v2 as converter  # noqa: E402
 
 MODULE = "module_apply_default"
@@ -69,7 +70,30 @@ def convert(build, alpha: str) -> dict:
         return json.loads((Path(folder) / "out" / "model.json").read_text())
 
 
+def convert_keras(network) -> dict:
+    for weight in network.weights:  # zeros and ones would be optimised away
+        weight.assign(tf.random.uniform(weight.shape, 0.5, 1.5, seed=1))
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(network, f"{folder}/saved")
+        converter.convert_tf_saved_model(f"{folder}/saved", f"{folder}/out")
+        model = json.loads((Path(folder) / "out" / "model.json").read_text())
+        (stored,) = read_weights.read_weights(model["weightsManifest"], f"{folder}/out")
+    model["constants"] = {e["name"]: e["data"].reshape(-1).tolist() for e in stored if e["data"].dtype != "float32"}
+    return model
+
+
 def main() -> None:
+    keras = tf.keras.applications
+    for name, network in (
+        ("keras_mobilenet_v1_0.25", keras.MobileNet(alpha=0.25, weights=None, classifier_activation=None)),
+        ("keras_mobilenet_v2_0.35", keras.MobileNetV2(alpha=0.35, weights=None, classifier_activation=None)),
+    ):
+        model = convert_keras(network)
+        for node in model["modelTopology"]["node"]:
+            node.get("attr", {}).pop("_output_shapes", None)
+        path = FIXTURES / "tfjs" / f"{name}.json"
+        path.write_text(json.dumps(model, separators=(",", ":"), sort_keys=True) + "\n")
+        print(f"  tfjs/{path.name}  {path.stat().st_size / 1000:.0f} kB")
     for name, build, alpha in (("mobilenet_v1_0.25", mobilenet_v1, "0.25"), ("mobilenet_v2_0.5", mobilenet_v2, "0.5")):
         model = convert(build, alpha)
         for node in model["modelTopology"]["node"]:
@@ -80,7 +104,7 @@ def main() -> None:
                     node[key] = json.loads(json.dumps(node[key]).replace("Logits/AvgPool2D", "Logits/AvgPool"))
         path = FIXTURES / "tfjs" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(model, separators=(",", ":")) + "\n")
+        path.write_text(json.dumps(model, separators=(",", ":"), sort_keys=True) + "\n")
         print(f"  tfjs/{path.name}  {path.stat().st_size / 1000:.0f} kB")
 
 

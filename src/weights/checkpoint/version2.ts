@@ -10,7 +10,7 @@ import { DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
 import { checkTensor, limitExceeded, quote, TensorTable } from '../limits.js';
 import type { SetAside, TensorInfo, TensorSource } from '../source.js';
 import { assemble, type Slice, shapeOf, sliceKey, sliceOf } from './names.js';
-import { OBJECT_GRAPH, pathOfKey, variableNames } from './object-graph.js';
+import { OBJECT_GRAPH, type ObjectNames, objectNames, pathOfKey } from './object-graph.js';
 import { allOf, bytesOf, damaged, fieldsOf, numberOf } from './protobuf.js';
 import { reasonOfType, trainingTensors } from './set-aside.js';
 import { blocksOf, entriesOf, readBlock } from './table.js';
@@ -60,13 +60,22 @@ export async function openVersion2(prefix: string): Promise<TensorSource> {
   };
   try {
     const graph = entries.get(OBJECT_GRAPH);
-    const names = graph === undefined ? undefined : variableNames(path, await raw(OBJECT_GRAPH, graph), graph.checksum);
-    const { table, setAside } = describe(path, entries, names);
+    const identityOf = (key: string): string => {
+      const { dtype, shape, checksum } = entries.get(Buffer.from(key).toString('latin1')) ?? {};
+      return `${dtype} [${shape}] ${checksum}`;
+    };
+    const objects =
+      graph === undefined ? undefined : objectNames(path, await raw(OBJECT_GRAPH, graph), graph.checksum, identityOf);
+    const { table, setAside } = describe(path, entries, objects);
+    const names = objects?.names;
     return {
       format: 'tf-checkpoint',
       path,
       tensors: table.infos(),
       metadata: { version: '2', ...(names === undefined ? {} : { naming: 'objects' }) },
+      ...(names === undefined
+        ? {}
+        : { objectPaths: new Map(table.all().map(({ name, key }) => [name, pathOfKey(key)])) }),
       setAside,
       read: async (name) => {
         const { key, entry, dtype, shape } = table.get(name);
@@ -178,17 +187,19 @@ function entryOf(path: string, value: Buffer): BundleEntry {
   };
 }
 
-function describe(
-  path: string,
-  entries: ReadonlyMap<string, BundleEntry>,
-  names: ReadonlyMap<string, string> | undefined,
-) {
+function describe(path: string, entries: ReadonlyMap<string, BundleEntry>, objects: ObjectNames | undefined) {
+  const names = objects?.names;
   const table = new TensorTable<Variable>(path);
   const setAside: SetAside[] = [];
   for (const [latin, entry] of entries) {
     if (latin.startsWith('\0')) continue; // a slice of another tensor
     const key = Buffer.from(latin, 'latin1').toString('utf8');
     const name = names?.get(key) ?? (names === undefined ? key : pathOfKey(key));
+    const copyOf = objects?.copies.get(key);
+    if (copyOf !== undefined) {
+      setAside.push({ name, reason: `${copyOf} once more` });
+      continue;
+    }
     const dtype = DTYPES[entry.dtype];
     if (dtype === undefined) {
       if (key !== OBJECT_GRAPH) setAside.push({ name, reason: reasonOfType(entry.dtype) });

@@ -164,6 +164,19 @@ describe('names that vary', () => {
     expect(recognise(parallel)).toHaveLength(1);
   });
 
+  test('of several prefixes, that with most of the network behind it', () => {
+    const torch = fixture('resnet18', 'torch');
+    const torn = without(torch, /^conv1\./); // every block has a conv1, and none of them is the first
+    expect(faultsOf(planned(torn, 'resnet18', 'torch'))).toEqual([
+      'absent: stem.conv.kernel [7, 7, 3, 64], looked for conv1.weight',
+    ]);
+    const some = torch.tensors.slice(0, 9).map((tensor) => ({ ...tensor, name: `teacher.${tensor.name}` }));
+    const student = renamed(torch, (name) => `student.${name}`);
+    const both = planned({ ...student, tensors: [...some, ...student.tensors] }, 'resnet18', 'torch');
+    expect(both.wrapper).toBe('student.');
+    expect(names(both, 'extra')).toHaveLength(some.filter(({ name }) => !name.endsWith('num_batches_tracked')).length);
+  });
+
   test('beside a wrapped model, layers of the outer one that make no head are extra', () => {
     const outer = and(
       renamed(keras, (name) => `base/${name}`),

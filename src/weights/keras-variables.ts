@@ -6,8 +6,8 @@
 
 type Flags = Readonly<Record<string, unknown>>;
 
-/** A layer's variables in order. A name with a question mark is there unless the argument beside it is false. */
-type Variables = readonly (string | readonly [name: string, unless: string])[];
+/** A layer's variables in order. One with an argument beside it is there unless that is false (or None). */
+type Variables = readonly (string | readonly [name: string, argument: string])[];
 
 const BIAS = ['bias', 'use_bias'] as const;
 const GAMMA = ['gamma', 'scale'] as const;
@@ -49,21 +49,19 @@ const TABLE: ReadonlyMap<string, Variables> = new Map<string, Variables>([
  * What layers hold by attributes of their own, by class and attribute: the layer's name in Keras 2's files and its class.
  * Keras 2 writes the attributes of an attention with an underscore in front.
  */
-const HELD: Readonly<Record<string, Readonly<Record<string, readonly [name: string, kind: string]>>>> = {
-  multi_head_attention: {
-    query_dense: ['query', 'einsum_dense'],
-    key_dense: ['key', 'einsum_dense'],
-    value_dense: ['value', 'einsum_dense'],
-    output_dense: ['attention_output', 'einsum_dense'],
-  },
-  lstm: { cell: ['lstm_cell', 'lstm_cell'] },
-  gru: { cell: ['gru_cell', 'gru_cell'] },
-  simple_rnn: { cell: ['simple_rnn_cell', 'simple_rnn_cell'] },
-};
+const HELD: ReadonlyMap<string, readonly [name: string, kind: string]> = new Map([
+  ['multi_head_attention/query_dense', ['query', 'einsum_dense']],
+  ['multi_head_attention/key_dense', ['key', 'einsum_dense']],
+  ['multi_head_attention/value_dense', ['value', 'einsum_dense']],
+  ['multi_head_attention/output_dense', ['attention_output', 'einsum_dense']],
+  ['lstm/cell', ['lstm_cell', 'lstm_cell']],
+  ['gru/cell', ['gru_cell', 'gru_cell']],
+  ['simple_rnn/cell', ['simple_rnn_cell', 'simple_rnn_cell']],
+]);
 
 /** The layer behind an attribute of a layer of this class, where Keras always gives it the same name. */
 export function heldBy(kind: string, attribute: string): { readonly name: string; readonly kind: string } | undefined {
-  const found = HELD[kind]?.[attribute.replace(/^_/, '')];
+  const found = HELD.get(`${kind}/${attribute.replace(/^_/, '')}`);
   return found === undefined ? undefined : { name: found[0], kind: found[1] };
 }
 

@@ -13,7 +13,8 @@ import type { Node, Scope } from '../engine/graph.js';
 import type { Initializer } from '../engine/initializers.js';
 import { activation, adaptiveAveragePool, around, conv2d, dense, dropout, flatten, maxPool } from '../engine/layers.js';
 import type { Padding, Pair } from '../engine/operations.js';
-import type { Backbone, DialectName, OwnerNames, Source } from './backbone.js';
+import type { Backbone, DialectName, OwnerNames, Reference, Source } from './backbone.js';
+import { type Download, torchvisionFile } from './download.js';
 
 /** Kernel size, stride and pool of the five convolutions; the paper's section 3.5. */
 const convolutions: readonly (readonly [size: number, stride: number, pooled: boolean])[] = [
@@ -103,6 +104,8 @@ interface Row {
   readonly ownerNames: OwnerNames;
   readonly counted?: boolean;
   readonly preprocessing: Preprocessing;
+  readonly reference?: Reference;
+  readonly download?: Download;
   readonly origin: string;
   readonly license: string;
 }
@@ -133,6 +136,8 @@ const rows: Readonly<Record<string, Row>> = {
     dialect: 'torch',
     ownerNames: torchNames,
     preprocessing: torchPreprocessing,
+    reference: { call: 'torchvision.models.alexnet' },
+    download: torchvisionFile('alexnet-owt-7be5be79.pth', 233.087),
     origin: 'torchvision.models.alexnet, IMAGENET1K_V1',
     license: 'BSD-3-Clause',
   },

@@ -5,6 +5,7 @@
  */
 import type { Preprocessing } from '../augment/preprocessing.js';
 import type { Node, Parameter, Scope, Shape } from '../engine/graph.js';
+import type { Download } from './download.js';
 
 /** Where a published file comes from, as `--source` names it. */
 export type Source =
@@ -62,6 +63,33 @@ export interface Auxiliary {
   build(s: Scope, x: Node, classes: number): Node;
 }
 
+/**
+ * Today's code of a publisher, which a weights file is written for: how it makes the network, and where it differs from
+ * the first of the names and layouts that a published file may have.
+ */
+export interface Reference {
+  /** What makes the network in Python: `keras.applications.MobileNet`. */
+  readonly call: string;
+  /** Arguments of its own: `alpha=0.5`. */
+  readonly arguments?: string;
+  /** Lines of Python that the call needs first, besides those that every network of its dialect needs. */
+  readonly imports?: readonly string[];
+  /** slim's networks: the argument scope that they are built in. */
+  readonly scope?: string;
+  /** Arguments that only some networks take: the side of the pictures, the two parts that not every file has. */
+  readonly settings?: { readonly size?: string; readonly auxiliary?: string; readonly representation?: string };
+  /** It ends in `pre_logits`, and whoever uses it adds a dense layer. */
+  readonly topless?: boolean;
+  /** The network itself normalises pixels of 0 to 255; its layer that does so by numbers, where the file has those. */
+  readonly pixels?: { readonly layer?: string };
+  /** Which of `ownerNames` it calls its layers; 0, the first, by default. */
+  readonly naming?: number;
+  /** The last part of a parameter's name, where it is not the dialect's first. */
+  leaf?(parameter: Parameter): string | undefined;
+  /** Dimensions in which it keeps a parameter, where those are not the dialect's first: 4 of a 1x1 convolution. */
+  rank?(parameter: Parameter): number | undefined;
+}
+
 export interface Published {
   readonly source: Source;
   /** The source that users would name for this file too: `keras` for `keras_v1`. */
@@ -76,6 +104,8 @@ export interface Published {
    * `conv2d`, `conv2d_1`.
    */
   readonly counted?: boolean;
+  /** Keras: names of layers that are models themselves, whose layers' names follow behind a slash. */
+  readonly submodels?: RegExp;
   /** Which part of a tensor a layer's parameters are, where a file holds several layers as one. */
   part?(path: string): Part | undefined;
   /** Layouts that differ from the dialect's. */
@@ -83,6 +113,8 @@ export interface Published {
   /** Tensors of the file that no parameter takes: constants, or what belongs to preprocessing. */
   readonly setAside?: readonly RegExp[];
   readonly preprocessing: Preprocessing;
+  /** None where nobody publishes the code: then the first names and layouts hold. */
+  readonly reference?: Reference;
   /** Channels of the pictures it was trained on; 3 by default. */
   readonly channels?: 1 | 3;
   readonly auxiliary?: readonly Auxiliary[];
@@ -92,6 +124,8 @@ export interface Published {
   readonly top?: readonly string[];
   /** The model of @tensorflow-models/mobilenet that this is, which that package can download. */
   readonly packaged?: { readonly version: 1 | 2; readonly alpha: number };
+  /** Where the publisher's file can be fetched, and what is known of it; none where nobody publishes one. */
+  readonly download?: Download;
   /** Where the publisher keeps it, for people: an address or a package and a name. */
   readonly origin: string;
   readonly license: string;

@@ -21,6 +21,7 @@ import {
   layerScale,
 } from '../engine/layers.js';
 import type { Backbone, OwnerNames, Published } from './backbone.js';
+import { kerasApplications, torchvisionFile } from './download.js';
 
 /**
  * Depths: Liu 2022, section 3. The rate of the last block's path to be dropped, growing linearly from 0: table 5.
@@ -98,14 +99,17 @@ function partsOf(path: string) {
   return { kind: 'downsample', stage: Number(downsample[1]) - 1, layer: downsample[2] as 'norm' | 'conv' } as const;
 }
 
-/** Stem and downsampling are models of their own in the published one, which its file groups their layers by. */
+/**
+ * Stem and downsampling are models of their own in the published one, which its file groups their layers by; a checkpoint
+ * of TensorFlow 2 has the names of the layers alone.
+ */
 const kerasNames =
   (model: string): OwnerNames =>
   (path) => {
     const p = partsOf(path);
     if (p?.kind === 'downsample') {
       const layer = `${model}_downsampling_${p.layer === 'norm' ? 'layernorm' : 'conv'}_${p.stage - 1}`;
-      return [`${model}_downsampling_block_${p.stage - 1}/${layer}`];
+      return [`${model}_downsampling_block_${p.stage - 1}/${layer}`, layer];
     }
     if (p?.kind === 'block') {
       const layer = {
@@ -118,8 +122,8 @@ const kerasNames =
       return [`${model}_stage_${p.stage}_block_${p.block}_${layer}`];
     }
     const fixed = {
-      'stem.conv': [`${model}_stem/${model}_stem_conv`],
-      'stem.norm': [`${model}_stem/${model}_stem_layernorm`],
+      'stem.conv': [`${model}_stem/${model}_stem_conv`, `${model}_stem_conv`],
+      'stem.norm': [`${model}_stem/${model}_stem_layernorm`, `${model}_stem_layernorm`],
       norm: [`${model}_head_layernorm`, 'layer_normalization'], // the second in files without the classifier
       classifier: [`${model}_head_dense`],
     }[path];
@@ -164,6 +168,18 @@ const torchNames: OwnerNames = (path) => {
 
 // ---- published -------------------------------------------------------------------------------------------------
 
+/** WEIGHTS_HASHES of keras.applications.convnext, with the top; file and `_file_size` of torchvision's weights. */
+const files: Record<Name, { readonly keras: string; readonly torch: readonly [file: string, mebibytes: number] }> = {
+  convnext_tiny: {
+    keras: '8ae6e78ce2933352b1ef4008e6dd2f17bc40771563877d156bc6426c7cf503ff',
+    torch: ['convnext_tiny-983f1562.pth', 109.119],
+  },
+  convnext_small: {
+    keras: 'ce1277d8f1ee5a0ef0e171469089c18f5233860ceaf9b168049cb9263fd7483c',
+    torch: ['convnext_small-0c510722.pth', 191.703],
+  },
+};
+
 function published(name: Name): Published[] {
   const at = (c: Omit<Config, 'depths' | 'dropPath'>) => (s: Scope, x: Node) =>
     convnext(s, x, { ...variants[name], ...c });
@@ -177,11 +193,18 @@ function published(name: Name): Published[] {
       dialect: 'keras',
       classes: 1000,
       ownerNames: kerasNames(name),
+      submodels: /^convnext_\w+_(stem|downsampling_block_\d)$/,
       // a Conv2D with one group a channel
       layouts: ({ role, shape: [height, width, filters] }) =>
         role === 'depthwise.kernel' ? [{ shape: [height!, width!, 1, filters!] }] : undefined,
       // The layer Normalization of the published model, which has no weights: mean and variance of torch's record
       preprocessing: kerasTorchPreprocessing,
+      reference: {
+        call: `keras.applications.ConvNeXt${name === 'convnext_tiny' ? 'Tiny' : 'Small'}`,
+        pixels: {},
+        leaf: ({ role }) => (role === 'depthwise.kernel' ? 'kernel' : undefined),
+      },
+      download: kerasApplications(`convnext/${name}.h5`, files[name].keras),
       origin: `storage.googleapis.com/tensorflow/keras-applications/convnext/${name}.h5`,
       license: 'Apache-2.0 (converted from Meta AI)',
       build: at(keras),
@@ -192,6 +215,12 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: torchNames,
       preprocessing: cropped,
+      reference: {
+        call: `torchvision.models.${name}`,
+        leaf: ({ role }) => (role === 'layer_scale' ? 'layer_scale' : undefined),
+        rank: ({ role }) => (role === 'layer_scale' ? 3 : undefined),
+      },
+      download: torchvisionFile(...files[name].torch),
       origin: `torchvision.models.${name}, IMAGENET1K_V1`,
       license: 'BSD-3-Clause',
       build: at(torch),

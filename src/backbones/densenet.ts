@@ -20,6 +20,7 @@ import {
   maxPool,
 } from '../engine/layers.js';
 import type { Backbone, OwnerNames, Published } from './backbone.js';
+import { kerasApplications, torchvisionFile } from './download.js';
 
 const depths = { densenet121: [6, 12, 24, 16] } as const; // Huang 2016, table 1
 type Name = keyof typeof depths;
@@ -89,8 +90,8 @@ function partsOf(path: string) {
 
 const kerasNames: OwnerNames = (path) => {
   const fixed = {
-    'stem.conv': ['conv1/conv'],
-    'stem.norm': ['conv1/bn'],
+    'stem.conv': ['conv1/conv', 'conv1_conv'], // of Keras 2, and of Keras 3
+    'stem.norm': ['conv1/bn', 'conv1_bn'],
     'top.norm': ['bn'],
     classifier: ['predictions', 'fc1000'],
   }[path];
@@ -129,6 +130,11 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: kerasNames,
       preprocessing: kerasTorchPreprocessing,
+      reference: { call: `keras.applications.${name.replace('densenet', 'DenseNet')}` },
+      download: kerasApplications(
+        `densenet/${name}_weights_tf_dim_ordering_tf_kernels.h5`,
+        '9d60b8095a5708f2dcce2bca79d332c7', // keras.applications.densenet.DenseNet
+      ),
       origin: `storage.googleapis.com/tensorflow/keras-applications/densenet/${name}_weights_tf_dim_ordering_tf_kernels.h5`,
       license: 'BSD-3-Clause (converted from torchvision)',
       build: at(keras),
@@ -139,6 +145,8 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: torchNames,
       preprocessing: torchPreprocessing,
+      reference: { call: `torchvision.models.${name}` },
+      download: torchvisionFile('densenet121-a639ec97.pth', 30.845),
       origin: `torchvision.models.${name}, IMAGENET1K_V1`,
       license: 'BSD-3-Clause',
       build: at(torch),

@@ -23,7 +23,8 @@ import {
   scaleChannels,
 } from '../engine/layers.js';
 import type { Padding } from '../engine/operations.js';
-import type { Backbone, OwnerNames, Published } from './backbone.js';
+import type { Backbone, OwnerNames, Published, Reference } from './backbone.js';
+import { kerasEfficientnet, timmHub, torchvisionFile } from './download.js';
 import { makeDivisible } from './mobilenet.js';
 
 /** Factors of table 1's channels and layers, and the resolution: params_dict of Google's efficientnet_builder. */
@@ -222,6 +223,30 @@ const timmCrops: Record<Name, Preprocessing> = {
   efficientnet_b3: cropped(331, 300),
 };
 
+/** The gates are 1x1 convolutions everywhere. */
+const pointwise: NonNullable<Reference['rank']> = ({ role, path }) =>
+  role === 'dense.kernel' && path.includes('.excite.') ? 4 : undefined;
+
+/** WEIGHTS_HASHES of keras.applications.efficientnet, with the top; file and `_file_size` of torchvision's weights. */
+const files: Record<Name, { readonly keras: string; readonly torch: readonly [file: string, mebibytes: number] }> = {
+  efficientnet_b0: {
+    keras: '902e53a9f72be733fc0bcb005b3ebbac',
+    torch: ['efficientnet_b0_rwightman-7f5810bc.pth', 20.451],
+  },
+  efficientnet_b1: {
+    keras: '1d254153d4ab51201f1646940f018540',
+    torch: ['efficientnet_b1_rwightman-bac287d4.pth', 30.134],
+  },
+  efficientnet_b2: {
+    keras: 'b15cce36ff4dcbd00b6dd88e7857a6ad',
+    torch: ['efficientnet_b2_rwightman-c35c1473.pth', 35.174],
+  },
+  efficientnet_b3: {
+    keras: 'ffd1fdc53d0ce67064dc6a9c7960ede0',
+    torch: ['efficientnet_b3_rwightman-b3899882.pth', 47.184],
+  },
+};
+
 function published(name: Name): Published[] {
   const at = (c: Rules) => (s: Scope, x: Node) => efficientnet(s, x, { ...c, ...variants[name] });
   return [
@@ -235,6 +260,12 @@ function published(name: Name): Published[] {
       // https://github.com/tensorflow/tensorflow/issues/49930
       setAside: [/^normalization(_\d+)?\/(mean|variance|count)$/],
       preprocessing: kerasTorchPreprocessing,
+      reference: {
+        call: `keras.applications.EfficientNet${name.slice(-2).toUpperCase()}`,
+        pixels: { layer: 'normalization' },
+        rank: pointwise,
+      },
+      download: kerasEfficientnet(`${name.replace('_', '')}.h5`, files[name].keras),
       origin: `storage.googleapis.com/keras-applications/${name.replace('_', '')}.h5`,
       license: 'Apache-2.0',
       build: at(keras),
@@ -245,6 +276,8 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: torchNames,
       preprocessing: torchCrops[name],
+      reference: { call: `torchvision.models.${name}`, rank: pointwise },
+      download: torchvisionFile(...files[name].torch),
       origin: `torchvision.models.${name}, IMAGENET1K_V1`,
       license: 'BSD-3-Clause',
       build: at(torch),
@@ -256,6 +289,8 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: timmNames,
       preprocessing: timmCrops[name],
+      reference: { call: 'timm.create_model', arguments: `'tf_${name}'`, rank: pointwise },
+      download: timmHub(`tf_${name}.in1k`),
       origin: `huggingface.co/timm/tf_${name}.in1k`,
       license: 'Apache-2.0',
       build: at(timm),

@@ -33,6 +33,7 @@ import {
 } from '../engine/layers.js';
 import { ceilPadding, type Padding, type Pair } from '../engine/operations.js';
 import type { Auxiliary, Backbone, OwnerNames, Published } from './backbone.js';
+import { slimArchive, torchvisionFile } from './download.js';
 
 type Row = readonly [c1: number, r3: number, c3: number, r5: number, c5: number, pool: number];
 
@@ -263,7 +264,13 @@ const published: readonly Published[] = [
     classes: 1000,
     ownerNames: torchNames,
     preprocessing: torchInceptionPreprocessing,
+    reference: {
+      call: 'torchvision.models.googlenet',
+      arguments: 'init_weights=False',
+      settings: { auxiliary: 'aux_logits' },
+    },
     auxiliary: auxiliary(torch),
+    download: torchvisionFile('googlenet-1378be20.pth', 49.731),
     origin: 'torchvision.models.googlenet, IMAGENET1K_V1',
     license: 'BSD-3-Clause',
     build: at(torch),
@@ -274,6 +281,18 @@ const published: readonly Published[] = [
     classes: 1001,
     ownerNames: slimNames,
     preprocessing: slimInceptionPreprocessing,
+    reference: {
+      call: 'inception_v1.inception_v1',
+      imports: ['from tf_slim.nets import inception_v1'],
+      scope: 'inception_v1.inception_v1_arg_scope()',
+      arguments: 'is_training=False',
+    },
+    // Size and hash: Open Model Zoo, models/public/googlenet-v1-tf/model.yml
+    download: slimArchive('inception_v1_2016_08_28.tar.gz', {
+      member: 'inception_v1.ckpt',
+      bytes: 24_642_554,
+      sha256: '7a620c430fcaba8f8f716241f5148c4c47c035cce4e49ef02cfbe6cd1adf96a6',
+    }),
     origin: 'download.tensorflow.org/models/inception_v1_2016_08_28.tar.gz',
     license: 'Apache-2.0',
     build: at(slim),
@@ -284,6 +303,7 @@ const published: readonly Published[] = [
     classes: 1000,
     ownerNames: notesNames,
     counted: true,
+    submodels: /^(inception|aux)_\w+$/,
     preprocessing: tfPreprocessing,
     auxiliary: auxiliary(notes),
     origin: "save_weights() of the notes' GoogLeNet; nobody publishes a file",

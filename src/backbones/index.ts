@@ -18,7 +18,18 @@ import { sizeError } from './size-error.js';
 import { vggs } from './vgg.js';
 import { vits } from './vit.js';
 
-export type { Auxiliary, Backbone, DialectName, Layout, OwnerNames, Part, Published, Source } from './backbone.js';
+export type {
+  Auxiliary,
+  Backbone,
+  DialectName,
+  Layout,
+  OwnerNames,
+  Part,
+  Published,
+  Reference,
+  Source,
+} from './backbone.js';
+export type { Download, HubFile, KnownOfFile } from './download.js';
 
 export const backbones: readonly Backbone[] = [
   ...demoCnns,

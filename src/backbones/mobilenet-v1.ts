@@ -17,6 +17,7 @@ import type { Node, Scope } from '../engine/graph.js';
 import { activation, around, batchNorm, conv2d, depthwiseConv2d, globalAveragePool } from '../engine/layers.js';
 import type { Padding } from '../engine/operations.js';
 import type { Backbone, OwnerNames, Published } from './backbone.js';
+import { type KnownOfFile, kerasApplications, slimArchive, timmHub } from './download.js';
 import { timmBlock } from './mobilenet.js';
 
 const widths = ['1.0', '0.75', '0.5', '0.25'] as const; // Howard 2017, table 6
@@ -120,6 +121,12 @@ const torchNames: OwnerNames = (path) => {
 /** Howard 2017, section 3.4: the same network, trained on pictures of other sizes too. */
 const resolutions = ', also 192, 160 and 128 for 224';
 
+/** Of 1.0: TensorFlow's workspace2.bzl, and Open Model Zoo, models/public/mobilenet-v1-*; of 0.5: the latter. */
+const slimFiles: Partial<Record<(typeof widths)[number], KnownOfFile>> = {
+  '1.0': { bytes: 94_321_559, sha256: '2fadeabb9968ec6833bee903900dda6e61b3947200535874ce2fe42a8493abc0' },
+  '0.5': { bytes: 29_969_407, sha256: '98cf7a39552f73920cb99617cfa9b88d5732a87abf9ec14f7cc7f3ade1db0aaa' },
+};
+
 function published(width: (typeof widths)[number]): Published[] {
   const at = (c: Config) => (s: Scope, x: Node) => mobilenetV1(s, x, Number(width), c);
   const kerasWidth = { '1.0': '1_0', '0.75': '7_5', '0.5': '5_0', '0.25': '2_5' }[width];
@@ -130,6 +137,12 @@ function published(width: (typeof widths)[number]): Published[] {
       classes: 1000,
       ownerNames: kerasNames,
       preprocessing: tfPreprocessing,
+      reference: {
+        call: 'keras.applications.MobileNet',
+        arguments: `alpha=${width}`,
+        rank: ({ path }) => (path === 'classifier.kernel' ? 4 : undefined),
+      },
+      download: kerasApplications(`mobilenet/mobilenet_${kerasWidth}_224_tf.h5`),
       origin: `storage.googleapis.com/tensorflow/keras-applications/mobilenet/mobilenet_${kerasWidth}_224_tf.h5${resolutions}`,
       license: 'Apache-2.0',
       build: at(keras),
@@ -140,6 +153,16 @@ function published(width: (typeof widths)[number]): Published[] {
       classes: 1001,
       ownerNames: slimNames,
       preprocessing: slimInceptionPreprocessing,
+      reference: {
+        call: 'mobilenet_v1.mobilenet_v1',
+        imports: ['from nets import mobilenet_v1'],
+        scope: 'mobilenet_v1.mobilenet_v1_arg_scope(is_training=False)',
+        arguments: `depth_multiplier=${width}, is_training=False`,
+      },
+      download: slimArchive(`mobilenet_v1_2018_08_02/mobilenet_v1_${width}_224.tgz`, {
+        member: `mobilenet_v1_${width}_224.ckpt`,
+        ...slimFiles[width],
+      }),
       origin: `download.tensorflow.org/models/mobilenet_v1_2018_08_02/mobilenet_v1_${width}_224.tgz${resolutions}`,
       license: 'Apache-2.0',
       build: at(slim),
@@ -164,6 +187,8 @@ function published(width: (typeof widths)[number]): Published[] {
       ownerNames: torchNames,
       // timm mobilenetv1_100.ra4_e3600_r224_in1k: bicubic, crop_pct .875, inception mean and std
       preprocessing: { ...torchPreprocessing, kernel: 'pil_bicubic', mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
+      reference: { call: 'timm.create_model', arguments: "'mobilenetv1_100'" },
+      download: timmHub('mobilenetv1_100.ra4_e3600_r224_in1k'),
       origin: 'huggingface.co/timm/mobilenetv1_100.ra4_e3600_r224_in1k',
       license: 'Apache-2.0',
       build: at(torch),

@@ -26,6 +26,14 @@ import {
 } from '../engine/layers.js';
 import type { Padding } from '../engine/operations.js';
 import type { Backbone, OwnerNames, Published } from './backbone.js';
+import {
+  type Download,
+  type KnownOfFile,
+  kerasApplications,
+  mobilenetArchive,
+  timmHub,
+  torchvisionFile,
+} from './download.js';
 import { makeDivisible, timmBlock } from './mobilenet.js';
 
 const widths = ['1.0', '1.4', '1.3', '0.75', '0.5', '0.35'] as const; // those that Keras and slim publish
@@ -179,6 +187,18 @@ const timmOrigins: Partial<Record<(typeof widths)[number], string>> = {
 /** Those of @tensorflow-models/mobilenet, version 2; the others are TensorFlow Hub's, in the same form. */
 const packagedWidths: ReadonlySet<string> = new Set(['1.0', '0.75', '0.5']);
 
+/** Open Model Zoo, models/public/mobilenet-v2-*-224/model.yml. */
+const slimFiles: Partial<Record<(typeof widths)[number], KnownOfFile>> = {
+  '1.0': { bytes: 78_306_834, sha256: '318084bc1b63d6d7b854553e09cdf77078b1c0168be27c59a0d44253b5ed49dc' },
+  '1.4': { bytes: 135_977_516 },
+};
+
+const torchFiles: Partial<Record<(typeof widths)[number], Download>> = {
+  '1.0': torchvisionFile('mobilenet_v2-b0353104.pth', 13.555),
+  '1.4': timmHub('mobilenetv2_140.ra_in1k'),
+  '0.5': timmHub('mobilenetv2_050.lamb_in1k'),
+};
+
 function published(width: (typeof widths)[number]): Published[] {
   const at = (c: Config) => (s: Scope, x: Node) => mobilenetV2(s, x, Number(width), c);
   // Sandler 2018, section 6.1: the widths up to 1 were trained on pictures of other sizes too
@@ -191,6 +211,7 @@ function published(width: (typeof widths)[number]): Published[] {
       ownerNames: kerasNames,
       preprocessing: tfPreprocessing,
       reference: { call: 'keras.applications.MobileNetV2', arguments: `alpha=${width}` },
+      download: kerasApplications(`mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_${width}_224.h5`),
       origin: `storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_${width}_224.h5${resolutions}`,
       license: 'Apache-2.0',
       build: at(keras),
@@ -208,6 +229,10 @@ function published(width: (typeof widths)[number]): Published[] {
         // narrower networks keep their last layer at 1280, as published checkpoints do
         arguments: `depth_multiplier=${width}, finegrain_classification_mode=${Number(width) < 1 ? 'True' : 'False'}`,
       },
+      download: mobilenetArchive(2, `mobilenet_v2_${width}_224.tgz`, {
+        member: `mobilenet_v2_${width}_224.ckpt`,
+        ...slimFiles[width],
+      }),
       origin: `storage.googleapis.com/mobilenet_v2/checkpoints/mobilenet_v2_${width}_224.tgz${resolutions}`,
       license: 'Apache-2.0',
       build: at(slim),
@@ -230,6 +255,7 @@ function published(width: (typeof widths)[number]): Published[] {
     build: at(tfjs),
   });
   const timm = timmOrigins[width];
+  const download = torchFiles[width];
   if (width === '1.0' || timm !== undefined) {
     entries.push({
       source: 'torch',
@@ -246,6 +272,7 @@ function published(width: (typeof widths)[number]): Published[] {
               arguments: `'mobilenetv2_${String(Math.round(100 * Number(width))).padStart(3, '0')}'`,
               naming: 1,
             },
+      ...(download === undefined ? {} : { download }),
       origin: timm ?? 'torchvision.models.mobilenet_v2, IMAGENET1K_V1',
       license: timm === undefined ? 'BSD-3-Clause' : 'Apache-2.0',
       build: at(torch),

@@ -26,7 +26,15 @@ import {
   scaleChannels,
 } from '../engine/layers.js';
 import type { ActivationName, Padding } from '../engine/operations.js';
-import type { Backbone, Layout, OwnerNames, Published } from './backbone.js';
+import type { Backbone, Layout, OwnerNames, Published, Reference } from './backbone.js';
+import {
+  type Download,
+  type KnownOfFile,
+  kerasApplications,
+  mobilenetArchive,
+  timmHub,
+  torchvisionFile,
+} from './download.js';
 import { makeDivisible, timmBlock } from './mobilenet.js';
 
 type Row = readonly [kernel: 3 | 5, exp: number, out: number, se: 'SE' | '-', nl: 'RE' | 'HS', s: 1 | 2];
@@ -288,12 +296,47 @@ const timmNames =
 
 // ---- published -------------------------------------------------------------------------------------------------
 
-const kerasFiles = 'storage.googleapis.com/tensorflow/keras-applications/mobilenet_v3/weights_mobilenet_v3';
+const kerasPath = 'mobilenet_v3/weights_mobilenet_v3';
+const kerasFiles = `storage.googleapis.com/tensorflow/keras-applications/${kerasPath}`;
+
+/** WEIGHTS_HASHES of keras.applications.mobilenet_v3: with the top, and without. */
+const kerasHashes: Record<Name, readonly [top: string, noTop: string]> = {
+  'mobilenet_v3_large_1.0': ['59e551e166be033d707958cf9e29a6a7', '07fb09a5933dd0c8eaafa16978110389'],
+  'mobilenet_v3_large_0.75': ['765b44a33ad4005b3ac83185abf1d0eb', '40af19a13ebea4e2ee0c676887f69a2e'],
+  mobilenet_v3_large_minimalistic: ['675e7b876c45c57e9e63e6d90a36599c', 'ec5221f64a2f6d1ef965a614bdae7973'],
+  'mobilenet_v3_small_1.0': ['8768d4c2e7dee89b9d02b2d03d65d862', 'd3e8ec802a04aa4fc771ee12a9a9b836'],
+  'mobilenet_v3_small_0.75': ['cb65d4e5be93758266aa0a7f2c6708b7', 'ebdb5cc8e0b497cd13a7c275d475c819'],
+  mobilenet_v3_small_minimalistic: ['99cd97fb2fcdad2bf028eb838de69e37', 'cde8136e733e811080d9fcd8a252f7e4'],
+};
+
 const slimFiles = 'storage.googleapis.com/mobilenet_v3/checkpoints/v3';
 
 // timm tf_mobilenetv3_*: bilinear, crop_pct .875, inception mean and std; mobilenetv3_*: bicubic, ImageNet's
 const timmPreprocessing = { ...torchPreprocessing, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] };
 const timmNativePreprocessing = { ...torchPreprocessing, kernel: 'pil_bicubic' } as const;
+
+/** Steps of training in the names of the averaged weights: tensornets, translations/mobilenetv3.py. */
+const slimSteps: Record<Name, number> = {
+  'mobilenet_v3_large_1.0': 540_000,
+  'mobilenet_v3_large_0.75': 220_000,
+  mobilenet_v3_large_minimalistic: 342_500,
+  'mobilenet_v3_small_1.0': 388_500,
+  'mobilenet_v3_small_0.75': 497_500,
+  mobilenet_v3_small_minimalistic: 498_000,
+};
+
+/** Open Model Zoo, models/public/mobilenet-v3-small-1.0-224-tf/model.yml. */
+const slimKnown: Partial<Record<Name, KnownOfFile>> = {
+  'mobilenet_v3_small_1.0': {
+    bytes: 113_230_261,
+    sha256: 'e60ad9f450f892ae56f8b9122ffc750d88940d9e6b63f6dc70649179fb3a9065',
+  },
+};
+
+const torchFiles: Partial<Record<Name, Download>> = {
+  'mobilenet_v3_large_1.0': torchvisionFile('mobilenet_v3_large-8738ca79.pth', 21.114),
+  'mobilenet_v3_small_1.0': torchvisionFile('mobilenet_v3_small-047dcff4.pth', 9.829),
+};
 
 /** The networks that timm trained itself, and the names of its recipes; it has no weights for large 0.75. */
 const nativeRecipes: Partial<Record<Name, string>> = {
@@ -302,10 +345,43 @@ const nativeRecipes: Partial<Record<Name, string>> = {
   'mobilenet_v3_small_0.75': 'lamb_in1k',
 };
 
+/** 1x1 convolutions that are dense layers here, by a part of their paths. */
+const pointwise =
+  (...parts: readonly string[]): NonNullable<Reference['rank']> =>
+  ({ role, path }) =>
+    role === 'dense.kernel' && path.split('.').some((part) => parts.includes(part)) ? 4 : undefined;
+
+/** `width`: what Keras and slim have for it, `1.0` of the minimalistic networks too. */
+const widthOf = ({ alpha }: Variant): string => (alpha === 1 ? '1.0' : String(alpha));
+
+function slimReference(name: Name, variant: Variant): Reference {
+  const definition = `V3_${/large|small/.exec(name)![0]}${name.endsWith('minimalistic') ? '_minimalistic' : ''}`;
+  return {
+    call: 'mobilenet_v3.mobilenet',
+    imports: ['from nets.mobilenet import mobilenet_v3'],
+    scope: 'mobilenet_v3.training_scope(is_training=False)',
+    arguments:
+      `conv_defs=mobilenet_v3.${definition.toUpperCase()}, depth_multiplier=${widthOf(variant)}, ` +
+      `finegrain_classification_mode=${variant.alpha < 1 ? 'True' : 'False'}`,
+  };
+}
+
+const timmReference = (model: string): Reference => ({
+  call: 'timm.create_model',
+  arguments: `'${model}'`,
+  rank: pointwise('squeeze', 'excite', 'hidden'),
+});
+
 function published(name: Name): Published[] {
   const variant = variants[name];
+  const fromKeras = {
+    call: `keras.applications.MobileNetV3${name.includes('large') ? 'Large' : 'Small'}`,
+    arguments: name.endsWith('minimalistic') ? 'minimalistic=True' : `alpha=${widthOf(variant)}`,
+    pixels: {},
+  };
   const at = (c: Config) => (s: Scope, x: Node) => mobilenetV3(s, x, variant, c);
   const top = ['hidden.dense', 'classifier']; // after the pool, as Keras' include_top counts
+  const slimName = `${variant.keras.replace('_minimalistic', '-minimalistic')}_float`;
   const entries: Published[] = [
     {
       source: 'keras',
@@ -313,7 +389,9 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: kerasNames,
       preprocessing: tfPreprocessing,
+      reference: { ...fromKeras, rank: pointwise('squeeze', 'excite', 'hidden', 'classifier') },
       top,
+      download: kerasApplications(`${kerasPath}_${variant.keras}_float.h5`, kerasHashes[name][0]),
       origin: `${kerasFiles}_${variant.keras}_float.h5`,
       license: 'Apache-2.0',
       build: at(keras),
@@ -325,6 +403,13 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: kerasNames,
       preprocessing: tfPreprocessing,
+      reference: {
+        ...fromKeras,
+        arguments: `${fromKeras.arguments}, include_top=False, pooling='avg'`,
+        topless: true,
+        rank: pointwise('squeeze', 'excite'),
+      },
+      download: kerasApplications(`${kerasPath}_${variant.keras}_float_no_top_v2.h5`, kerasHashes[name][1]),
       origin: `${kerasFiles}_${variant.keras}_float_no_top_v2.h5`,
       license: 'Apache-2.0',
       build: at(kerasNoTop),
@@ -336,8 +421,13 @@ function published(name: Name): Published[] {
       ownerNames: slimNames,
       layouts: slimLayouts(variant),
       preprocessing: slimInceptionPreprocessing,
+      reference: slimReference(name, variant),
       top,
-      origin: `${slimFiles}-${variant.keras.replace('_minimalistic', '-minimalistic')}_float.tgz`,
+      download: mobilenetArchive(3, `v3-${slimName}.tgz`, {
+        member: `v3-${slimName}/ema/model-${slimSteps[name]}`,
+        ...slimKnown[name],
+      }),
+      origin: `${slimFiles}-${slimName}.tgz`,
       license: 'Apache-2.0',
       build: at(slim),
     },
@@ -348,7 +438,9 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: timmNames(variant),
       preprocessing: timmPreprocessing,
+      reference: timmReference(`tf_mobilenetv3_${variant.timm}`),
       top,
+      download: timmHub(`tf_mobilenetv3_${variant.timm}.in1k`),
       origin: `huggingface.co/timm/tf_mobilenetv3_${variant.timm}.in1k`,
       license: 'Apache-2.0',
       build: at(timm),
@@ -363,20 +455,25 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: timmNames(variant),
       preprocessing: timmNativePreprocessing,
+      reference: timmReference(`mobilenetv3_${variant.timm}`),
       top,
+      download: timmHub(`mobilenetv3_${variant.timm}.${recipe}`),
       origin: `huggingface.co/timm/mobilenetv3_${variant.timm}.${recipe}`,
       license: 'Apache-2.0',
       build: at(timmNative),
     });
   }
-  if (!name.endsWith('_1.0')) return entries;
+  const torchFile = torchFiles[name];
+  if (torchFile === undefined) return entries;
   const torchvision: Published = {
     source: 'torch',
     dialect: 'torch',
     classes: 1000,
     ownerNames: torchvisionNames(variant),
     preprocessing: torchPreprocessing,
+    reference: { call: `torchvision.models.${name.replace('_1.0', '')}`, rank: pointwise('squeeze', 'excite') },
     top,
+    download: torchFile,
     origin: `torchvision.models.${name.replace('_1.0', '')}, IMAGENET1K_V1`,
     license: 'BSD-3-Clause',
     build: at(torch),

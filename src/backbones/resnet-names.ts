@@ -24,10 +24,12 @@ const names =
     return parts === undefined ? (fixed[path] ?? []) : inBlock(parts);
   };
 
-export const kerasNames: OwnerNames = names(
-  { 'stem.conv': ['conv1_conv'], 'stem.norm': ['conv1_bn'], classifier: ['predictions', 'probs'] },
-  ({ stage, block, number, kind }) => [`conv${stage + 1}_block${block}_${number}_${kind === 'conv' ? 'conv' : 'bn'}`],
-);
+/** @param top what the classifier is called, in today's code first */
+export const kerasNames = (...top: readonly string[]): OwnerNames =>
+  names(
+    { 'stem.conv': ['conv1_conv'], 'stem.norm': ['conv1_bn'], classifier: top },
+    ({ stage, block, number, kind }) => [`conv${stage + 1}_block${block}_${number}_${kind === 'conv' ? 'conv' : 'bn'}`],
+  );
 
 export const kerasV1Names: OwnerNames = names(
   { 'stem.conv': ['conv1'], 'stem.norm': ['bn_conv1'], classifier: ['fc1000'] },
@@ -61,24 +63,42 @@ export const torchNames: OwnerNames = names(
 /**
  * Stages are Keras models of blocks. The layers of a basic block have no names of their own, so that Keras numbers them
  * through the network. A projection is called after its stage alone by TensorFlow 2.15, and after its unit by older ones.
+ * In a checkpoint of TensorFlow 2 units of several stages have the same names, so that objects tell them apart.
  * @param depths blocks in each stage
  */
 export const notesNames = (depths: readonly number[], kindOfBlock: 'basic' | 'bottleneck'): OwnerNames =>
   names(
-    { 'stem.conv': ['conv1'], 'stem.norm': ['conv1/BatchNorm'], classifier: ['logits'] },
-    ({ stage, block, number, kind }) => {
+    {
+      'stem.conv': ['conv1', weighted(0)],
+      'stem.norm': ['conv1/BatchNorm', weighted(1)],
+      classifier: ['logits', weighted(6)],
+    },
+    (parts) => {
+      const { stage, block, number, kind } = parts;
       const [at, unit] = [`block${stage}`, `block${stage}/unit_${block}`];
       if (number === 0) {
         const projection = kind === 'conv' ? 'conv1' : 'BatchNorm';
-        return [`${at}/${projection}`, `${unit}/shortcut/${projection}`];
+        return [`${at}/${projection}`, `${unit}/shortcut/${projection}`, notesObject(parts)];
       }
-      if (kindOfBlock === 'bottleneck') return [`${unit}/conv${number}${kind === 'conv' ? '' : '/BatchNorm'}`];
+      if (kindOfBlock === 'bottleneck') {
+        return [`${unit}/conv${number}${kind === 'conv' ? '' : '/BatchNorm'}`, notesObject(parts)];
+      }
       const blocksBefore = depths.slice(0, stage - 1).reduce((a, b) => a + b, 0) + block - 1;
       const index = 2 * blocksBefore + number - 1;
       const layer = kind === 'conv' ? 'conv2d' : 'batch_normalization';
-      return [`${unit}/${layer}${index === 0 ? '' : `_${index}`}`];
+      return [`${unit}/${layer}${index === 0 ? '' : `_${index}`}`, notesObject(parts)];
     },
   );
+
+/** Where a Keras model keeps the layer that is the n-th of those with weights, from 0: Model._trackable_children. */
+const weighted = (n: number): string => `layer_with_weights-${n}`;
+
+/** The attributes that lead to a layer of a block: the stages stand behind the stem's two layers. */
+function notesObject({ stage, block, number, kind }: Parts): string {
+  const unit = `${weighted(stage + 1)}/${weighted(block - 1)}`;
+  if (number === 0) return `${unit}/downsample/${weighted(kind === 'conv' ? 0 : 1)}`;
+  return `${unit}/${kind === 'conv' ? 'conv' : 'bn'}${number}`;
+}
 
 /**
  * Keras wrote a grouped convolution as a depthwise one that gives each channel as many outputs as a group has channels,

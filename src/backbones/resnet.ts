@@ -24,7 +24,8 @@ import type { Node, Scope } from '../engine/graph.js';
 import type { Initializer } from '../engine/initializers.js';
 import { activation, add, around, batchNorm, channels, conv2d, globalAveragePool, maxPool } from '../engine/layers.js';
 import type { Padding } from '../engine/operations.js';
-import type { Backbone, Published } from './backbone.js';
+import type { Backbone, Published, Reference } from './backbone.js';
+import { type Download, kerasApplications, kerasRelease, slimArchive, timmHub, torchvisionFile } from './download.js';
 import { kerasGroupedLayouts, kerasNames, kerasV1Names, notesNames, slimNames, torchNames } from './resnet-names.js';
 
 type Publisher = 'keras' | 'keras_v1' | 'slim' | 'torch' | 'notes';
@@ -70,6 +71,8 @@ interface Config {
   readonly convPadding: 'same' | 'symmetric';
   readonly poolPadding: Padding;
   readonly initializer: Initializer;
+  /** Which summand of a block comes first: Keras orders its layers by that. */
+  readonly firstSummand: 'shortcut' | 'residual';
 }
 
 // keras.applications.resnet: BatchNormalization(epsilon=1.001e-5), the rest by the defaults of Keras' layers
@@ -83,11 +86,12 @@ const keras: Config = {
   convPadding: 'symmetric',
   poolPadding: around(1),
   initializer: { kind: 'glorot_uniform' },
+  firstSummand: 'shortcut',
 };
 // keras_applications 1.0.8 resnet_common.block3: use_bias=False, strides in the DepthwiseConv2D
 const kerasNext: Config = { ...keras, bias: false, strideAt: 'conv' };
-// keras_applications 1.0.4 resnet50: BatchNormalization with the layer's default epsilon
-const kerasV1: Config = { ...keras, epsilon: 1e-3, shortcutEpsilon: 1e-3 };
+// keras_applications 1.0.4 resnet50: BatchNormalization with the layer's default epsilon, add([x, shortcut])
+const kerasV1: Config = { ...keras, epsilon: 1e-3, shortcutEpsilon: 1e-3, firstSummand: 'residual' };
 // torchvision.models.resnet: BatchNorm2d(eps=1e-5, momentum=.1), where torch's momentum is the share of the new value;
 // kaiming_normal_(mode='fan_out')
 const torch: Config = {
@@ -100,6 +104,7 @@ const torch: Config = {
   convPadding: 'symmetric',
   poolPadding: around(1),
   initializer: { kind: 'he_normal_fan_out' },
+  firstSummand: 'shortcut',
 };
 // tf_slim.nets.resnet_utils.resnet_arg_scope: batch_norm_epsilon=1e-5, batch_norm_decay=.997, variance_scaling_initializer
 // (factor 2, fan in); conv2d_same pads symmetrically where a convolution is strided; max_pool2d SAME
@@ -142,7 +147,7 @@ function convNormRelu(s: Scope, x: Node, filters: number, size: number, c: Confi
 function basicBlock(s: Scope, x: Node, planes: number, stride: number, c: Config): Node {
   let y = convNormRelu(s.at('first'), x, planes, 3, c, { stride });
   y = convNorm(s.at('second'), y, planes, 3, c);
-  return activation(s, add(s, shortcut(s.at('shortcut'), x, planes, stride, c), y), 'relu');
+  return sum(s, shortcut(s.at('shortcut'), x, planes, stride, c), y, c);
 }
 
 function bottleneck(s: Scope, x: Node, planes: number, stride: number, c: Network): Node {
@@ -154,7 +159,12 @@ function bottleneck(s: Scope, x: Node, planes: number, stride: number, c: Networ
     groups: c.cardinality,
   });
   y = convNorm(s.at('expand'), y, out, 1, c);
-  return activation(s, add(s, shortcut(s.at('shortcut'), x, out, stride, c), y), 'relu');
+  return sum(s, shortcut(s.at('shortcut'), x, out, stride, c), y, c);
+}
+
+function sum(s: Scope, x: Node, residual: Node, { firstSummand }: Config): Node {
+  const summands = firstSummand === 'shortcut' ? ([x, residual] as const) : ([residual, x] as const);
+  return activation(s, add(s, ...summands), 'relu');
 }
 
 function shortcut(s: Scope, x: Node, out: number, stride: number, c: Config): Node {
@@ -189,6 +199,42 @@ const notesPreprocessing: Preprocessing = {
   crop: 'none',
 };
 
+/** keras.applications of TensorFlow has no ResNeXt; the package that published it takes Keras as its arguments. */
+const kerasNextReference = (layers: string): Reference => ({
+  call: `resnext.ResNeXt${layers}`,
+  imports: ['from keras_applications import resnext'],
+  arguments: 'backend=keras.backend, layers=keras.layers, models=keras.models, utils=keras.utils',
+  leaf: ({ path }) => (path.endsWith('.conv3x3.conv.kernel') ? 'depthwise_kernel' : undefined),
+});
+
+/** WEIGHTS_HASHES of keras.applications.resnet and of keras_applications 1.0.8, resnet_common; with the top. */
+const kerasHashes: Readonly<Record<string, string>> = {
+  resnet50: '2cb95161c43110f7111970584f804107',
+  resnet101: 'f1aeb4b969a6efcfb50fad2f0c20cfc5',
+  resnet152: '100835be76be38e30d865e96f2aaae62',
+  resnext50_32x4d: '67a5b30d522ed92f75a1f16eef299d1a',
+  resnext101_32x4d: '34fb605428fcc7aa4d62f44404c11509',
+};
+
+function kerasDownload(name: keyof typeof variants, layers: string): Download {
+  const file = (model: string): string => `${model}_weights_tf_dim_ordering_tf_kernels.h5`;
+  const hash = kerasHashes[name]!;
+  return variants[name].cardinality > 1
+    ? kerasRelease('keras-team/keras-applications/resnet', file(`resnext${layers}`), hash)
+    : kerasApplications(`resnet/${file(name)}`, hash);
+}
+
+const torchFiles: Readonly<Record<keyof typeof variants, Download>> = {
+  resnet18: torchvisionFile('resnet18-f37072fd.pth', 44.661),
+  resnet34: torchvisionFile('resnet34-b627a593.pth', 83.275),
+  resnet50: torchvisionFile('resnet50-0676ba61.pth', 97.781),
+  resnet101: torchvisionFile('resnet101-63fe2227.pth', 170.511),
+  resnet152: torchvisionFile('resnet152-394f9c45.pth', 230.434),
+  resnext50_32x4d: torchvisionFile('resnext50_32x4d-7cdf4587.pth', 95.789),
+  resnext101_32x4d: timmHub('resnext101_32x4d.gluon_in1k'),
+  resnext101_32x8d: torchvisionFile('resnext101_32x8d-8ba56ff5.pth', 339.586),
+};
+
 function published(name: keyof typeof variants, source: Publisher): Published {
   const variant: Variant = variants[name];
   const next = variant.cardinality > 1;
@@ -200,11 +246,13 @@ function published(name: keyof typeof variants, source: Publisher): Published {
       return {
         ...common,
         dialect: 'keras',
-        ownerNames: kerasNames,
+        ownerNames: next ? kerasNames('probs', 'predictions') : kerasNames('predictions', 'probs'),
         ...(next ? { layouts: kerasGroupedLayouts(variant.cardinality) } : {}),
         // block3 of keras_applications after 1.0.8 sums a group's channels by a fixed 1x1 kernel, which files then hold
         setAside: next ? [/_2_gconv\/kernel$/] : [],
         preprocessing: next ? kerasTorchPreprocessing : caffePreprocessing,
+        reference: next ? kerasNextReference(layers) : { call: `keras.applications.ResNet${layers}` },
+        download: kerasDownload(name, layers),
         origin: next
           ? `github.com/keras-team/keras-applications/releases/tag/resnet, resnext${layers}_weights_tf_dim_ordering_tf_kernels.h5`
           : `storage.googleapis.com/tensorflow/keras-applications/resnet/${name}_weights_tf_dim_ordering_tf_kernels.h5`,
@@ -218,6 +266,11 @@ function published(name: keyof typeof variants, source: Publisher): Published {
         dialect: 'keras',
         ownerNames: kerasV1Names,
         preprocessing: caffePreprocessing,
+        download: kerasRelease(
+          'fchollet/deep-learning-models/v0.2',
+          `${name}_weights_tf_dim_ordering_tf_kernels.h5`,
+          'a7b3fe01876f51b976af0dea6bc144eb', // keras_applications 1.0.8, resnet50
+        ),
         origin: `github.com/fchollet/deep-learning-models, ${name}_weights_tf_dim_ordering_tf_kernels.h5`,
         license: 'MIT (converted from Kaiming He et al.)',
         build: at(kerasV1),
@@ -228,6 +281,13 @@ function published(name: keyof typeof variants, source: Publisher): Published {
         dialect: 'slim',
         ownerNames: slimNames(`resnet_v1_${layers}`),
         preprocessing: slimVggPreprocessing,
+        reference: {
+          call: `resnet_v1.resnet_v1_${layers}`,
+          imports: ['from tf_slim.nets import resnet_v1'],
+          scope: 'resnet_v1.resnet_arg_scope()',
+          arguments: 'is_training=False',
+        },
+        download: slimArchive(`resnet_v1_${layers}_2016_08_28.tar.gz`, { member: `resnet_v1_${layers}.ckpt` }),
         origin: `download.tensorflow.org/models/resnet_v1_${layers}_2016_08_28.tar.gz`,
         license: 'Apache-2.0',
         build: at(slim),
@@ -237,6 +297,7 @@ function published(name: keyof typeof variants, source: Publisher): Published {
         ...common,
         dialect: 'keras',
         ownerNames: notesNames(variant.depths, variant.block),
+        submodels: /^block\d$/,
         preprocessing: notesPreprocessing,
         origin: `save_weights() of the notes' ${name}; nobody publishes a file`,
         license: 'of whoever trained it',
@@ -250,6 +311,10 @@ function published(name: keyof typeof variants, source: Publisher): Published {
         ownerNames: torchNames,
         // timm resnext101_32x4d.gluon_in1k: bicubic, crop_pct .875, ImageNet mean and std
         preprocessing: timm ? { ...torchPreprocessing, kernel: 'pil_bicubic' } : torchPreprocessing,
+        reference: timm
+          ? { call: 'timm.create_model', arguments: `'${name}'` }
+          : { call: `torchvision.models.${name}` },
+        download: torchFiles[name],
         origin: timm ? `huggingface.co/timm/${name}.gluon_in1k` : `torchvision.models.${name}, IMAGENET1K_V1`,
         license: timm ? 'Apache-2.0' : 'BSD-3-Clause',
         build: at(torch),

@@ -30,6 +30,7 @@ import {
 } from '../engine/layers.js';
 import type { Pair } from '../engine/operations.js';
 import type { Backbone, OwnerNames, Published } from './backbone.js';
+import { kerasApplications, slimArchive, torchvisionFile } from './download.js';
 
 /** 3x3 convolutions of each stage; Simonyan 2014, table 1, columns A, B, D and E. */
 const depths = {
@@ -129,12 +130,18 @@ const slimNames =
     return tops.includes(path) ? [`${root}/fc${6 + tops.indexOf(path)}`] : [];
   };
 
-/** torchvision numbers what stands in a Sequential: convolution, norm, activation, ..., and a pool a stage. */
+/**
+ * torchvision numbers what stands in a Sequential: convolution, norm, activation, ..., and a pool a stage. timm took its
+ * weights over, the dense layers as convolutions with names.
+ */
 const torchNames =
   (name: Name, c: Config): OwnerNames =>
   (path) => {
     const p = partsOf(path, depths[name]);
-    if (p === undefined) return tops.includes(path) ? [`classifier.${3 * tops.indexOf(path)}`] : [];
+    if (p === undefined) {
+      const [place, timm] = [tops.indexOf(path), ['pre_logits.fc1', 'pre_logits.fc2', 'head.fc']];
+      return place < 0 ? [] : [`classifier.${3 * place}`, timm[place]!];
+    }
     const first = p.place * (c.norm === undefined ? 2 : 3) + p.stage - 1;
     return [`features.${first + (p.kind === 'norm' ? 1 : 0)}`];
   };
@@ -151,6 +158,24 @@ const countedNames =
 
 // ---- published -------------------------------------------------------------------------------------------------
 
+/** `file_hash` in keras.applications.vgg16 and vgg19: with the top, and without. */
+const kerasHashes: Partial<Record<Name, readonly [top: string, noTop: string]>> = {
+  vgg16: ['64373286793e3c8b2b4e3219cbf3544b', '6d6bbae143d832006294945121d1f1fc'],
+  vgg19: ['cbe5617147190e668d6c5d5026f83318', '253f8cb515780f3b799900260a226db6'],
+};
+
+/** File and `_file_size` of torchvision's weights. */
+const torchFiles: Readonly<Record<string, readonly [file: string, mebibytes: number]>> = {
+  vgg11: ['vgg11-8a719046.pth', 506.84],
+  vgg13: ['vgg13-19584684.pth', 507.545],
+  vgg16: ['vgg16-397923af.pth', 527.796],
+  vgg19: ['vgg19-dcbb9e9d.pth', 548.051],
+  vgg11_bn: ['vgg11_bn-6002323d.pth', 506.881],
+  vgg13_bn: ['vgg13_bn-abd245e5.pth', 507.59],
+  vgg16_bn: ['vgg16_bn-6c64b313.pth', 527.866],
+  vgg19_bn: ['vgg19_bn-c79401a0.pth', 548.143],
+};
+
 function torchPublished(name: Name, variant: string, c: Config): Published {
   return {
     source: 'torch',
@@ -158,7 +183,9 @@ function torchPublished(name: Name, variant: string, c: Config): Published {
     classes: 1000,
     ownerNames: torchNames(name, c),
     preprocessing: torchPreprocessing,
+    reference: { call: `torchvision.models.${variant}` },
     top: tops,
+    download: torchvisionFile(...torchFiles[variant]!),
     origin: `torchvision.models.${variant}, IMAGENET1K_V1`,
     license: 'BSD-3-Clause',
     build: (s, x) => vgg(s, x, depths[name], c),
@@ -167,7 +194,10 @@ function torchPublished(name: Name, variant: string, c: Config): Published {
 
 function published(name: Name): Published[] {
   const at = (c: Config) => (s: Scope, x: Node) => vgg(s, x, depths[name], c);
-  const files = `storage.googleapis.com/tensorflow/keras-applications/${name}/${name}_weights_tf_dim_ordering_tf_kernels`;
+  const path = `${name}/${name}_weights_tf_dim_ordering_tf_kernels`;
+  const files = `storage.googleapis.com/tensorflow/keras-applications/${path}`;
+  const hashes = kerasHashes[name] ?? [];
+  const model = `keras.applications.${name.toUpperCase()}`;
   const fromKeras = {
     dialect: 'keras',
     classes: 1000,
@@ -176,11 +206,21 @@ function published(name: Name): Published[] {
     license: 'CC-BY-4.0 (converted from Karen Simonyan and Andrew Zisserman)',
   } as const;
   const others: Published[] = [
-    { ...fromKeras, source: 'keras', top: tops, origin: `${files}.h5`, build: at(keras) },
+    {
+      ...fromKeras,
+      source: 'keras',
+      reference: { call: model },
+      top: tops,
+      download: kerasApplications(`${path}.h5`, hashes[0]),
+      origin: `${files}.h5`,
+      build: at(keras),
+    },
     {
       ...fromKeras,
       source: 'keras_notop',
       variantOf: 'keras',
+      reference: { call: model, arguments: "include_top=False, pooling='avg'", topless: true },
+      download: kerasApplications(`${path}_notop.h5`, hashes[1]),
       origin: `${files}_notop.h5`,
       build: at({ ...keras, grid: 'averaged' }),
     },
@@ -191,7 +231,16 @@ function published(name: Name): Published[] {
       ownerNames: slimNames(name),
       setAside: [/^vgg_\d+\/mean_rgb$/], // beside the weights in the published checkpoints
       preprocessing: slimVggPreprocessing,
+      reference: {
+        call: `vgg.${name.replace('vgg', 'vgg_')}`,
+        imports: ['from tf_slim.nets import vgg'],
+        scope: 'vgg.vgg_arg_scope()',
+        arguments: 'is_training=False',
+      },
       top: tops,
+      download: slimArchive(`${name.replace('vgg', 'vgg_')}_2016_08_28.tar.gz`, {
+        member: `${name.replace('vgg', 'vgg_')}.ckpt`,
+      }),
       origin: `download.tensorflow.org/models/${name.replace('vgg', 'vgg_')}_2016_08_28.tar.gz`,
       license: 'CC-BY-4.0 (converted from Karen Simonyan and Andrew Zisserman)',
       build: at(slim),
@@ -206,6 +255,7 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: countedNames(name),
       counted: true,
+      submodels: /^feature$/,
       preprocessing: unitPreprocessing,
       top: tops,
       origin: `save_weights of a Keras model vgg("${name}")`,

@@ -1,5 +1,5 @@
 /** What the vision transformers' layers are called in published files. */
-import type { OwnerNames, Part } from './backbone.js';
+import type { OwnerNames, Part, Reference } from './backbone.js';
 
 /** The parts of `block1.attention.query`, blocks counted from 0 as every publisher does. */
 function partsOf(path: string) {
@@ -38,12 +38,12 @@ export const flaxNames: OwnerNames = (path) => {
     const { stage, block, place = '_proj', kind } = unit;
     return [`block${stage}/unit${block}/${kind === 'conv' ? 'conv' : 'gn'}${place}`];
   }
+  if (path === 'position_embedding') return ['Transformer/posembed_input', '']; // the second in big_vision's files
   return fixed(path, {
     'stem.conv': 'conv_root',
     'stem.norm': 'gn_root',
     patch_embedding: 'embedding',
     class_token: '',
-    position_embedding: 'Transformer/posembed_input',
     norm: 'Transformer/encoder_norm',
     representation: 'pre_logits',
     classifier: 'head',
@@ -101,6 +101,14 @@ export const torchvisionNames: OwnerNames = (path) => {
     representation: 'heads.pre_logits',
     classifier: 'heads.head',
   });
+};
+
+/** torch.nn.MultiheadAttention joins its projections as `in_proj_weight`; the tokens are not called as timm does. */
+export const torchvisionLeaf: NonNullable<Reference['leaf']> = ({ path, role }) => {
+  if (role === 'class_token') return 'class_token';
+  if (role === 'position_embedding') return 'pos_embedding';
+  if (fusedProjections(path.slice(0, path.lastIndexOf('.'))) === undefined) return undefined;
+  return role === 'bias' ? 'in_proj_bias' : 'in_proj_weight';
 };
 
 const fixed = (path: string, names: Readonly<Record<string, string>>): string[] => {

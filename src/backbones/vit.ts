@@ -28,7 +28,8 @@ import {
 import type { ActivationName } from '../engine/operations.js';
 import { UsageError } from '../errors.js';
 import type { Backbone, Published } from './backbone.js';
-import { flaxNames, fusedProjections, timmNames, torchvisionNames } from './vit-names.js';
+import { timmHub, torchvisionFile, visionTransformers } from './download.js';
+import { flaxNames, fusedProjections, timmNames, torchvisionLeaf, torchvisionNames } from './vit-names.js';
 import { hybridResnet, RESNET_STRIDE, type ResnetConfig } from './vit-resnet.js';
 
 interface Variant {
@@ -219,16 +220,52 @@ const timmWeights: Record<Name, string> = {
   r50_vit_b16: 'vit_base_r50_s16_384.orig_in21k_ft_in1k',
 };
 
+/** What timm calls the networks; weights of other sizes and origins fit the same ones. */
+const timmNetworks: Record<Name, string> = {
+  vit_ti16: 'vit_tiny_patch16_224',
+  vit_s16: 'vit_small_patch16_224',
+  vit_b16: 'vit_base_patch16_224',
+  vit_b32: 'vit_base_patch32_224',
+  vit_l16: 'vit_large_patch16_224',
+  vit_l32: 'vit_large_patch32_224',
+  vit_h14: 'vit_huge_patch14_224',
+  r50_vit_b16: 'vit_base_r50_s16_224',
+};
+
+/** vit_jax/configs/models.py, MODEL_CONFIGS. */
+const jaxNames: Record<Name, string> = {
+  vit_ti16: 'ViT-Ti_16',
+  vit_s16: 'ViT-S_16',
+  vit_b16: 'ViT-B_16',
+  vit_b32: 'ViT-B_32',
+  vit_l16: 'ViT-L_16',
+  vit_l32: 'ViT-L_32',
+  vit_h14: 'ViT-H_14',
+  r50_vit_b16: 'R50+ViT-B_16',
+};
+
+/** How Google tuned Ti and S for ImageNet: the `url` of timm's augreg_in21k_ft_in1k. */
+const augregTuning = 'imagenet2012-steps_20k-lr_0.03-res_224';
+
 /** Google's: `imagenet21k` with the representation layer, `imagenet21k+imagenet2012` without; of Ti and S, `augreg`. */
 const flaxWeights: Record<Name, string> = {
-  vit_ti16: 'augreg/Ti_16-*.npz',
-  vit_s16: 'augreg/S_16-*.npz',
+  vit_ti16: `augreg/Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0--${augregTuning}.npz`,
+  vit_s16: `augreg/S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0--${augregTuning}.npz`,
   vit_b16: 'imagenet21k/ViT-B_16.npz',
   vit_b32: 'imagenet21k/ViT-B_32.npz',
   vit_l16: 'imagenet21k/ViT-L_16.npz',
   vit_l32: 'imagenet21k/ViT-L_32.npz',
   vit_h14: 'imagenet21k/ViT-H_14.npz',
   r50_vit_b16: 'imagenet21k/R50%2BViT-B_16.npz',
+};
+
+/** File and `_file_size` of torchvision's weights. */
+const torchvisionFiles: Partial<Record<Name, readonly [file: string, mebibytes: number]>> = {
+  vit_b16: ['vit_b_16-c867db91.pth', 330.285],
+  vit_b32: ['vit_b_32-d86f8d99.pth', 336.604],
+  vit_l16: ['vit_l_16-852ce7e3.pth', 1161.023],
+  vit_l32: ['vit_l_32-c7638314.pth', 1169.449],
+  vit_h14: ['vit_h_14_lc_swag-c1eb923e.pth', 2411.209],
 };
 
 /** torchvision's own: `transforms` of its weights. */
@@ -266,6 +303,14 @@ function published(name: Name): Published[] {
       dialect: 'flax',
       ownerNames: flaxNames,
       preprocessing: tfPreprocessing, // vit_jax/input_pipeline.py: tf.image.resize, (x - 127.5) / 127.5
+      reference: {
+        call: 'models.VisionTransformer',
+        arguments: `**models_config.MODEL_CONFIGS['${jaxNames[name]}']`,
+        settings: { representation: 'representation_size' },
+        // group norms of the hybrid, as its published file has them
+        rank: ({ role, path }) => (role.startsWith('norm.') && /^st(em|age\d)\./.test(path) ? 4 : undefined),
+      },
+      download: visionTransformers(flaxWeights[name]),
       origin: `storage.googleapis.com/vit_models/${flaxWeights[name]}`,
       license: 'Apache-2.0',
       build: at(flax),
@@ -277,6 +322,12 @@ function published(name: Name): Published[] {
       ownerNames: timmNames,
       part: fusedProjections,
       preprocessing: timmPreprocessing,
+      reference: {
+        call: 'timm.create_model',
+        arguments: `'${timmNetworks[name]}'`,
+        settings: { size: 'img_size' },
+      },
+      download: timmHub(timmWeights[name]),
       origin: `huggingface.co/timm/${timmWeights[name]}`,
       license: 'Apache-2.0',
       build: at(timm),
@@ -292,6 +343,12 @@ function published(name: Name): Published[] {
       ownerNames: torchvisionNames,
       part: fusedProjections,
       preprocessing: torchvisions,
+      reference: {
+        call: `torchvision.models.vit_${size}_${patch}`,
+        settings: { size: 'image_size', representation: 'representation_size' },
+        leaf: torchvisionLeaf,
+      },
+      download: torchvisionFile(...torchvisionFiles[name]!),
       origin: `torchvision.models.vit_${size}_${patch}, ${swag ? 'IMAGENET1K_SWAG_LINEAR_V1' : 'IMAGENET1K_V1'}`,
       license: swag ? 'CC-BY-NC-4.0' : 'BSD-3-Clause',
       build: at(torchvision),

@@ -66,4 +66,28 @@ describe('names in published files', () => {
       expect(plan.rows.filter((row) => row.verdict === 'ok').length).toBe(tensors.length);
     }
   });
+
+  test("Keras 3's files, in which layer scales are counted through the program, are complete", () => {
+    let counted = 0;
+    const rows = readForwardGolden('convnext_tiny', 'keras').tensors.map(
+      ([name, ...rest]): GoldenRow => [
+        name.replace(/_layer_scale\/gamma$/, () => `_layer_scale/variable${counted++ === 0 ? '' : `_${counted}`}`),
+        ...rest,
+      ],
+    );
+    const backbone = findBackbone('convnext_tiny');
+    expect(rows.some(([name]) => name.endsWith('_layer_scale/variable_18'))).toBe(true);
+    const plan = planWeights(generatedSource(rows, 'keras-h5'), backbone, findPublished(backbone, 'keras'));
+    expect(faultsOf(plan)).toEqual([]);
+  });
+
+  test("TensorFlow 2's checkpoints, which name layers without the models that hold them, are complete", () => {
+    const rows = readForwardGolden('convnext_tiny', 'keras').tensors.map(
+      ([name, ...rest]): GoldenRow => [name.replace(/^convnext_tiny_(stem|downsampling_block_\d)\//, ''), ...rest],
+    );
+    const backbone = findBackbone('convnext_tiny');
+    const source = generatedSource(rows, 'tf-checkpoint');
+    expect(rows.some(([name]) => name === 'convnext_tiny_downsampling_conv_2/kernel')).toBe(true);
+    expect(faultsOf(planWeights(source, backbone, findPublished(backbone, 'keras')))).toEqual([]);
+  });
 });

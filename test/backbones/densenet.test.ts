@@ -42,6 +42,15 @@ test('has the sizes and channels of table 1 of the paper', () => {
   expect(graph.blocks.length).toBe(6 + 12 + 24 + 16);
 });
 
+test("Keras 3's files, in which names have no slashes, are complete", () => {
+  const rows = readForwardGolden('densenet121', 'keras').tensors.map(
+    ([name, ...row]): GoldenRow => [name.replace(/^conv1\//, 'conv1_'), ...row],
+  );
+  expect(rows.map(([name]) => name)).toContain('conv1_bn/moving_mean');
+  const plan = planWeights(generatedSource(rows, 'keras-h5'), densenet121, findPublished(densenet121, 'keras'));
+  expect(faultsOf(plan)).toEqual([]);
+});
+
 test('the published file of torchvision, from when modules had points in their names, is complete', () => {
   const older = ([name, ...row]: GoldenRow): GoldenRow => [
     name.replace(/(norm|conv)([12])\.(?=\w+$)/, '$1.$2.'),

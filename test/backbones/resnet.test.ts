@@ -8,6 +8,7 @@ import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { inference, run } from '../../src/engine/run.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { planWeights } from '../../src/weights/plan.js';
+import { recognise } from '../../src/weights/variants.js';
 import { parameterNumbers, pixels } from '../engine/support/parameters.js';
 import { generatedSource, readForwardGolden } from '../support/golden.js';
 
@@ -195,6 +196,48 @@ describe('files', () => {
       rows.map(({ parameter }) => parameter!.path).filter((path) => /\.conv3x3\.conv\.kernel$/.test(path)),
     );
     expect(adapted).toHaveLength(16);
+  });
+
+  test('what the training script of the notes saves is told by its objects, where names are the same', () => {
+    // as save_weights of TensorFlow 2.15 wrote them: names that are unique, else the path of attributes
+    const inside = 'layer_with_weights-0/';
+    const written: Readonly<Record<string, string>> = {
+      'block1/unit_1/conv1/kernel': 'layer_with_weights-2/layer_with_weights-0/conv1/kernel',
+      'block1/unit_1/conv1/BatchNorm/gamma': 'layer_with_weights-2/layer_with_weights-0/bn1/gamma',
+      'block2/conv1/kernel': 'layer_with_weights-3/layer_with_weights-0/downsample/layer_with_weights-0/kernel',
+      'block2/BatchNorm/beta': 'layer_with_weights-3/layer_with_weights-0/downsample/layer_with_weights-1/beta',
+      'block4/unit_3/conv3/kernel': 'layer_with_weights-5/layer_with_weights-2/conv3/kernel',
+    };
+    const pathOf = (name: string): string => {
+      const unit = /^block(\d)\/(?:unit_(\d)\/)?(?:(conv\d)\/)?(BatchNorm\/)?(\w+)$/.exec(name);
+      if (unit === null)
+        return name.replace('conv1/BatchNorm', 'layer_with_weights-1').replace('conv1', 'layer_with_weights-0');
+      const [, stage, block, conv, norm, leaf] = unit;
+      const at = `layer_with_weights-${Number(stage) + 1}/layer_with_weights-${Number(block ?? 1) - 1}`;
+      if (block === undefined) return `${at}/downsample/layer_with_weights-${norm === undefined ? 0 : 1}/${leaf}`;
+      return `${at}/${norm === undefined ? conv : conv!.replace('conv', 'bn')}/${leaf}`;
+    };
+    for (const [name, path] of Object.entries(written)) expect(pathOf(name)).toBe(path);
+    const rows = readForwardGolden('resnet50', 'notes').tensors.filter(([name]) => !name.startsWith('logits/'));
+    const isUnique = (name: string) => /^conv1\/BatchNorm\/|^block3\/unit_[56]\//.test(name);
+    const objectPaths = new Map<string, string>();
+    const tensors = rows.map(([name, ...rest]): Row => {
+      const own = isUnique(name) ? name.replace(/^block3\//, '') : `${inside}${pathOf(name)}`;
+      objectPaths.set(own, `${inside}${pathOf(name)}`);
+      return [own, ...rest];
+    });
+    tensors.push(['dense/kernel', [2048, 1024], 0, 1], ['dense/bias', [1024], 0, 1]);
+    tensors.push(['dense_1/kernel', [1024, 5], 0, 1], ['dense_1/bias', [5], 0, 1]);
+    const file = { ...generatedSource(tensors, 'tf-checkpoint'), objectPaths };
+    expect(recognise(file)[0]).toMatchObject({ backbone: { name: 'resnet50' }, published: { source: 'notes' } });
+    const plan = planWeights(file, findBackbone('resnet50'), findPublished(findBackbone('resnet50'), 'notes'));
+    expect(plan.rows.every(({ verdict }) => verdict === 'ok')).toBe(true);
+    expect(plan.head).toMatchObject({ hidden: [1024], classes: 5 });
+    const tensorOf = (path: string) => plan.rows.find(({ parameter }) => parameter!.path === path)!.tensor!.name;
+    expect(tensorOf('stage3.block5.reduce.conv.kernel')).toBe('unit_5/conv1/kernel');
+    expect(tensorOf('stage1.block1.shortcut.norm.mean')).toBe(
+      `${inside}layer_with_weights-2/layer_with_weights-0/downsample/layer_with_weights-1/moving_mean`,
+    );
   });
 
   test("a projection of the notes is found by older TensorFlow's names too", () => {

@@ -3,7 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished, type Published } from '../../src/backbones/index.js';
 import { analyse } from '../../src/engine/analysis.js';
 import type { Graph } from '../../src/engine/graph.js';
+import { faultsOf } from '../../src/weights/faults.js';
+import { planWeights } from '../../src/weights/plan.js';
 import { json, tl } from '../cli/harness.js';
+import { type GoldenRow, generatedSource, readForwardGolden } from '../support/golden.js';
 
 const names = ['vgg11', 'vgg13', 'vgg16', 'vgg19'] as const;
 const of = (name: string, source: string): Published => findPublished(findBackbone(name), source);
@@ -56,6 +59,23 @@ describe('counts', () => {
     expect(trainable).toBe(whole + 2 * channels);
     expect(statistics).toBe(2 * channels);
   });
+});
+
+test("timm's files, whose dense layers are convolutions with names of their own, are complete", () => {
+  const layers: Readonly<Record<string, string>> = { 0: 'pre_logits.fc1', 3: 'pre_logits.fc2', 6: 'head.fc' };
+  const shapes: Readonly<Record<string, readonly number[]>> = {
+    'pre_logits.fc1.weight': [4096, 512, 7, 7],
+    'pre_logits.fc2.weight': [4096, 4096, 1, 1],
+  };
+  const rows = readForwardGolden('vgg11_bn', 'torch').tensors.map(([name, shape, ...rest]): GoldenRow => {
+    const renamed = name.replace(/^classifier\.(\d)/, (_, place: string) => layers[place]!);
+    return [renamed, shapes[renamed] ?? shape, ...rest];
+  });
+  const backbone = findBackbone('vgg11_bn');
+  const plan = planWeights(generatedSource(rows, 'torch'), backbone, findPublished(backbone, 'torch'));
+  expect(faultsOf(plan)).toEqual([]);
+  const kernel = plan.rows.find(({ parameter }) => parameter?.path === 'fc1.kernel')!;
+  expect(kernel.layout).toMatchObject({ shape: [4096, 512, 7, 7], permutation: [2, 3, 1, 0] });
 });
 
 describe('input sizes', () => {
@@ -127,7 +147,7 @@ describe('names in published files', () => {
   test("torchvision's places in a Sequential, without and with batch norms", () => {
     // print(torchvision.models.vgg16()), vgg16_bn(), vgg19()
     const [plain, norm] = [of('vgg16', 'torch').ownerNames, of('vgg16_bn', 'torch').ownerNames];
-    const places = (names: typeof plain, paths: string[]) => paths.flatMap((path) => names(path));
+    const places = (names: typeof plain, paths: string[]) => paths.map((path) => names(path)[0]);
     const some = ['stage1.conv1', 'stage1.conv2', 'stage2.conv1', 'stage3.conv3', 'stage5.conv3', 'fc1', 'classifier'];
     expect(places(plain, some)).toEqual([
       ...['features.0', 'features.2', 'features.5', 'features.14', 'features.28', 'classifier.0', 'classifier.6'],
@@ -152,7 +172,11 @@ describe('names in published files', () => {
     for (const name of names) {
       const paths = new Set(build(name, 'torch', 224, 224, 10).nodes.flatMap((n) => n.parameters.map(() => n.path)));
       for (const { source, ownerNames } of findBackbone(name).published) {
-        for (const path of paths) expect(ownerNames(path), `${name} ${source} ${path}`).toHaveLength(1);
+        // timm has names of its own for the layers that it made convolutions
+        const ofTop = (path: string) => source === 'torch' && ['fc1', 'fc2', 'classifier'].includes(path);
+        for (const path of paths) {
+          expect(ownerNames(path), `${name} ${source} ${path}`).toHaveLength(ofTop(path) ? 2 : 1);
+        }
         expect(ownerNames('stage1')).toEqual([]);
       }
     }

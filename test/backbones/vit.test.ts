@@ -14,6 +14,7 @@ import { rng } from '../../src/rng.js';
 import { smoothedTargets } from '../../src/train/targets.js';
 import { loadTrainable } from '../../src/train/trainable.js';
 import { adaptWeights } from '../../src/weights/adapt.js';
+import { adaptationsOf } from '../../src/weights/adaptations.js';
 import { dialectOf } from '../../src/weights/dialects.js';
 import { assertComplete } from '../../src/weights/faults.js';
 import { planWeights } from '../../src/weights/plan.js';
@@ -139,9 +140,14 @@ describe("Google's files", () => {
     expect(values).toHaveLength(197 * 192);
     expect(values[0]).toBe(7);
     for (let row = 0; row < 14; row++) expect(values[(1 + row * 14) * 192]).toBeCloseTo((row * 23) / 13, 5);
-    expect(adaptations).toEqual([
+    expect(adaptations.map(({ text }) => text)).toEqual([
       'position_embedding.embedding: resampled from 24x24 to 14x14 places linearly, corners in place',
     ]);
+    expect(adaptationsOf(plan, plan.rows, generatedSource([], 'npz'))).toContainEqual({
+      kind: 'grid',
+      tensors: ['Transformer/posembed_input/pos_embedding'],
+      text: expect.stringMatching(/^Transformer\S+ has 24x24 places, not 14x14: .* class token kept$/) as string,
+    });
   });
 
   test("are also read with the names of today's flax", () => {
@@ -157,6 +163,14 @@ describe("Google's files", () => {
     }));
     expect(tensors).not.toEqual(source.tensors);
     assertComplete(flaxPlan('vit_ti16', { ...source, tensors }), 'Ti_16.npz');
+    // big_vision keeps the position embedding beside the class token, and everything under `params`
+    const ofBigVision = tensors.map(({ name, ...tensor }) => ({
+      ...tensor,
+      name: `params/${name.replace('Transformer/posembed_input/', '')}`,
+    }));
+    expect(ofBigVision.map(({ name }) => name)).toContain('params/pos_embedding');
+    const state = { name: 'opt/0/mu/cls', dtype: 'float32' as const, shape: [1, 1, 192] };
+    assertComplete(flaxPlan('vit_ti16', { ...source, tensors: [...ofBigVision, state] }), 'i21k.npz');
   });
 });
 

@@ -37,7 +37,7 @@ export function applyIgnore(rows: readonly PlanRow[], patterns: readonly string[
 const isOfHead = ({ parameter }: PlanRow): boolean => parameter?.path.startsWith('head.') === true;
 
 function wildcard(pattern: string): RegExp {
-  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*');
+  const escaped = pattern.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll(/\*+/g, '.*');
   return new RegExp(`^${escaped}$`);
 }
 

@@ -134,7 +134,10 @@ function unknownOf({ totals, classes, head }: ImportReport): string[] {
 function setAsideOf(rows: readonly ImportRow[]): string[] {
   const reasons = new Map<string, string[]>();
   for (const { verdict, tensor, reason } of rows) {
-    if (verdict === 'set_aside') reasons.set(reason!, [...(reasons.get(reason!) ?? []), tensor!]);
+    if (verdict !== 'set_aside') continue;
+    const tensors = reasons.get(reason!);
+    if (tensors === undefined) reasons.set(reason!, [tensor!]);
+    else tensors.push(tensor!);
   }
   return [...reasons].map(([reason, [first, ...others]]) => {
     const more = others.length === 0 ? '' : ` and ${others.length} more`;

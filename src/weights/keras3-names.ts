@@ -142,7 +142,7 @@ function ownersOf(file: Keras3File): (path: string) => Owner {
       const held = parent.kind === undefined ? undefined : heldBy(parent.kind, last);
       return {
         names: [...parent.names, layer?.name ?? held?.name ?? stored ?? last],
-        kind: layer ? snakeCase(layer.className) : held?.kind,
+        kind: layer ? snakeCase(layer.className) : (held?.kind ?? automaticKind(stored)),
         layer,
         isList: false,
         places: [...parent.places, Number.POSITIVE_INFINITY],
@@ -169,6 +169,10 @@ function ownersOf(file: Keras3File): (path: string) => Owner {
   };
   return ownerAt;
 }
+
+/** Keras calls a layer without a name by its class and a number: `conv2d_7` (`keras.src.utils.naming.auto_name`). */
+const automaticKind = (name: string | undefined): string | undefined =>
+  name === undefined ? undefined : countedName(name)[0];
 
 function twoNames(file: string, path: string, stored: string, configured: string): FormatError {
   return new FormatError({

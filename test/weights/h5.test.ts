@@ -175,6 +175,40 @@ describe('layouts of Keras', () => {
     });
   });
 
+  // a class of the user's own in Keras 3.6 and later: self.first = Conv2D(...), self.blocks = [Dense(...), Dense(...)]
+  it('of Keras 3 in attributes of a model: the class from a name that Keras gave, two of one name by path', async () => {
+    const path = temporary('attributes.weights.h5');
+    await writeH5(path, (file) => {
+      writeText(file.create_group('vars'), 'name', 'mine');
+      for (const [group, name, shapes] of [
+        ['first', 'conv2d_3', [[3, 3, 1, 2], [2]]],
+        ['second', 'other', [[2, 4]]],
+        ['blocks/dense', 'dense_7', [[4, 5]]],
+        ['blocks/dense_1', 'dense_7', [[5, 6]]],
+      ] as const) {
+        const vars = group
+          .split('/')
+          .reduce((at, part) => (at.get(part) ?? at.create_group(part)) as typeof file, file);
+        const own = vars.create_group('vars');
+        writeText(own, 'name', name);
+        shapes.forEach((shape, i) => {
+          const { data } = tensorOf('', shape);
+          own.create_dataset({ name: `${i}`, data, shape: [...shape] });
+        });
+      }
+    });
+    await withSource(path, (source) => {
+      expect(source.metadata).toEqual({ layout: 'keras3-weights' });
+      expect(source.tensors.map(({ name }) => name)).toEqual([
+        'blocks/dense/vars/0',
+        'blocks/dense_1/vars/0',
+        'conv2d_3/kernel',
+        'conv2d_3/bias',
+        'other/vars/0',
+      ]);
+    });
+  });
+
   it('any other HDF5 file, by path; text is no tensor, and links are not followed', async () => {
     const path = temporary('plain.h5');
     const outside = temporary('outside.h5');

@@ -114,10 +114,15 @@ function unquoted(column: string | undefined): string | undefined {
   }
 }
 
-/** How a name is written in the table: in quotes where it would otherwise end early, or mean something else. */
+/**
+ * How a name is written in the table: in quotes where it would otherwise end early, mean something else, or be a command
+ * to a terminal.
+ */
 export function formatField(name: string): string {
-  const plain = /^[^\s,"#][^\s,"]*$/.test(name) && name !== NOTHING;
-  return plain ? name : JSON.stringify(name);
+  const plain = /^[^\s,"#\p{Cc}][^\s,"\p{Cc}]*$/u.test(name) && name !== NOTHING;
+  if (plain) return name;
+  // JSON leaves control characters beyond ASCII as they are
+  return JSON.stringify(name).replaceAll(/\p{Cc}/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /**

@@ -59,7 +59,22 @@ describe('the table', () => {
     const name = fc.oneof(
       fc.string({ minLength: 1, unit: 'grapheme' }),
       fc.stringMatching(/^[\w/.:-]{1,40}$/),
-      fc.constantFrom('-', '#', '"', '\\', ' ', ',', 'a b', '\t', 'parameter', '\uFEFF', '\n'),
+      fc.constantFrom(
+        '\u001b[2J',
+        '\u009b2J',
+        '\u007f',
+        '-',
+        '#',
+        '"',
+        '\\',
+        ' ',
+        ',',
+        'a b',
+        '\t',
+        'parameter',
+        '\uFEFF',
+        '\n',
+      ),
     );
     const row = fc.record({
       parameter: fc.stringMatching(/^[a-z]\w*(\.\w+)*$/),
@@ -76,6 +91,7 @@ describe('the table', () => {
             `${noise}${parameter}${between}${tensor === undefined ? '-' : formatField(tensor)}${after}`,
         );
         const text = ['parameter tensor', ...written].join('\n').replaceAll('\n', end);
+        for (const { tensor } of rows) if (tensor !== undefined) expect(formatField(tensor)).not.toMatch(/\p{Cc}/u);
         expect(columns(text)).toEqual(rows.map(({ parameter, tensor }) => [parameter, tensor]));
       }),
     );

@@ -1,4 +1,5 @@
 /** `tl weights`: what is in a file. */
+import { formatField } from '../../weights/name-map.js';
 import type { Identified } from '../../weights/published-file.js';
 import type { Host } from '../program.js';
 import { count, dimensions, table } from '../table.js';
@@ -25,13 +26,13 @@ export function weightsCommand(host: Host): void {
           out.result({ file, ...inside, format, metadata, tensors, setAside, parameters: total, recognised }, () => {
             const reasons = new Map(setAside.map(({ name, reason }) => [name, reason]));
             const rows = tensors.map(({ name, dtype, shape }) => [
-              name,
+              formatField(name),
               dtype,
               dimensions(shape),
               reasons.get(name) ?? '',
             ]);
             for (const { name } of tensors) reasons.delete(name);
-            for (const [name, reason] of reasons) rows.push([name, '-', '-', reason]); // no tensors of numbers
+            for (const [name, reason] of reasons) rows.push([formatField(name), '-', '-', reason]); // no tensors of numbers
             const columns = ['tensor', 'type', 'shape', setAside.length === 0 ? '' : 'set aside, since it is'];
             const what = recognised.map((each) => `${each.backbone} from ${each.source}, ${outputsOf(each)}`);
             return [

@@ -91,7 +91,7 @@ function descend(from: PickleValue, names: readonly string[]): { dict: PickleDic
 }
 
 function reasonOf(name: string): string {
-  return /optim/i.test(name) ? 'state of the optimiser' : 'beside the state dict: of the training';
+  return /optim/i.test(name) ? 'state of the optimiser' : 'of the training, beside the weights';
 }
 
 /** What wrappers put before all names of a state dict; a counter of their own has nothing before it. */

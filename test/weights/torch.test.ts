@@ -197,8 +197,8 @@ describe('a whole checkpoint of a training script', () => {
       expect(await source.read('fc.weight')).toEqual(Float32Array.of(0));
       expect(await source.read('model_ema.fc.weight')).toEqual(Float32Array.of(4));
       expect(source.setAside).toEqual([
-        { name: 'best_acc1', reason: 'beside the state dict: of the training' },
-        { name: 'epoch', reason: 'beside the state dict: of the training' },
+        { name: 'best_acc1', reason: 'of the training, beside the weights' },
+        { name: 'epoch', reason: 'of the training, beside the weights' },
         { name: 'optimizer', reason: 'state of the optimiser' },
         { name: 'model_ema.n_averaged', reason: 'the number of models that were averaged' },
       ]);

@@ -240,6 +240,8 @@ describe('slices', () => {
 describe('a checkpoint in parts', () => {
   const here = fixtures[0]!.path.slice(0, -fixtures[0]!.file.length);
   const names = ['saver-v2-two.index', 'saver-v2-two.data-00000-of-00002', 'saver-v2-two.data-00001-of-00002'];
+  /** Bytes of its only block, as the handle at the table's end says; behind them its compression and checksum. */
+  const BLOCK = 0xca;
   const some = (kept: readonly string[]): string => {
     const at = mkdtempSync(join(folder, 'parts-'));
     for (const name of kept) copyFileSync(join(here, name), join(at, name));
@@ -268,14 +270,31 @@ describe('a checkpoint in parts', () => {
     await expectFailure(() => openWeights(join(some([name]), name)), 'CHECKPOINT_PARTS', /1 of its 2/);
   });
 
+  test('has no part in a file that is called as its files begin', async () => {
+    const at = some(names);
+    copyFileSync(join(here, 'saver-v1.ckpt'), join(at, 'saver-v2-two'));
+    await withSource(join(at, 'saver-v2-two'), ({ metadata }) => {
+      expect(metadata.version).toBe('1');
+    });
+  });
+
+  test('with a compressed block is refused by name', async () => {
+    const at = some(names);
+    const file = join(at, names[0]!);
+    const index = readFileSync(file);
+    index[BLOCK] = 1; // kSnappyCompression of tensorflow/core/lib/io/table_options.h
+    index.writeUInt32LE(maskedCrc32c(index.subarray(0, BLOCK + 1)), BLOCK + 1);
+    writeFileSync(file, index);
+    await expectFailure(() => openWeights(at), 'CHECKPOINT_COMPRESSED', /compressed \(kind 1\)/);
+  });
+
   test('written on a big-endian machine is refused by name', async () => {
     const at = some(names);
     const file = join(at, names[0]!);
     const index = readFileSync(file);
     // BundleHeaderProto: 2 shards, version 1; endianness 1 instead of what the version says
     Buffer.from('080210011a00', 'hex').copy(index, index.indexOf(Buffer.from('08021a020801', 'hex')));
-    const block = 0xca; // its bytes, as the handle at the table's end says; behind them its compression and checksum
-    index.writeUInt32LE(maskedCrc32c(index.subarray(0, block + 1)), block + 1);
+    index.writeUInt32LE(maskedCrc32c(index.subarray(0, BLOCK + 1)), BLOCK + 1);
     writeFileSync(file, index);
     await expectFailure(() => openWeights(at), 'CHECKPOINT_BIG_ENDIAN', /big-endian/);
   });

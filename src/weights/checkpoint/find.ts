@@ -20,7 +20,8 @@ const MOST_STATE_BYTES = 2 ** 20;
  */
 export async function findVersion2(path: string): Promise<string | undefined> {
   const given = path.replace(/\.(index|meta)$/, '').replace(DATA, '');
-  if (existsSync(`${given}.index`)) return given;
+  const isItself = given === path && existsSync(path); // a file that is there is what is meant by its name
+  if (!isItself && existsSync(`${given}.index`)) return given;
   if (DATA.test(path) && existsSync(path)) {
     throw new FormatError({
       code: 'CHECKPOINT_PARTS',

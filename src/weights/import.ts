@@ -1,7 +1,7 @@
 /** `tl import`: a published file becomes weights of the local store, under our own names and in our own layout. */
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { ToolkitError } from '../errors.js';
+import { ToolkitError, UsageError } from '../errors.js';
 import { fileError, sha256File } from '../files.js';
 import type { Adaptation } from './adaptations.js';
 import { elementsOf } from './float-formats.js';
@@ -37,10 +37,17 @@ export interface ImportOptions extends Wanted {
  * Converts a published weights file and keeps it in the local store, in the place of what was there for the same
  * backbone and source.
  * @throws WEIGHTS_MISMATCH with every fault, NOT_RECOGNISED, IGNORED_KERNEL, NO_BACKGROUND, NAME_MAP, NOT_FINITE,
- * NO_CLASSIFIER, OUT_EXISTS, FormatError, FILE_NOT_WRITTEN
+ * NO_CLASSIFIER, OUT_EXISTS, CLASS_INDICES, CLASS_INDICES_UNUSED, FormatError, FILE_NOT_WRITTEN
  */
 export async function importWeights(file: string, options: ImportOptions = {}): Promise<ImportReport> {
   const began = performance.now();
+  if (options.out === undefined && options.classIndices !== undefined) {
+    throw new UsageError({
+      code: 'CLASS_INDICES_UNUSED',
+      message: '--class-indices names the classes of a model folder, and the local store has none',
+      hint: 'say with --out where the model folder goes',
+    });
+  }
   const opened = await openPublishedFile(file, options);
   const stop = new AbortController();
   try {

@@ -1,6 +1,8 @@
 /** A published or fine-tuned file as a model folder: it predicts its own classes at once, without any training here. */
 import { existsSync } from 'node:fs';
 import { z } from 'zod';
+import type { Channels } from '../augment/image.js';
+import { withChannels } from '../augment/preprocessing.js';
 import type { Parameter } from '../engine/graph.js';
 import { FormatError, listFaults, UsageError, WeightsError } from '../errors.js';
 import { readJsonFile } from '../files.js';
@@ -51,15 +53,16 @@ export async function saveImportedModel(
       hint: 'choose another folder, or replace it with --overwrite',
     });
   }
+  const channels = plan.graph.input.shape[2] as Channels;
   const record: ModelRecord = {
     formatVersion: 1,
     backbone: plan.backbone.name,
     source: plan.published.source,
     inputSize: inputSizeOf(opened),
-    channels: plan.published.channels ?? 3,
+    channels,
     head: head === undefined ? { hidden: [], dropout: 0 } : { hidden: head.hidden, dropout: head.dropout },
     classes: classIndices === undefined ? numbered(count) : await readClassIndices(classIndices, count),
-    preprocessing: plan.published.preprocessing,
+    preprocessing: withChannels(plan.published.preprocessing, channels),
     weights: { origin: `${stored.file.name} (sha256 ${stored.file.sha256})`, license: stored.license },
     data: { fingerprint: '', valSplit: 0, seed: 0 }, // of no data set that is known here
     toolkit: version,
@@ -69,13 +72,13 @@ export async function saveImportedModel(
   );
 }
 
-/** As published; where the file has a position embedding, that of its grid. */
+/** That of the planned network; where the file has a position embedding, that of its grid. */
 function inputSizeOf({ plan, parameters }: PublishedFile): ModelRecord['inputSize'] {
-  const { inputSize } = plan.backbone;
-  const grids = (from: readonly Parameter[]) => from.find(({ places }) => places !== undefined)?.places?.grid[0];
-  const [published, own] = [grids(plan.graph.parameters), grids(parameters)];
-  const side = published === undefined || own === undefined ? inputSize : (inputSize / published) * own;
-  return { height: side, width: side };
+  const [height, width] = plan.graph.input.shape as readonly [number, number];
+  const gridOf = (from: readonly Parameter[]) => from.find(({ places }) => places !== undefined)?.places?.grid;
+  const [planned, own] = [gridOf(plan.graph.parameters), gridOf(parameters)];
+  if (planned === undefined || own === undefined) return { height, width };
+  return { height: (height / planned[0]) * own[0], width: (width / planned[1]) * own[1] };
 }
 
 const numbered = (count: number): string[] => Array.from({ length: count }, (_, i) => String(i));

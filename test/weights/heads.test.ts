@@ -10,7 +10,7 @@ import { formatHead } from '../../src/heads/heads.js';
 import { faultsOf } from '../../src/weights/faults.js';
 import { headConfigOf } from '../../src/weights/head-config.js';
 import { importWeights } from '../../src/weights/import.js';
-import { openModelFolder } from '../../src/weights/model-folder.js';
+import { type ModelRecord, openModelFolder } from '../../src/weights/model-folder.js';
 import { encodeNpy } from '../../src/weights/npy.js';
 import { openNpz } from '../../src/weights/npz.js';
 import { planCanonical, planWeights } from '../../src/weights/plan.js';
@@ -147,6 +147,27 @@ describe('a model folder', () => {
     for (const fault of ['index 7 ("oaks") is beyond', 'index 2 has no name', 'index 4 has no name']) {
       expect(ran.stderr).toContain(fault);
     }
+  });
+
+  test('can be imported again, and has the size of its pictures', async () => {
+    const out = join(folder, 'again');
+    const small = join(folder, 'small');
+    const { files } = golden.cases.find((each) => each.file === whole)!;
+    await importWeights(join(folder, files[0]!), { out: small });
+    const record = JSON.parse(readFileSync(join(small, 'model.json'), 'utf8')) as ModelRecord;
+    writeFileSync(join(small, 'model.json'), JSON.stringify({ ...record, inputSize: { height: 64, width: 96 } }));
+    const report = await importWeights(join(small, 'weights.safetensors'), { out });
+    expect(report).toMatchObject({ head: 'mlp:12 of 5 classes', adaptations: [{ kind: 'head' }] });
+    const model = await openModelFolder(out);
+    expect(model.record).toMatchObject({
+      inputSize: { height: 64, width: 96 },
+      channels: 3,
+      classes: ['0', '1', '2', '3', '4'],
+    });
+    await model.close();
+    expectClose(await forward('--model', out), expected(golden.cases.find(({ file }) => file === whole)!));
+    const unused = await tl(['import', join(folder, whole), '--class-indices', 'x.json']);
+    expect(unused).toMatchObject({ code: 2, stderr: expect.stringContaining('CLASS_INDICES_UNUSED') as string });
   });
 
   test('of a backbone alone is refused', async () => {

@@ -18,6 +18,9 @@ import { mutateInside, resumIndex } from './fuzz/envelopes.mjs';
 import { mutate } from './fuzz/mutations.mjs';
 import { startReader } from './fuzz/watch.mjs';
 
+/** Formats whose files may hold HDF5. */
+const HDF5_INSIDE = new Set(['keras-h5', 'keras3', 'archive']);
+
 const { values: options } = parseArgs({
   options: {
     count: { type: 'string', default: '10000' },
@@ -125,13 +128,14 @@ function damage({ files, format }, other, random) {
   return { kind: behind ? `${kind}, sums put right` : kind, files: out, behind, other };
 }
 
-async function readCase({ way, file, options: more }, files, index) {
+async function readCase({ way, file, format, options: more }, files, index) {
   const folder = join(scratch, 'case');
   rmSync(folder, { recursive: true, force: true });
   write(folder, files);
   const home = way === 'store' ? folder : join(scratch, 'home');
   mkdirSync(home, { recursive: true });
-  const reply = await reader.ask({ id: index, way, folder, file: join(folder, file), home, options: more });
+  const request = { id: index, way, folder, file: join(folder, file), home, options: more };
+  const reply = await reader.ask(request, HDF5_INSIDE.has(format));
   const unpacked = join(home, 'tmp');
   const left =
     way === 'store'

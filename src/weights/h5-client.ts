@@ -1,5 +1,6 @@
 /** The one thread that reads HDF5: started at the first file, ended when it hangs, traps or has grown too large. */
 
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { FormatError } from '../errors.js';
@@ -50,6 +51,7 @@ export function patienceFor(fileBytes: number): number {
 /** @param called what errors call the file, where it is a part of another one */
 export function h5File(path: string, timeoutMs: number, called = path): H5File {
   const file = ++lastId;
+  const mostAttributeBytes = Math.min(MAX_ATTRIBUTE_BYTES, statSync(path).size); // they are never packed
   const ask = async (command: H5Request['command']): Promise<unknown> => {
     const request: H5Request = { id: ++lastId, file, path: resolve(path), command };
     const answer = queue.then(() => perform(request, called, timeoutMs));
@@ -59,7 +61,7 @@ export function h5File(path: string, timeoutMs: number, called = path): H5File {
   return {
     tree: async () => (await ask({ do: 'tree', maxObjects: MAX_OBJECTS, maxDepth: MAX_DEPTH })) as H5Tree,
     attributes: async (objects) =>
-      (await ask({ do: 'attributes', objects, maxBytes: MAX_ATTRIBUTE_BYTES })) as H5Attributes,
+      (await ask({ do: 'attributes', objects, maxBytes: mostAttributeBytes })) as H5Attributes,
     read: async (dataset, bytes) => (await ask({ do: 'read', dataset, bytes })) as Uint8Array,
     async close() {
       if (thread !== undefined) await ask({ do: 'close' });

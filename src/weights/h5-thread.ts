@@ -57,16 +57,21 @@ export type H5Reply =
       readonly limit: boolean;
     };
 
-/** The part of Node's `fs` whose output is caught: the library prints its error stack to file descriptor 2. */
-interface Writes {
+/**
+ * The part of Node's `fs` that is watched. The library prints its error stack to file descriptor 2. And it opens every
+ * file that a dataset says its numbers lie in (external storage), which may be any file of the machine.
+ */
+interface Watched {
   writeSync: (...args: never[]) => number;
+  openSync: (...args: never[]) => number;
 }
 
 /**
  * @param h5 the module `h5wasm/node`, loaded
- * @param fs the thread's own `fs`, whose writes to standard error are kept for the error message
+ * @param fs the thread's own `fs`: its writes to standard error are kept for the error message, and it opens only what
+ *   was asked for
  */
-export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, fs: Writes): void {
+export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, fs: Watched): void {
   const H5T_INTEGER = 0;
   const H5T_FLOAT = 1;
   const H5T_STRING = 3;
@@ -89,7 +94,17 @@ export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, f
     if (diagnosis.length < 100_000) diagnosis += Buffer.from(bytes).toString('latin1');
     return bytes.length;
   };
-  fs.writeSync = caught as unknown as Writes['writeSync'];
+  fs.writeSync = caught as unknown as Watched['writeSync'];
+
+  const permitted = new Set<string>();
+  let elsewhere: string | undefined;
+  const openSync = fs.openSync as unknown as (path: string, ...rest: unknown[]) => number;
+  const guarded = (path: string, ...rest: unknown[]): number => {
+    if (permitted.has(path)) return openSync(path, ...rest);
+    elsewhere = path;
+    throw Object.assign(new Error(`EACCES: permission denied, open '${path}'`), { code: 'EACCES', errno: -13 });
+  };
+  fs.openSync = guarded as unknown as Watched['openSync'];
 
   class Refusal extends Error {
     readonly limit: boolean;
@@ -111,6 +126,7 @@ export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, f
   const fileId = (file: number, path: string): bigint => {
     const known = open.get(file);
     if (known !== undefined) return known;
+    permitted.add(path);
     const id = lib.open(path, lib.H5F_ACC_RDONLY, false, -1, -1);
     if (id < 0n) throw new Refusal('the file cannot be opened');
     open.set(file, id);
@@ -250,6 +266,7 @@ export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, f
 
   port.on('message', (request: H5Request) => {
     diagnosis = '';
+    elsewhere = undefined;
     let reply: H5Reply;
     let transfer: ArrayBuffer[] = [];
     try {
@@ -262,7 +279,8 @@ export function serveHdf5(h5: typeof import('h5wasm/node'), port: MessagePort, f
       const said = error instanceof Error ? error.message.split('\n')[0]! : String(error);
       // what the glue says of every object that cannot be opened, for whatever cause
       const own = said.startsWith('error - name not defined') ? 'an object cannot be read' : said;
-      const cause = innermost();
+      const isExternal = elsewhere !== undefined && diagnosis.includes('H5Defl.c'); // the part that reads such storage
+      const cause = isExternal ? `its numbers lie in another file, ${elsewhere}, which is not read` : innermost();
       reply = {
         id: request.id,
         ok: false,

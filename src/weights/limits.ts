@@ -38,7 +38,7 @@ export function checkTensor(path: string, name: string, dtype: FileDtype, shape:
     if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
       throw new FormatError({
         code: 'TENSOR_SHAPE',
-        message: `${path}: tensor ${quote(name)}: expected whole, non-negative sizes, received [${shape.join(', ')}]`,
+        message: `${path}: tensor ${quote(name)}: expected whole, non-negative sizes, received [${shown(shape)}]`,
         hint: DAMAGED_HINT,
       });
     }
@@ -65,6 +65,13 @@ export function limitExceeded(path: string, what: string, limit: number): Format
 }
 
 export const DAMAGED_HINT = 'the file is damaged or not what it claims to be: fetch it again and compare its sha256';
+
+/** Values as they are shown in errors: what is no number by its kind alone, since a file may nest others without end. */
+export function shown(values: readonly unknown[]): string {
+  const isNumber = (value: unknown): boolean => typeof value === 'number' || typeof value === 'bigint';
+  const texts = values.slice(0, MAX_RANK).map((value) => (isNumber(value) ? String(value) : typeof value));
+  return [...texts, ...(values.length > MAX_RANK ? ['...'] : [])].join(', ');
+}
 
 /** A name as it is shown in errors: cut and with control characters escaped. */
 export function quote(name: string): string {

@@ -17,12 +17,19 @@ import {
 /** Digits of one whole number. torch.save's longest is its magic number with 24; BigInt() is quadratic in them. */
 const MAX_DIGITS = 512;
 
+/**
+ * Values on the stack, one after the other. A checkpoint of a ViT-H with its optimiser pushes 100,000; a hostile file may
+ * push an empty dictionary, of 200 bytes here, with each of its own bytes.
+ */
+const MAX_VALUES = 1_000_000;
+
 export class PickleMachine {
   readonly rules: PickleRules;
   readonly memo = new Map<number, PickleValue>();
   readonly #bytes: Buffer;
   #at: number;
   #stack: PickleValue[] = [];
+  #values = 0;
   /** Stacks set aside by marks, as CPython does it. */
   readonly #below: PickleValue[][] = [];
 
@@ -110,7 +117,12 @@ export class PickleMachine {
   // Stack
 
   push(value: PickleValue): void {
+    this.#count();
     this.#stack.push(value);
+  }
+
+  #count(): void {
+    if (++this.#values > MAX_VALUES) throw limitExceeded(this.rules.path, 'the pickle has more values', MAX_VALUES);
   }
 
   pop(): PickleValue {
@@ -131,6 +143,7 @@ export class PickleMachine {
   }
 
   mark(): void {
+    this.#count();
     this.#below.push(this.#stack);
     this.#stack = [];
   }

@@ -6,7 +6,7 @@
 
 import { FormatError } from '../errors.js';
 import { DTYPE_BYTES } from './float-formats.js';
-import { DAMAGED_HINT, quote } from './limits.js';
+import { DAMAGED_HINT, limitExceeded, quote } from './limits.js';
 import {
   PickleDict,
   PickleGlobal,
@@ -184,6 +184,9 @@ function numberType(name: string): NumberType {
   return { name, dtype, width: dtype === undefined ? UNREAD[name]! : DTYPE_BYTES[dtype] };
 }
 
+/** Values that all calls of one file copy: state dicts with that of an optimiser have some ten thousand entries. */
+const MAX_COPIED = 2_000_000;
+
 /** The rules for the pickles of one file. */
 export function torchRules(path: string): PickleRules {
   const globals = new Map<string, PickleGlobal | PickleObject>();
@@ -230,16 +233,24 @@ export function torchRules(path: string): PickleRules {
   for (const name of ['torch.Tensor', 'torch.nn.parameter.Parameter', 'torch.nn.parameter.Buffer']) {
     globals.set(name, new PickleGlobal(name)); // named as classes by the above, never called
   }
+  let copied = 0;
+  /** A call of a few bytes may copy a list of any length, and be made any number of times. */
+  const copying = (from: PickleValue | undefined): PickleValue | undefined => {
+    copied += from instanceof PickleDict ? from.entries.size : lengthOf(from);
+    if (copied > MAX_COPIED) throw limitExceeded(path, 'the calls of its pickle copy more values', MAX_COPIED);
+    return from;
+  };
   callable(['collections.OrderedDict', 'collections.Counter', 'builtins.dict', '__builtin__.dict'], (args) =>
-    toDict(path, args[0]),
+    toDict(path, copying(args[0])),
   );
   callable(['collections.defaultdict'], () => new PickleDict()); // its entries are set one by one afterwards
   callable(['torch.Size', 'builtins.tuple', '__builtin__.tuple'], (args) => new PickleTuple(listOf(path, args[0])));
   callable(['builtins.set', '__builtin__.set', 'builtins.list', '__builtin__.list'], (args) => [
-    ...listOf(path, args[0]),
+    ...listOf(path, copying(args[0])),
   ]);
-  callable(['torch.device'], (args) => args.map(String).join(':'));
-  callable(['_codecs.encode'], (args) => encodeText(path, args)); // how protocol 2 writes bytes
+  callable(['torch.device'], (args) => args.filter((arg) => typeof arg !== 'object').join(':'));
+  // how protocol 2 writes bytes
+  callable(['_codecs.encode'], ([text = null, ...rest]) => encodeText(path, [copying(text) ?? null, ...rest]));
   callable(['torch.serialization._get_layout'], () => new PickleObject(new Setting('a layout'))); // of sparse tensors
   for (const name of QUANTIZERS) globals.set(`torch.${name}`, new PickleObject(new Setting('a quantisation scheme')));
   for (const name of SETTINGS) callable([name], () => new PickleObject(new Setting(name)));
@@ -289,6 +300,12 @@ function toDict(path: string, from: PickleValue | undefined): PickleDict {
     dict.entries.set(key, value);
   }
   return dict;
+}
+
+/** Items of a list or tuple, characters of a text. */
+function lengthOf(value: PickleValue | undefined): number {
+  if (value instanceof PickleTuple) return value.items.length;
+  return Array.isArray(value) || typeof value === 'string' ? value.length : 0;
 }
 
 function listOf(path: string, from: PickleValue | undefined): readonly PickleValue[] {

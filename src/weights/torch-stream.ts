@@ -5,7 +5,7 @@
  */
 
 import { type ByteFile, openByteFile } from './byte-file.js';
-import { checkTensorCount, limitExceeded, quote } from './limits.js';
+import { checkTensorCount, limitExceeded, quote, shown } from './limits.js';
 import { unpickle } from './pickle.js';
 import { PickleDict, PickleIncomplete, type PickleRules, type PickleValue } from './pickle-values.js';
 import type { TorchFile } from './torch.js';
@@ -55,7 +55,7 @@ async function open(file: ByteFile): Promise<TorchFile> {
   ];
   if (magic !== MAGIC_NUMBER) throw torchDamaged(path, "the file does not begin with PyTorch's magic number");
   if (protocol !== PROTOCOL_VERSION) {
-    throw torchDamaged(path, `expected protocol version ${PROTOCOL_VERSION}, received ${String(protocol)}`);
+    throw torchDamaged(path, `expected protocol version ${PROTOCOL_VERSION}, received ${shown([protocol])}`);
   }
   if (!Array.isArray(keys) || !keys.every((key) => typeof key === 'string')) {
     throw torchDamaged(path, 'the list of storages is not readable');

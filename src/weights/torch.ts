@@ -5,7 +5,7 @@
 
 import { FormatError } from '../errors.js';
 import { DTYPE_BYTES, toFloat32 } from './float-formats.js';
-import { checkTensor, limitExceeded, quote, TensorTable } from './limits.js';
+import { checkTensor, limitExceeded, quote, shown, TensorTable } from './limits.js';
 import type { PickleDict, PickleValue } from './pickle-values.js';
 import type { SetAside, TensorInfo, TensorSource } from './source.js';
 import { type TorchTensor, torchDamaged, UnreadTensor } from './torch-rules.js';
@@ -145,7 +145,7 @@ function locate(file: TorchFile, name: string, tensor: TorchTensor | UnreadTenso
     tensor.strides.length !== shape.length ||
     !tensor.strides.every((step): step is number => typeof step === 'number' && Number.isSafeInteger(step) && step >= 0)
   ) {
-    throw bad(`has strides [${tensor.strides.map(String).join(', ').slice(0, 200)}] for shape [${shape.join(', ')}]`);
+    throw bad(`has strides [${shown(tensor.strides)}] for shape [${shape.join(', ')}]`);
   }
   const strides = tensor.strides as readonly number[];
   const inFile = file.storageBytes(storage.key);

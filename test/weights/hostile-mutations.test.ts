@@ -13,11 +13,14 @@ const COUNT = 480;
 const SEED = 'short';
 
 const FORMATS = [
+  'archive',
   'checkpoint-v1',
   'checkpoint-v2',
   'frozen-graph',
   'keras-h5',
+  'keras3',
   'model-folder',
+  'name-map',
   'npy',
   'npz',
   'safetensors',

@@ -1,5 +1,5 @@
 /** The undamaged files: those that the reference implementations wrote, and our own made of them. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -155,14 +155,15 @@ function kerasOf({ files }, sums) {
   };
 }
 
-/** The local store and a model folder, of the smallest network, written by the toolkit itself. */
+/** The local store, a model folder and a table of names, of the smallest network, written by the toolkit itself. */
 async function ownFolders(dist) {
   const load = (module) => import(pathToFileURL(join(dist, module)).href);
   const { findBackbone, findPublished, buildBackbone } = await load('backbones/index.js');
   const { storeWeights } = await load('weights/store.js');
   const { graphOf, saveModelFolder } = await load('weights/model-folder.js');
+  const { writeSafetensors } = await load('weights/safetensors.js');
   const { rng } = await load('rng.js');
-  const [backbone, source] = ['demo_cnn', 'notes'];
+  const [backbone, source] = ['mobilenet_v1_0.25', 'keras'];
   const published = findPublished(findBackbone(backbone), source);
   const numbers = (parameters) => {
     const shapes = new Map(parameters.map(({ path, shape }) => [path, shape]));
@@ -175,7 +176,7 @@ async function ownFolders(dist) {
   const home = process.env.TL_HOME;
   try {
     process.env.TL_HOME = join(scratch, 'home');
-    const size = { height: 28, width: 28 };
+    const size = { height: 32, width: 32 };
     const { parameters } = buildBackbone(published, { size });
     const record = {
       formatVersion: 1,
@@ -205,16 +206,18 @@ async function ownFolders(dist) {
       toolkit: '0.0.0',
     };
     await saveModelFolder(join(scratch, 'model'), model, numbers(graphOf(model).parameters));
+    const rows = parameters.map(({ path, shape }, i) => ({ name: `w${i}`, path, shape }));
+    const entries = rows.map(({ name, path, shape }) => ({ name, shape, read: () => numbers(parameters)(path) }));
+    await writeSafetensors(join(scratch, 'private', 'weights.safetensors'), entries);
+    const table = rows.map(({ name, path }) => `${path} ${name}\n`).join('');
+    writeFileSync(join(scratch, 'private', 'names.txt'), `# parameter tensor\n${table}`);
+    const own = (name, way, folder, options) => {
+      return { name, format: name, way, file: '', files: read(join(scratch, folder)), options };
+    };
     return [
-      {
-        name: 'store',
-        format: 'store',
-        way: 'store',
-        file: '',
-        files: read(join(scratch, 'home')),
-        options: { backbone },
-      },
-      { name: 'model-folder', format: 'model-folder', way: 'model', file: '', files: read(join(scratch, 'model')) },
+      own('store', 'store', 'home', { backbone }),
+      own('model-folder', 'model', 'model'),
+      own('name-map', 'map', 'private', { backbone, source }),
     ];
   } finally {
     if (home === undefined) delete process.env.TL_HOME;

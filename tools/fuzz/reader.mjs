@@ -28,6 +28,12 @@ const WAYS = {
     const { parameters, read, close } = await resolveWeights({ backbone, weights: 'auto' });
     return { tensors: parameters.map(({ path: name, shape }) => ({ name, shape })), read, close };
   },
+  async map(folder, _file, { backbone, source }) {
+    const { openPublishedFile } = await load('weights/published-file.js');
+    const wanted = { backbone, source, map: join(folder, 'names.txt') };
+    const { parameters, read, close } = await openPublishedFile(join(folder, 'weights.safetensors'), wanted);
+    return { tensors: parameters.map(({ path: name, shape }) => ({ name, shape })), read, close };
+  },
   async model(folder) {
     const { openModelFolder } = await load('weights/model-folder.js');
     const { graph, read, close } = await openModelFolder(folder);
@@ -66,16 +72,22 @@ async function answer(request) {
   }
 }
 
-/** Files of the case that are still open. */
-function leftOpen(folder) {
-  const links = readdirSync('/proc/self/fd').map((fd) => {
+/** Streams close their files a moment after they are ended. */
+const CLOSING_MS = 100;
+
+/** Files that were left open by cases before. */
+const told = new Set();
+
+/** Files of the case that are open, each with its number. */
+function stillOpen(folder) {
+  const links = readdirSync('/proc/self/fd').flatMap((fd) => {
     try {
-      return readlinkSync(join('/proc/self/fd', fd));
+      return [`${readlinkSync(join('/proc/self/fd', fd)).replace(/ \(deleted\)$/, '')} (${fd})`];
     } catch {
-      return ''; // closed meanwhile: the one that listed the folder
+      return []; // closed meanwhile: the one that listed the folder
     }
   });
-  return links.filter((link) => link.startsWith(`${folder}/`));
+  return links.filter((link) => link.startsWith(`${folder}/`) && !told.has(link));
 }
 
 /** Most memory this process has had at once, in bytes (proc(5)); writing 5 to clear_refs starts it anew. */
@@ -84,7 +96,13 @@ const peak = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status'
 process.on('message', async (request) => {
   const reply = await answer(request);
   const isLinux = process.platform === 'linux';
-  process.send({ id: request.id, ...reply, open: isLinux ? leftOpen(request.folder) : [], peak: isLinux ? peak() : 0 });
+  let open = isLinux ? stillOpen(request.folder) : [];
+  if (open.length > 0) {
+    await new Promise((resolve) => setTimeout(resolve, CLOSING_MS));
+    open = stillOpen(request.folder);
+  }
+  for (const link of open) told.add(link);
+  process.send({ id: request.id, ...reply, open, peak: isLinux ? peak() : 0 });
 });
 process.on('disconnect', () => process.exit());
 process.send({ ready: true });

@@ -8,10 +8,12 @@ const READER = fileURLToPath(new URL('reader.mjs', import.meta.url));
 /** Of JavaScript values; typed arrays lie outside it and count for the whole process. */
 const HEAP_MB = 256;
 /**
- * Of the whole process. A file here has at most 300 kB; a library loaded and WebAssembly started take 150 MB; deflate
- * may be declared to unpack 1032 times (MAX_DEFLATE_RATIO), once packed in HDF5's memory and once outside.
+ * Of the whole process: a library loaded and a file of at most 300 kB, which deflate may unpack 1032 times
+ * (MAX_DEFLATE_RATIO).
  */
-const MOST_BYTES = 900e6;
+const MOST_BYTES = 600e6;
+/** The HDF5 library believes what a damaged file declares, in a memory of its own that ends here (getHeapMax of h5wasm). */
+const MOST_HDF5_BYTES = 2 ** 31;
 /** Longer than the HDF5 library is given for a small file, after which its thread is ended with an error. */
 const LIMIT_MS = 20_000;
 const LOOK_EVERY_MS = 20;
@@ -63,13 +65,14 @@ export function startReader(dist) {
   };
 
   return {
-    async ask(request) {
+    async ask(request, mayHoldHdf5) {
       if (child === undefined) await start();
       return await new Promise((resolve) => {
         const timer = setTimeout(() => end({ outcome: 'hang', message: `no answer in ${LIMIT_MS} ms` }), LIMIT_MS);
         const watch = setInterval(() => {
           const bytes = child === undefined ? 0 : resident(child.pid);
-          if (bytes > MOST_BYTES) end({ outcome: 'memory', message: `${Math.round(bytes / 1e6)} MB` });
+          if (bytes > MOST_BYTES + (mayHoldHdf5 ? MOST_HDF5_BYTES : 0))
+            end({ outcome: 'memory', message: `${Math.round(bytes / 1e6)} MB` });
         }, LOOK_EVERY_MS);
         pending = { resolve, timer, watch };
         child.send(request);

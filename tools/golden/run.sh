@@ -77,15 +77,20 @@ train() {
 
 files() {
   py tf files_keras2.py
+  py tf positions_keras.py
   py tf files_checkpoint.py
+  py tf files_heads.py
+  py tf files_hostile.py
   py keras3 files_keras3.py
   py keras3 files_checkpoint_shards.py
   py torch files_torch.py
+  py torch files_sharded.py
   py flax files_numpy.py
   # Without its dependencies, which are for formats that are not written here.
   "$TL_GOLDEN_HOME/tf/bin/pip" install --quiet --disable-pip-version-check --no-deps tensorflowjs==4.22.0 tensorflow_hub==0.16.1
   py tf files_tfjs.py
   py tf files_tfjs_models.py
+  py flax files_archives.py # packs what the others wrote
 }
 
 what=${1:-all}

@@ -3,7 +3,7 @@
  * @see https://protobuf.dev/programming-guides/encoding
  */
 import { FormatError } from '../../errors.js';
-import { DAMAGED_HINT } from '../limits.js';
+import { DAMAGED_HINT, limitExceeded } from '../limits.js';
 
 /** One field of a message: `value` of a number, `bytes` of everything with a length, or as the number is written. */
 export interface Field {
@@ -15,6 +15,9 @@ export interface Field {
 }
 
 const NONE = Buffer.alloc(0);
+
+/** A list of the tensors of a checkpoint has one for each; fields here take fifty times the two bytes of the shortest. */
+const MOST_FIELDS = 1_000_000;
 
 /** 64 bits, seven a byte. */
 const MOST_VARINT_BYTES = 10;
@@ -50,6 +53,7 @@ export function signedVarintAt(where: string, bytes: Buffer, at: number): { valu
 export function fieldsOf(where: string, message: Buffer, cut = false): Field[] {
   const fields: Field[] = [];
   for (let at = 0; at < message.length; ) {
+    if (fields.length >= MOST_FIELDS) throw limitExceeded(where, 'a message has more fields', MOST_FIELDS);
     const tag = varintAt(where, message, at);
     const number = Math.floor(tag.value / 8);
     switch (tag.value % 8) {

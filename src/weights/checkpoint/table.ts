@@ -18,6 +18,8 @@ export const TABLE_MAGIC = Buffer.from('57fb808b247547db', 'hex');
 const MOST_BLOCK_BYTES = 2 ** 31;
 /** slim's largest checkpoint has 3,000 keys. */
 const MOST_BLOCKS = 100_000;
+/** A block of an index, of 256 KiB, has 10,000 entries at most, the only block of a version 1 file one a tensor. */
+const MOST_ENTRIES = 200_000;
 /** A key is a tensor's name, or that and the numbers of a slice. */
 const MOST_KEY_BYTES = 2 ** 16;
 
@@ -100,6 +102,7 @@ export function entriesOf(where: string, block: Buffer): Entry[] {
   for (let at = 0; at < end; ) {
     const head = entryAt(where, block, at, key);
     key = head.key;
+    if (entries.length >= MOST_ENTRIES) throw limitExceeded(where, 'a block has more entries', MOST_ENTRIES);
     const next = at + head.headBytes + head.valueBytes;
     if (next > end) throw damaged(where, `a value of ${head.valueBytes} bytes goes beyond its block`);
     entries.push({ key, value: block.subarray(at + head.headBytes, next) });
@@ -155,6 +158,7 @@ export async function headsOf(file: ByteFile, handle: BlockHandle, peek: number)
     const bytes = await file.read(handle.offset + at, length, 'an entry of the table');
     const entry = entryAt(path, bytes, 0, key);
     key = entry.key;
+    if (heads.length >= MOST_ENTRIES) throw limitExceeded(path, 'a block has more entries', MOST_ENTRIES);
     const head = bytes.subarray(entry.headBytes, Math.min(entry.headBytes + entry.valueBytes, bytes.length));
     heads.push({ key, head, offset: at + entry.headBytes, valueBytes: entry.valueBytes });
     at += entry.headBytes + entry.valueBytes;

@@ -2,9 +2,10 @@
  * Names: under which a parameter may stand in a file, and which of a file's tensors carries one of them. The family's
  * table gives the layer's name, the dialect's the parameter's; a user's own table goes before both.
  */
-import { buildBackbone, type Published } from '../backbones/index.js';
+import { type BuildOptions, buildBackbone, type Published } from '../backbones/index.js';
 import type { Graph, Parameter } from '../engine/graph.js';
 import { dialectOf } from './dialects.js';
+import { isCounted, namesByPosition } from './keras-positions.js';
 import { type NameMap, tensorsByMap } from './name-map.js';
 import type { TensorInfo, TensorSource } from './source.js';
 
@@ -26,7 +27,8 @@ export interface Lookup {
 
 /** By the names of a published variant. */
 export function publishedLookup(source: TensorSource, published: Published, headless: Graph): Lookup {
-  const names = namesOf(source, published);
+  const [height, width] = headless.input.shape as readonly [number, number, number];
+  const names = namesOf(source, published, { height, width });
   const wrapper = findWrapper(names, published, headless);
   const { average = '' } = dialectOf(published.dialect);
   const tensors = new Map<string, TensorInfo>();
@@ -123,8 +125,12 @@ export function soughtNames(published: Published, parameter: Named): string[] {
  * The tensors' names as the family's table has them. Where layers are counted through a program, their numbers become
  * places among those of their kind beside them: of `aux_2/dense_2` and `aux_2/dense_3` they become `dense`, `dense_1`.
  * A Sequential without a name of its own is counted too, and left out: `sequential_3/dense_2` is `dense_2`.
+ * @param size of the pictures that the file's network takes
  */
-export function namesOf({ tensors }: Pick<TensorSource, 'tensors'>, published: Published): string[] {
+export function namesOf(source: TensorSource, published: Published, size: BuildOptions['size']): string[] {
+  const { tensors } = source;
+  const byPosition = isCounted(source) ? namesByPosition(tensors, published, size) : undefined;
+  if (byPosition !== undefined) return byPosition;
   if (published.counted !== true) return tensors.map(({ name }) => name);
   const parts = tensors.map(({ name }) => {
     const bare = name.replaceAll(/(?<=^|\/)sequential(_\d+)?\//g, '');

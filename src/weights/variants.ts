@@ -62,15 +62,15 @@ export function alikeVariants(
 
 /** Whether a file has a tensor that ends in the name of the first parameter: most variants are told apart by that. */
 function mayHold(source: TensorSource, backbone: Backbone, published: Published): boolean {
+  const size = { height: backbone.inputSize, width: backbone.inputSize };
   let sought = firstNames.get(published);
   if (sought === undefined) {
-    const size = { height: backbone.inputSize, width: backbone.inputSize };
     sought = soughtNames(published, buildBackbone(published, { size }).parameters[0]!);
     firstNames.set(published, sought);
   }
   const { average = '' } = dialectOf(published.dialect); // a file may keep the averages alone
   const ends = average === '' ? sought : [...sought, ...sought.map((each) => each + average)];
-  return namesOf(source, published).some((name) => ends.some((each) => name.endsWith(each)));
+  return namesOf(source, published, size).some((name) => ends.some((each) => name.endsWith(each)));
 }
 
 const firstNames = new WeakMap<Published, readonly string[]>();

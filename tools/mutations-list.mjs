@@ -321,4 +321,33 @@ export const MUTATIONS = [
     to: "pillowAxis('pil_bilinear',",
     tests: ['test/weights/adapt.test.ts'],
   },
+  {
+    name: 'keras 3: beta before gamma',
+    file: 'src/weights/keras-variables.ts',
+    from: "const batchNorm: Variables = [GAMMA, BETA, 'moving_mean', 'moving_variance'];",
+    to: "const batchNorm: Variables = [BETA, GAMMA, 'moving_mean', 'moving_variance'];",
+    tests: ['test/weights/real-files.test.ts'],
+    only: 'Keras',
+  },
+  {
+    name: 'keras 3: shared layers counted as Keras 2 counts them',
+    file: 'src/weights/keras3-names.ts',
+    from: 'for (const [kind, counted] of majorVersion >= 3 ? all : own) {',
+    to: 'for (const [kind, counted] of own) {',
+    tests: ['test/weights/keras-archive.test.ts'],
+  },
+  {
+    name: "keras positions: a shortcut's layers behind those beside it",
+    file: 'src/weights/keras-places.ts',
+    from: 'a.index < b.index',
+    to: 'a.index > b.index',
+    tests: ['test/weights/keras-positions.test.ts'],
+  },
+  {
+    name: 'keras positions: in the order of our graph',
+    file: 'src/weights/keras-positions.ts',
+    from: 'layers.sort((a, b) => (comesBefore(a.place, b.place) ? -1 : 1));',
+    to: '',
+    tests: ['test/weights/keras-positions.test.ts'],
+  },
 ];

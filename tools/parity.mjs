@@ -35,6 +35,7 @@ const REAL = [
 /** Environment of tools/golden and the script that lists its networks and writes them. */
 const WRITERS = [
   ['tf', 'parity_keras.py'],
+  ['keras3', 'parity_keras3.py'],
   ['tf', 'parity_slim.py'],
   ['torch', 'parity_torch.py'],
   ['flax', 'parity_flax.py'],

@@ -78,6 +78,7 @@ train() {
 files() {
   py tf files_keras2.py
   py tf positions_keras.py
+  py tf positions_keras.py
   py tf files_checkpoint.py
   py tf files_heads.py
   py tf files_hostile.py

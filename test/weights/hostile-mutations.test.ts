@@ -48,8 +48,8 @@ it('survives mutations of every format', { timeout: 120_000 }, async () => {
   expect(failures, stderr).toEqual([]);
   expect(table.map(({ format }) => format).sort()).toEqual(FORMATS);
   for (const { format, outcomes } of table) {
-    const read = Object.keys(outcomes).filter((outcome) => outcome.startsWith('read'));
-    expect(read.length, `${format}: some damage does no harm`).toBeGreaterThan(0);
-    expect(Object.keys(outcomes).length - read.length, `${format}: most damage is found`).toBeGreaterThan(1);
+    expect(Object.keys(outcomes).length, `${format}: damage of one outcome only`).toBeGreaterThan(2);
   }
+  const right = table.reduce((sum, { outcomes }) => sum + (outcomes['read, right'] ?? 0), 0);
+  expect(right, 'some damage does no harm, and is seen to do none').toBeGreaterThan(0);
 });

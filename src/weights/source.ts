@@ -10,6 +10,7 @@ import { openGraphDef } from './checkpoint/graph-def.js';
 import { openVersion1 } from './checkpoint/version1.js';
 import { openVersion2 } from './checkpoint/version2.js';
 import { openH5 } from './h5.js';
+import { isKerasArchive, kerasFromZip } from './keras-archive.js';
 import { npzFromZip } from './npz.js';
 import { type Container, checkIsFile, FORMATS_READ, recognise } from './recognise.js';
 import { openSafetensors } from './safetensors.js';
@@ -65,7 +66,8 @@ export interface TensorSource {
   readonly tensors: readonly TensorInfo[];
   /**
    * What else the file says. Safetensors: its `__metadata__`. Keras: `layout` (keras-weights, keras-model,
-   * keras3-weights, plain), `keras_version`, `backend`, `model_config`. PyTorch: `container` (zip, stream), `version`,
+   * keras3-weights, keras3-archive, plain), `keras_version`, `backend`, `model_config`, and `layers: counted` where layers
+   * are called by their class and number. PyTorch: `container` (zip, stream), `version`,
    * `wrapper` (where the state dict was), `strippedPrefix`, `ignoredEntries`. Npz: `ignored`.
    */
   readonly metadata: Readonly<Record<string, string>>;
@@ -130,14 +132,8 @@ async function fromZip(zip: ZipArchive): Promise<TensorSource> {
   if (torchPrefix(zip) !== undefined) return await torchFromZip(zip);
   const names = [...zip.entries.keys()];
   if (names.some((name) => name.endsWith('.npy'))) return await npzFromZip(zip);
+  if (isKerasArchive(zip)) return await kerasFromZip(zip);
   await zip.close();
-  if (names.includes('model.weights.h5')) {
-    throw new FormatError({
-      code: 'KERAS_ARCHIVE',
-      message: `${zip.path}: this is a .keras archive; the weights are the file model.weights.h5 inside it`,
-      hint: `unzip ${zip.path} model.weights.h5, and give that file`,
-    });
-  }
   throw new FormatError({
     code: 'FORMAT_UNKNOWN',
     message: `${zip.path}: a zip archive with neither PyTorch's data.pkl nor NumPy's .npy arrays; expected ${FORMATS_READ}`,

@@ -72,9 +72,10 @@ function toSource(file: TorchFile): TensorSource {
     const { wrapper, dict } = found.averages;
     const averaged = addTensors(file, table, dict, `${wrapper}.`);
     for (const [name, stored] of averaged.names) {
-      if (names.has(name)) averages.set(name, stored);
-      else if (name !== SWA_COUNT)
-        setAside.push({ name: stored, reason: 'a running average of nothing else in the file' });
+      if (name === SWA_COUNT) continue;
+      const known = names.has(name);
+      if (known) averages.set(name, stored);
+      setAside.push({ name: stored, reason: `running average of ${known ? name : 'nothing else in the file'}` });
     }
   }
   for (const { name } of table.all()) {

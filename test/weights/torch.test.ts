@@ -200,6 +200,7 @@ describe('a whole checkpoint of a training script', () => {
         { name: 'best_acc1', reason: 'of the training, beside the weights' },
         { name: 'epoch', reason: 'of the training, beside the weights' },
         { name: 'optimizer', reason: 'state of the optimiser' },
+        { name: 'model_ema.fc.weight', reason: 'running average of fc.weight' },
         { name: 'model_ema.n_averaged', reason: 'the number of models that were averaged' },
       ]);
     });

@@ -1,7 +1,7 @@
 /**
  * Names for layers that a file calls by class and number alone (`conv2d_12`), as `.weights.h5` files of Keras 2.12 to 3.5
  * do: the thirteenth Conv2D of a file is the thirteenth of the network in Keras' own order of layers. Numbers go to names
- * only where they do for the whole network, every shape included; otherwise a file keeps the names that it has.
+ * only where the file has as many layers of each class as the network; otherwise it keeps the names that it has.
  */
 import { buildBackbone, type Published } from '../backbones/index.js';
 import type { Parameter, Role } from '../engine/graph.js';
@@ -19,7 +19,7 @@ export function isCounted({ metadata }: Pick<TensorSource, 'metadata'>): boolean
 /**
  * The tensors' names with those of the network in the place of class and number.
  * @param size of the pictures that the file's network takes
- * @returns undefined where the file does not hold that network
+ * @returns undefined where the file has other layers than that network
  */
 export function namesByPosition(
   tensors: readonly TensorInfo[],
@@ -32,10 +32,14 @@ export function namesByPosition(
   const names = tensors.map(({ name }) => name);
   let isFound = false;
   const inner = innerModels(models);
-  for (const [path, model] of models) {
-    const found = match(model, inner.get(path) ?? [], network);
-    for (const [index, name] of found ?? []) names[index] = path === '' ? name : `${path}/${name}`;
-    isFound ||= found !== undefined;
+  // where the shapes are another network's, the layers of one with as many of each class tell best what differs
+  for (const byShape of [true, false]) {
+    if (isFound) break;
+    for (const [path, model] of models) {
+      const found = match(model, inner.get(path) ?? [], network, byShape);
+      for (const [index, name] of found ?? []) names[index] = path === '' ? name : `${path}/${name}`;
+      isFound ||= found !== undefined;
+    }
   }
   return isFound ? names : undefined;
 }
@@ -194,12 +198,13 @@ function match(
   model: CountedModel,
   inner: readonly CountedModel[],
   network: readonly NetworkLayer[],
+  byShape: boolean,
 ): ReadonlyMap<number, string> | undefined {
   const named = [...new Set(network.map((layer) => layer.model))].filter((each) => each !== '');
   if (named.length > inner.length) return undefined;
   let best: ReadonlyMap<number, string> | undefined;
   for (const dense of DENSE) {
-    const found = matchAs(model, new Map(named.map((name, i) => [name, inner[i]!])), network, dense);
+    const found = matchAs(model, new Map(named.map((name, i) => [name, inner[i]!])), network, dense, byShape);
     if (found !== undefined && found.size > (best?.size ?? 0)) best = found; // that with the classifier
   }
   return best;
@@ -210,6 +215,7 @@ function matchAs(
   inner: ReadonlyMap<string, CountedModel>,
   network: readonly NetworkLayer[],
   dense: (typeof DENSE)[number],
+  byShape: boolean,
 ): ReadonlyMap<number, string> | undefined {
   const used = new Map<CountedModel, Map<string, number>>();
   const names = new Map<number, string>();
@@ -221,7 +227,7 @@ function matchAs(
     const place = counts.get(kind) ?? 0;
     const all = here.get(kind) ?? [];
     const found = all[place];
-    const fits = found !== undefined && isLayer(found, variables);
+    const fits = found?.length === variables.length && (!byShape || isLayer(found, variables));
     // of several dense layers behind a network, the first may look like its classifier
     if (optional && (!fits || place !== all.length - 1)) continue;
     if (!fits) return undefined;
@@ -254,14 +260,10 @@ function innerModels(models: ReadonlyMap<string, CountedModel>): ReadonlyMap<str
 }
 
 function isLayer(layer: CountedLayer, variables: NetworkLayer['variables']): boolean {
-  return (
-    layer.length === variables.length &&
-    layer.every(({ tensor }, i) =>
-      variables[i]!.shapes.some(
-        (shape) =>
-          shape.length === tensor.shape.length &&
-          shape.every((size, axis) => size === -1 || size === tensor.shape[axis]),
-      ),
-    )
+  return layer.every(({ tensor }, i) =>
+    variables[i]!.shapes.some(
+      (shape) =>
+        shape.length === tensor.shape.length && shape.every((size, axis) => size === -1 || size === tensor.shape[axis]),
+    ),
   );
 }

@@ -10,8 +10,11 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { messageOf, ToolkitError } from './errors.js';
 
-/** JSON read by this toolkit (model records, settings, class lists) is a few kB; model configurations a few MB. */
-const MAX_JSON_BYTES = 64 * 1024 * 1024;
+/**
+ * JSON read by this toolkit (model records, settings, class lists) is a few kB; model configurations a few MB. A hostile
+ * text takes thirty times its size in memory: two letters make an object.
+ */
+const MAX_JSON_BYTES = 16 * 1024 * 1024;
 
 /**
  * Writes a whole file, making its folder where that is missing.
@@ -125,7 +128,7 @@ async function sha256Apart(path: string, signal: AbortSignal | undefined): Promi
 
 /**
  * Parses a JSON file; the caller checks what is in it.
- * @throws FILE_NOT_READ, JSON_TOO_LARGE (above 64 MiB), JSON_INVALID
+ * @throws FILE_NOT_READ, JSON_TOO_LARGE (above 16 MiB), JSON_INVALID
  */
 export async function readJsonFile(path: string): Promise<unknown> {
   let text: string;

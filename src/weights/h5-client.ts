@@ -13,7 +13,7 @@ const PATIENCE_MS = 10_000;
 const SLOWEST_BYTES_PER_MS = 5000;
 
 /** A model configuration of Keras has some 100 kB; HDF5 itself keeps attributes below 64 KiB unless told otherwise. */
-const MAX_ATTRIBUTE_BYTES = 64 * 1024 * 1024;
+const MAX_ATTRIBUTE_BYTES = 16 * 1024 * 1024;
 
 /** A dataset a tensor, and a group or two a layer. */
 const MAX_OBJECTS = 2 * MAX_TENSORS;

@@ -23,7 +23,7 @@ export interface KerasLayer {
 }
 
 /** ResNet-152 has 517 layers and its configuration 250 kB; HDF5 attributes have the same limit in the reader. */
-export const MAX_CONFIG_BYTES = 64 * 1024 * 1024;
+export const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 
 /** Models in models in wrappers; the deepest published one has three levels. */
 const MAX_DEPTH = 64;

@@ -140,8 +140,8 @@ describe('damaged and hostile headers', () => {
   it('refuses a header that is not UTF-8, and one that is longer than the file', async () => {
     const bytes = Buffer.concat([Buffer.from([4, 0, 0, 0, 0, 0, 0, 0]), Buffer.from('{"\xff"', 'latin1')]);
     await expectFailure(() => openSafetensors(temporaryFile('utf8.safetensors', bytes)), 'SAFETENSORS_HEADER');
-    bytes.writeUInt32LE(50_000_000, 0);
-    await expectFailure(() => openSafetensors(temporaryFile('long.safetensors', bytes)), 'FILE_TRUNCATED', /50000000/);
+    bytes.writeUInt32LE(5_000_000, 0);
+    await expectFailure(() => openSafetensors(temporaryFile('long.safetensors', bytes)), 'FILE_TRUNCATED', /5000000/);
     bytes.writeBigUInt64LE(2n ** 63n, 0);
     await expectFailure(() => openSafetensors(temporaryFile('max.safetensors', bytes)), 'LIMIT_EXCEEDED');
     await expectFailure(() => openSafetensors(temporaryFile('7.safetensors', 'abcdefg')), 'FILE_TRUNCATED');

@@ -1,7 +1,6 @@
 /** `tl import`: a published weights file goes into the local store. */
 import { Option } from 'commander';
 import type { ImportReport, ImportRow } from '../../weights/import.js';
-import { formatField, NOTHING } from '../../weights/name-map.js';
 import type { AverageChoice, ClassifierChoice } from '../../weights/plan.js';
 import { collect } from '../options.js';
 import type { Style } from '../output.js';
@@ -79,11 +78,12 @@ export function importCommand(host: Host): void {
           const { importWeights, planImport } = await import('../../weights/import.js');
           if (options.dryRun !== true) {
             const report = await importWeights(file, { ...options, average, signal });
-            out.result(report, () => importReportText(report, out.style));
+            out.result(report, () => importReportText(report));
             return;
           }
+          const names = await import('../../weights/name-map.js');
           const { report, fault } = await planImport(file, { ...options, average, signal });
-          out.result(report, () => importReportText(report, out.style));
+          out.result(report, () => importPlanText(report, out.style, names));
           if (fault !== undefined) throw fault;
         },
         { graceful: true },
@@ -100,10 +100,10 @@ const spoken: Readonly<Record<string, string>> = {
 };
 
 /** The report of an import, for people. */
-export function importReportText(report: ImportReport, style: Style): string {
+export function importReportText(report: ImportReport): string {
   const { totals, file, rows } = report;
   const tally = Object.entries(totals).map(([verdict, n]) => `${n} ${spoken[verdict] ?? verdict}`);
-  const lines = fields([
+  return fields([
     ['network', `${report.backbone} from ${sourceOf(report)}, ${classesOf(report)}`],
     ['file', `${file.name}, ${bytes(file.size)}, ${report.format}`],
     ...(file.member === undefined ? [] : [['member', file.member] as const]),
@@ -120,8 +120,15 @@ export function importReportText(report: ImportReport, style: Style): string {
     ['stored in', report.folder ?? 'nowhere: this was a dry run'],
     ['time', duration(report.seconds)],
   ]);
-  if (report.folder !== null) return lines;
-  return [planOf(report, style), '', commented([...unknownOf(report), lines].join('\n'))].join('\n');
+}
+
+/** How a table of names is written, which is loaded when it is needed. */
+type Writing = Pick<typeof import('../../weights/name-map.js'), 'formatField' | 'NOTHING'>;
+
+/** The report of a dry run: a table of names that `--map` reads, all else in it as comments. */
+function importPlanText(report: ImportReport, style: Style, writing: Writing): string {
+  const rest = commented([...unknownOf(report), importReportText(report)].join('\n'));
+  return `${planOf(report, style, writing)}\n\n${rest}`;
 }
 
 /** Under private names nothing tells whether a file has a classifier: rows for one, to be filled in. */
@@ -145,10 +152,9 @@ function setAsideOf(rows: readonly ImportRow[]): string[] {
   });
 }
 
-/** So that the whole of a dry run is a table of names that `--map` reads. */
 const commented = (text: string): string => text.replaceAll(/^/gm, '# ');
 
-function planOf({ rows }: ImportReport, style: Style): string {
+function planOf({ rows }: ImportReport, style: Style, { formatField, NOTHING }: Writing): string {
   const cells = rows.map((row) => [
     row.parameter ?? NOTHING,
     row.tensor === null ? NOTHING : formatField(row.tensor),

@@ -1,5 +1,4 @@
 /** `tl weights`: what is in a file. */
-import { formatField } from '../../weights/name-map.js';
 import type { Identified } from '../../weights/published-file.js';
 import type { Host } from '../program.js';
 import { count, dimensions, table } from '../table.js';
@@ -16,6 +15,7 @@ export function weightsCommand(host: Host): void {
       host.run(command, async ({ out, signal }) => {
         const { openWeights } = await import('../../weights/source.js');
         const { identify } = await import('../../weights/published-file.js');
+        const { formatField } = await import('../../weights/name-map.js');
         const source = await openWeights(file, { member, signal });
         try {
           const recognised = await identify(source);

@@ -177,8 +177,8 @@ export const MUTATIONS = [
   {
     name: 'layers that Keras counts, by their own numbers',
     file: 'src/weights/names.ts',
-    from: 'if (published.counted !== true) return',
-    to: 'if (published.counted === true) return',
+    from: 'if (published.counted !== true) {',
+    to: 'if (published.counted === true) {',
     tests: ['test/backbones/googlenet.test.ts'],
   },
   {
@@ -349,5 +349,47 @@ export const MUTATIONS = [
     from: 'layers.sort((a, b) => (comesBefore(a.place, b.place) ? -1 : 1));',
     to: '',
     tests: ['test/weights/keras-positions.test.ts'],
+  },
+  {
+    name: 'import: the last class dropped for the background',
+    file: 'src/weights/plan.ts',
+    from: 'values.filter((_, i) => i % (classes + 1) !== 0)',
+    to: 'values.filter((_, i) => i % (classes + 1) !== classes)',
+    tests: ['test/weights/choices.test.ts'],
+  },
+  {
+    name: 'import: raw numbers where there are averages',
+    file: 'src/weights/plan.ts',
+    from: "average === 'never' ? raw : (averaged ?? raw)",
+    to: "average === 'never' ? (averaged ?? raw) : raw",
+    tests: ['test/weights/choices.test.ts'],
+  },
+  {
+    name: "import: private tensors in the order of the variant's axes, whatever lies beside them",
+    file: 'src/weights/layouts.ts',
+    from: 'fits.indexOf(Math.max(...fits))',
+    to: '0',
+    tests: ['test/weights/name-map.test.ts'],
+  },
+  {
+    name: 'import: counted dense layers in the order of the file',
+    file: 'src/weights/file-head.ts',
+    from: 'numberOf(a.owner) - numberOf(b.owner)',
+    to: '0',
+    tests: ['test/weights/heads.test.ts'],
+  },
+  {
+    name: 'import: any activation of a hidden layer',
+    file: 'src/weights/head-config.ts',
+    from: "isLast ? ['', 'softmax'] : ['relu']",
+    to: "isLast ? ['', 'softmax'] : ['relu', 'tanh']",
+    tests: ['test/weights/heads.test.ts'],
+  },
+  {
+    name: 'import: a wrapped network by the first prefix',
+    file: 'src/weights/names.ts',
+    from: 'if (found > best.found) best',
+    to: 'if (best.found === 0) best',
+    tests: ['test/weights/plan.test.ts'],
   },
 ];

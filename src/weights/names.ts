@@ -28,14 +28,21 @@ export interface Lookup {
 /** By the names of a published variant. */
 export function publishedLookup(source: TensorSource, published: Published, headless: Graph): Lookup {
   const [height, width] = headless.input.shape as readonly [number, number, number];
-  const names = namesOf(source, published, { height, width });
-  const wrapper = findWrapper(names, published, headless);
-  const { average = '' } = dialectOf(published.dialect);
-  const tensors = new Map<string, TensorInfo>();
-  for (const [i, tensor] of source.tensors.entries()) {
-    if (names[i]!.startsWith(wrapper)) tensors.set(names[i]!.slice(wrapper.length), tensor);
-  }
   const sought = (parameter: Named): readonly string[] => soughtNames(published, parameter);
+  const readings = namingsOf(source, published, { height, width }).map((names) => {
+    const wrapper = findWrapper(names, published, headless);
+    const byName = new Map<string, TensorInfo>();
+    for (const [i, tensor] of source.tensors.entries()) {
+      if (names[i]!.startsWith(wrapper)) byName.set(names[i]!.slice(wrapper.length), tensor);
+    }
+    return { wrapper, tensors: byName };
+  });
+  const foundBy = (tensors: ReadonlyMap<string, TensorInfo>): number =>
+    headless.parameters.filter((each) => sought(each).some((name) => tensors.has(name))).length;
+  const { wrapper, tensors } = readings.reduce((best, each) =>
+    foundBy(each.tensors) > foundBy(best.tensors) ? each : best,
+  );
+  const { average = '' } = dialectOf(published.dialect);
   return {
     find: (parameter) => {
       const candidates = sought(parameter);
@@ -121,17 +128,28 @@ export function soughtNames(published: Published, parameter: Named): string[] {
   });
 }
 
+/** What the tensors may be called, all by one rule or all by another: their names, and where their objects keep them. */
+export function namingsOf(source: TensorSource, published: Published, size: BuildOptions['size']): string[][] {
+  const { tensors, objectPaths } = source;
+  const names = namesOf(source, published, size);
+  if (objectPaths === undefined) return [names];
+  return [names, tensors.map(({ name }) => objectPaths.get(name) ?? name)];
+}
+
 /**
  * The tensors' names as the family's table has them. Where layers are counted through a program, their numbers become
  * places among those of their kind beside them: of `aux_2/dense_2` and `aux_2/dense_3` they become `dense`, `dense_1`.
  * A Sequential without a name of its own is counted too, and left out: `sequential_3/dense_2` is `dense_2`.
  * @param size of the pictures that the file's network takes
  */
-export function namesOf(source: TensorSource, published: Published, size: BuildOptions['size']): string[] {
+function namesOf(source: TensorSource, published: Published, size: BuildOptions['size']): string[] {
   const { tensors } = source;
   const byPosition = isCounted(source) ? namesByPosition(tensors, published, size) : undefined;
   if (byPosition !== undefined) return byPosition;
-  if (published.counted !== true) return tensors.map(({ name }) => name);
+  if (published.counted !== true) {
+    const names = tensors.map(({ name }) => name);
+    return published.dialect === 'keras' ? uncounted(names) : names;
+  }
   const parts = tensors.map(({ name }) => {
     const bare = name.replaceAll(/(?<=^|\/)sequential(_\d+)?\//g, '');
     return /^(.*?)(?:_(\d+))?(\/[^/]*)$/.exec(bare) ?? [bare, bare, undefined, ''];
@@ -140,10 +158,24 @@ export function namesOf(source: TensorSource, published: Published, size: BuildO
   for (const [, base, number] of parts) {
     numbers.set(base!, (numbers.get(base!) ?? new Set()).add(Number(number ?? 0)));
   }
+  const places = new Map(
+    [...numbers].map(([base, set]) => {
+      const inOrder = [...set].sort((a, b) => a - b);
+      return [base, new Map(inOrder.map((number, place) => [number, place]))] as const;
+    }),
+  );
   return parts.map(([, base, number, leaf]) => {
-    const place = [...numbers.get(base!)!].filter((each) => each < Number(number ?? 0)).length;
+    const place = places.get(base!)!.get(Number(number ?? 0))!;
     return `${base}${place === 0 ? '' : `_${place}`}${leaf}`;
   });
+}
+
+/** Variables that nobody named are counted through the program by Keras 3: `layer_scale/variable_14`. */
+function uncounted(names: readonly string[]): string[] {
+  const plain = names.map((name) => name.replace(/(?<=^|\/)variable(_\d+)?$/i, 'Variable'));
+  const times = new Map<string, number>();
+  for (const name of plain) times.set(name, (times.get(name) ?? 0) + 1);
+  return plain.map((name, i) => (times.get(name) === 1 ? name : names[i]!)); // of one layer, the number tells them apart
 }
 
 /** Prefixes that are tried, where several tensors end like the first parameter's. */

@@ -2,7 +2,7 @@
 import { answersTo, type Backbone, backbones, buildBackbone, type Published } from '../backbones/index.js';
 import { WeightsError } from '../errors.js';
 import { dialectOf } from './dialects.js';
-import { namesOf, soughtNames } from './names.js';
+import { namingsOf, soughtNames } from './names.js';
 import { type Plan, planWeights, type Verdict } from './plan.js';
 import type { TensorSource } from './source.js';
 
@@ -70,7 +70,9 @@ function mayHold(source: TensorSource, backbone: Backbone, published: Published)
   }
   const { average = '' } = dialectOf(published.dialect); // a file may keep the averages alone
   const ends = average === '' ? sought : [...sought, ...sought.map((each) => each + average)];
-  return namesOf(source, published, size).some((name) => ends.some((each) => name.endsWith(each)));
+  return namingsOf(source, published, size).some((names) =>
+    names.some((name) => ends.some((each) => name.endsWith(each))),
+  );
 }
 
 const firstNames = new WeakMap<Published, readonly string[]>();

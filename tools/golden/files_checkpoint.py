@@ -239,8 +239,9 @@ def entries(values: dict[str, np.ndarray]) -> list[dict]:
 def main() -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    for old in [*FOLDER.glob("*.ckpt*"), *FOLDER.glob("saver-v?-two*")]:
-        old.unlink()
+    for name in ("saver-v", "objects.ckpt", "keras-", "training.ckpt", "types.ckpt"):
+        for old in FOLDER.glob(f"{name}*"):
+            old.unlink()
     shutil.rmtree(FOLDER / "saved-model", ignore_errors=True)
     files = []
     values = saver(1, str(FOLDER / "saver-v1.ckpt"))

@@ -2,7 +2,8 @@
 
     sharded-objects.*    tf.train.Checkpoint with shards of at most 400 bytes (MaxShardSizePolicy, new in 2.17): variables
                          lie across several of six files, in slices of unequal sizes
-    keras3-export/       Model.export of the tiny network, which keeps every variable twice; without its graph
+    keras3-export/       Model.export of the tiny network, which keeps every variable twice; without its graph. The order
+                         of the second listing differs between runs
     keras3-objects.*     tf.train.Checkpoint of it and its optimiser
 """
 

@@ -4,6 +4,7 @@
  * @see https://github.com/pytorch/pytorch/blob/v2.4.0/torch/serialization.py (_legacy_save, _legacy_load)
  */
 
+import { FormatError } from '../errors.js';
 import { type ByteFile, openByteFile } from './byte-file.js';
 import { checkTensorCount, limitExceeded, quote, shown } from './limits.js';
 import { unpickle } from './pickle.js';
@@ -17,8 +18,8 @@ const MAGIC_NUMBER = 0x1950a86a20f9469cfc6cn;
 /** PROTOCOL_VERSION of torch/serialization.py. */
 const PROTOCOL_VERSION = 1001;
 
-/** How such a file begins: pickle protocol 2, a whole number of 10 bytes, the magic number, stop. */
-export const TORCH_STREAM_MAGIC = Buffer.from('80028a0a6cfc9c46f9206aa850192e', 'hex');
+/** More than the pickle of the magic number takes in any protocol: 15 bytes in the one that torch.save uses. */
+const MAGIC_BYTES = 64;
 
 /** Names and shapes; grows fourfold where it is not enough. */
 const FIRST_READ = 1024 * 1024;
@@ -30,7 +31,7 @@ interface Stored {
   readonly bytes: number;
 }
 
-/** @throws TORCH_DAMAGED, PICKLE_REFUSED, PICKLE_DAMAGED, FILE_TRUNCATED, LIMIT_EXCEEDED */
+/** @throws PICKLE_NOT_TORCH, TORCH_DAMAGED, PICKLE_REFUSED, PICKLE_DAMAGED, FILE_TRUNCATED, LIMIT_EXCEEDED */
 export async function openTorchStream(path: string): Promise<TorchFile> {
   const file = await openByteFile(path);
   try {
@@ -45,15 +46,9 @@ async function open(file: ByteFile): Promise<TorchFile> {
   const { path } = file;
   const widths = new Map<string, number>();
   const rules = noting(torchRules(path), widths);
+  await checkMagic(file);
   const { values, end } = await readPickles(file, 5, rules);
-  const [magic, protocol, machine, root, keys] = values as [
-    PickleValue,
-    PickleValue,
-    PickleValue,
-    PickleValue,
-    PickleValue,
-  ];
-  if (magic !== MAGIC_NUMBER) throw torchDamaged(path, "the file does not begin with PyTorch's magic number");
+  const [, protocol, machine, root, keys] = values as [PickleValue, PickleValue, PickleValue, PickleValue, PickleValue];
   if (protocol !== PROTOCOL_VERSION) {
     throw torchDamaged(path, `expected protocol version ${PROTOCOL_VERSION}, received ${shown([protocol])}`);
   }
@@ -74,6 +69,31 @@ async function open(file: ByteFile): Promise<TorchFile> {
     },
     close: () => file.close(),
   };
+}
+
+/**
+ * Of a pickle that torch.save did not write, nothing but the beginning is read.
+ * @throws PICKLE_NOT_TORCH
+ */
+async function checkMagic({ path, size, read }: ByteFile): Promise<void> {
+  const notTorch = (cause?: unknown): FormatError =>
+    new FormatError({
+      code: 'PICKLE_NOT_TORCH',
+      message: `${path}: this is a pickle of Python that torch.save did not write; expected it to begin with PyTorch's magic number`,
+      hint: 'if you trust the file, load it in Python, and save its tensors: torch.save({name: torch.as_tensor(value), ...}, "out.pth")',
+      cause,
+    });
+  const refuse = (): never => {
+    throw notTorch();
+  };
+  const head = await read(0, Math.min(MAGIC_BYTES, size), 'the first bytes');
+  let value: PickleValue;
+  try {
+    ({ value } = unpickle(head, 0, { path, find: refuse, load: refuse }));
+  } catch (error) {
+    throw notTorch(error);
+  }
+  if (value !== MAGIC_NUMBER) throw notTorch();
 }
 
 /** The rules, noting how wide the numbers of each storage are: the stream itself does not say. */

@@ -317,7 +317,14 @@ describe('the stream format alone', () => {
     await expectFailure(open(bytes.subarray(0, -1)), 'FILE_TRUNCATED', /storage "0" is declared as 24 bytes/);
     await expectFailure(open(bytes.subarray(0, -28)), 'FILE_TRUNCATED', /length of storage "0"/);
     await expectFailure(open(bytes.subarray(0, 40)), 'PICKLE_DAMAGED', /ends in the middle/);
-    await expectFailure(open(torchStream(object, [six], { magic: 123n })), 'TORCH_DAMAGED', /magic number/);
+    await expectFailure(open(torchStream(object, [six], { magic: 123n })), 'PICKLE_NOT_TORCH', /magic number/);
+    for (const other of [p.dictOf([['a', p.int(1)]]), p.global('builtins', 'print'), p.text('x'.repeat(100))]) {
+      await expectFailure(
+        open(Buffer.concat([p.proto, other, p.stop])),
+        'PICKLE_NOT_TORCH',
+        /torch\.save did not write/,
+      );
+    }
     await expectFailure(open(torchStream(object, [six], { protocol: 1000 })), 'TORCH_DAMAGED', /protocol version 1001/);
     await expectFailure(open(torchStream(object, [six, six])), 'TORCH_DAMAGED', /listed twice/);
     await expectFailure(

@@ -5,7 +5,6 @@
 import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describePreprocessing } from '../augment/preprocessing.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { UsageError } from '../errors.js';
 import { replaceFolderAtomic, writeFileAtomic } from '../files.js';
@@ -13,6 +12,7 @@ import { version } from '../version.js';
 import { elementsOf } from '../weights/float-formats.js';
 import type { OpenedModel } from '../weights/model-folder.js';
 import { type CheckPictures, type CheckReport, checkExport } from './check.js';
+import { writeRecords } from './companions.js';
 import { fuseOperations } from './fuse.js';
 import { graphDefOf, tensorInfo } from './graph-def.js';
 import { lowerGraph } from './lower.js';
@@ -139,12 +139,7 @@ function modelJson(
 }
 
 async function writeCompanions(folder: string, { record }: ExportableModel): Promise<void> {
-  const { classes, inputSize, channels = 3, preprocessing } = record;
-  const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
-  const described = describePreprocessing(preprocessing, inputSize);
-  await writeFileAtomic(join(folder, 'labels.txt'), classes.map((name) => `${name.replace(/\s+/g, ' ')}\n`).join(''));
-  await writeFileAtomic(join(folder, 'class_indices.json'), json({ ...classes }));
-  await writeFileAtomic(join(folder, 'preprocessing.json'), json({ inputSize, channels, described, ...preprocessing }));
+  await writeRecords(folder, { ...record, channels: record.channels ?? 3 });
   await writeFileAtomic(join(folder, 'README.md'), readmeOf(record));
 }
 

@@ -265,6 +265,12 @@ describe('a checkpoint in parts', () => {
     await expectFailure(() => openWeights(at), 'FILE_TRUNCATED', /64 bytes at offset 0, but the file has 63/);
   });
 
+  test('is missed beside its graph', async () => {
+    const graph = join(some([]), 'model.ckpt.meta');
+    writeFileSync(graph, Buffer.from('0a00', 'hex'));
+    await expectFailure(() => openWeights(graph), 'CHECKPOINT_PARTS', /model\.ckpt\.index or .*model\.ckpt beside/);
+  });
+
   test('of version 1 is missed too', async () => {
     const name = 'saver-v1-two-00000-of-00002';
     await expectFailure(() => openWeights(join(some([name]), name)), 'CHECKPOINT_PARTS', /1 of its 2/);

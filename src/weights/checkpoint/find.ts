@@ -1,6 +1,6 @@
 /** Which checkpoint a path means: TensorFlow names the files of one checkpoint by a common beginning. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { FormatError } from '../../errors.js';
 
@@ -47,10 +47,15 @@ async function inFolder(folder: string): Promise<string | undefined> {
 /**
  * A file of a checkpoint of version 1 that is not given by its own name: as the prefix of its shards, `model.ckpt` or
  * `model.ckpt-?????-of-00002`; as its `.meta`; or as the folder whose file `checkpoint` names it.
+ * @throws CHECKPOINT_PARTS for a `.meta` alone
  */
 export async function findVersion1(path: string): Promise<string | undefined> {
   const given = path.replace(/\.meta$/, '');
-  if (given !== path && existsSync(given)) return given;
+  if (given !== path) {
+    const found = await fileOrShard(given);
+    if (found === undefined && (await isMetaGraph(path))) throw graphAlone(path, given);
+    return found;
+  }
   if (isFolder(given)) {
     const latest = latestIn(given);
     return latest === undefined || isFolder(latest) ? undefined : await fileOrShard(latest);
@@ -75,6 +80,26 @@ async function fileOrShard(given: string): Promise<string | undefined> {
   const prefix = basename(given).replace(SHARD, '');
   const names = (await readdir(folder)).filter((name) => SHARD.test(name) && name.replace(SHARD, '') === prefix).sort();
   return names[0] === undefined ? undefined : join(folder, names[0]);
+}
+
+/** Whether a file begins as a MetaGraphDef does, with its field 1: tensorflow/core/protobuf/meta_graph.proto. */
+async function isMetaGraph(path: string): Promise<boolean> {
+  const file = await open(path, 'r').catch(() => undefined);
+  if (file === undefined) return false;
+  try {
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(1), 0, 1, 0);
+    return bytesRead === 1 && buffer[0] === 8 * 1 + 2;
+  } finally {
+    await file.close();
+  }
+}
+
+function graphAlone(path: string, given: string): FormatError {
+  return new FormatError({
+    code: 'CHECKPOINT_PARTS',
+    message: `${path}: this is the graph that a checkpoint was made of, without numbers; expected ${given}.index or ${given} beside it`,
+    hint: 'put all files of the checkpoint into one folder: its .index and every .data-...',
+  });
 }
 
 const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();

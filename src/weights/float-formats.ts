@@ -19,8 +19,8 @@ export const DTYPE_BYTES: Readonly<Record<FileDtype, number>> = {
   bool: 1,
 };
 
-/** Every supported processor of Node is little-endian, but the check costs nothing. */
-const HOST_LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+/** Nearly every processor of Node is little-endian (IBM's s390x is not). */
+export const HOST_LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /**
  * Converts raw numbers to float32: wider types are rounded to nearest, booleans become 0 and 1.

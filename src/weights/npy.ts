@@ -7,6 +7,7 @@ import { FormatError } from '../errors.js';
 import { openByteFile } from './byte-file.js';
 import { bytesOf, DTYPE_BYTES, elementsOf, toFloat32 } from './float-formats.js';
 import { checkTensor, DAMAGED_HINT, limitExceeded } from './limits.js';
+import type { Memory } from './permute.js';
 import type { FileDtype } from './source.js';
 
 /** \x93NUMPY, then a major and a minor version byte. */
@@ -169,9 +170,12 @@ export interface NpyDecoder {
 }
 
 /** Allocates the array alone: pieces are converted, and put in C order, as they come. */
-export function npyDecoder({ dtype = 'float32', littleEndian, fortranOrder, shape }: NpyHeader): NpyDecoder {
+export function npyDecoder(
+  { dtype = 'float32', littleEndian, fortranOrder, shape }: NpyHeader,
+  memory: Memory = (length) => new Float32Array(length),
+): NpyDecoder {
   const width = DTYPE_BYTES[dtype];
-  const out = new Float32Array(elementsOf(shape));
+  const out = memory(elementsOf(shape));
   const place = fortranOrder && shape.length > 1 ? fortranPlacer(out, shape) : inOrderPlacer(out);
   const split = new Uint8Array(width); // a number whose bytes came in two pieces
   let begun = 0;

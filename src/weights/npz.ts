@@ -16,6 +16,7 @@ import {
   npyDecoder,
   parseNpyHeader,
 } from './npy.js';
+import type { Memory } from './permute.js';
 import type { SetAside, TensorInfo, TensorSource } from './source.js';
 import { openZip, type ZipArchive } from './zip.js';
 
@@ -79,14 +80,14 @@ async function describe(zip: ZipArchive): Promise<TensorSource> {
     tensors,
     metadata: {},
     setAside,
-    read: async (name) => await readArray(zip, table.get(name)),
+    read: async (name, memory) => await readArray(zip, table.get(name), memory),
     close: () => zip.close(),
   };
 }
 
 /** The bytes go from the archive into the array as they come; their checksum is compared when the last one has come. */
-async function readArray(zip: ZipArchive, { entryName, header }: Entry): Promise<Float32Array> {
-  const decoder = npyDecoder(header);
+async function readArray(zip: ZipArchive, { entryName, header }: Entry, memory?: Memory): Promise<Float32Array> {
+  const decoder = npyDecoder(header, memory);
   let before = header.dataOffset;
   for await (const piece of zip.pieces(entryName)) {
     decoder.add(piece.subarray(before));

@@ -2,7 +2,7 @@
 import type { ReadParameter } from '../engine/network.js';
 import { WeightsError } from '../errors.js';
 import { neutral } from './adaptations.js';
-import { twoArrays } from './permute.js';
+import { type Memory, twoArrays } from './permute.js';
 import { type PlanRow, piecesOf, valuesOf } from './plan.js';
 import type { TensorSource } from './source.js';
 
@@ -22,6 +22,7 @@ export function numbersOf(
   };
   const tensorOf = sharing(tensors, rows);
   const memory = twoArrays();
+  const forTensors = reusing(twoArrays());
   return {
     read: async (path) => {
       const row = rowOf(path);
@@ -37,7 +38,7 @@ export function numbersOf(
         return;
       }
       let done = 0;
-      for (const piece of piecesOf(row, await tensorOf(row), memory)) {
+      for (const piece of piecesOf(row, await tensorOf(row, forTensors), memory)) {
         checkNumbers(tensors.path, row, piece, done);
         yield piece;
         done += piece.length;
@@ -46,16 +47,28 @@ export function numbersOf(
   };
 }
 
+/** Larger tensors have arrays of their own, so that there are never two of the largest. */
+const MOST_REUSED_BYTES = 64 * 1024 * 1024;
+
+/** Memory that is taken again is neither cleared nor collected, which is a third of the work of reading it. */
+const reusing =
+  (arrays: Memory): Memory =>
+  (length) =>
+    length * Float32Array.BYTES_PER_ELEMENT > MOST_REUSED_BYTES ? new Float32Array(length) : arrays(length);
+
 /** Reads the tensor of a row. One that several rows are parts of, such as fused queries, keys and values, is read once. */
-function sharing(tensors: TensorSource, rows: readonly PlanRow[]): (row: PlanRow) => Promise<Float32Array> {
+function sharing(
+  tensors: TensorSource,
+  rows: readonly PlanRow[],
+): (row: PlanRow, memory?: Memory) => Promise<Float32Array> {
   const uses = new Map<string, number>();
   for (const { tensor, layout } of rows) {
     if (tensor !== undefined && layout?.part !== undefined) uses.set(tensor.name, (uses.get(tensor.name) ?? 0) + 1);
   }
   const held = new Map<string, { readonly values: Promise<Float32Array>; left: number }>();
-  return async ({ tensor, layout }) => {
+  return async ({ tensor, layout }, memory) => {
     const { name } = tensor!;
-    if (layout?.part === undefined) return await tensors.read(name);
+    if (layout?.part === undefined) return await tensors.read(name, memory);
     const entry = held.get(name) ?? { values: tensors.read(name), left: uses.get(name)! };
     entry.left--;
     if (entry.left > 0) held.set(name, entry);

@@ -6,7 +6,7 @@
 import { FormatError, messageOf, ToolkitError } from '../errors.js';
 import { writeStreamAtomic } from '../files.js';
 import { type ByteFile, openByteFile } from './byte-file.js';
-import { bytesOf, DTYPE_BYTES, elementsOf, toFloat16, toFloat32 } from './float-formats.js';
+import { bytesOf, DTYPE_BYTES, elementsOf, HOST_LITTLE_ENDIAN, toFloat16, toFloat32 } from './float-formats.js';
 import { checkTensor, DAMAGED_HINT, limitExceeded, quote, TensorTable } from './limits.js';
 import type { FileDtype, TensorInfo, TensorSource } from './source.js';
 import { writeBehind } from './write-behind.js';
@@ -69,8 +69,13 @@ async function describe(file: ByteFile): Promise<TensorSource> {
     path,
     tensors: table.infos(),
     metadata: header.metadata,
-    async read(name) {
+    async read(name, memory) {
       const { begin, end, dtype } = table.get(name);
+      if (dtype === 'float32' && HOST_LITTLE_ENDIAN && memory !== undefined) {
+        const values = memory((end - begin) / DTYPE_BYTES.float32);
+        await file.readInto(bytesOf(values), start + begin, `tensor ${quote(name)}`);
+        return values;
+      }
       return toFloat32(await file.read(start + begin, end - begin, `tensor ${quote(name)}`), dtype);
     },
     close: () => file.close(),

@@ -207,11 +207,14 @@ function constantsAside({ tensors, setAside }: ManifestWeights): SetAside[] {
 }
 
 function metadataOf({ generatedBy, convertedBy, modelTopology }: Model, { quantized }: ManifestWeights) {
-  const { keras_version, backend, model_config } = modelTopology ?? {};
+  const { keras_version, backend, class_name, config } = modelTopology ?? {};
+  // the converter keeps what Keras wrote, TensorFlow.js itself writes the model alone
+  const own = class_name === undefined ? undefined : { class_name, config };
+  const model = modelTopology?.model_config ?? own;
   const said = { generatedBy, convertedBy, keras_version, backend };
   return {
     ...Object.fromEntries(Object.entries(said).filter((pair): pair is [string, string] => typeof pair[1] === 'string')),
-    ...(model_config === undefined ? {} : { model_config: JSON.stringify(model_config) }),
+    ...(model === undefined ? {} : { model_config: JSON.stringify(model) }),
     ...(quantized.length === 0 ? {} : { quantized: quantized.join(', ') }),
   };
 }

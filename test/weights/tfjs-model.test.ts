@@ -91,6 +91,22 @@ describe('what a browser or Node saved', () => {
     });
   });
 
+  test('is described as a converted one is', async () => {
+    const model = { class_name: 'Sequential', config: { name: 'sequential_1', layers: [] } };
+    const modelTopology = { ...model, keras_version: 'tfjs-layers 4.22.0', backend: 'tensor_flow.js' };
+    const at = write(
+      { modelTopology, weightsManifest: [{ paths: ['a'], weights: [float('dense/kernel', [1, 1])] }] },
+      {
+        a: bytesOf(1),
+      },
+    );
+    await withSource(at, ({ format, metadata }) => {
+      expect(format).toBe('tfjs-layers');
+      expect(metadata).toMatchObject({ keras_version: 'tfjs-layers 4.22.0', backend: 'tensor_flow.js' });
+      expect(JSON.parse(metadata.model_config!)).toEqual(model);
+    });
+  });
+
   test('whole numbers may be stored as fewer bits, and are whole again', async () => {
     const quantization = { dtype: 'uint16', scale: 0.5, min: -3.2 };
     const model = write(layers(['a'], [{ name: 'n', shape: [2], dtype: 'int32', quantization }]), {

@@ -49,6 +49,9 @@ export {
 export type { CheckReport } from './export/check.js';
 export { type Quantization, quantizations } from './export/quantize.js';
 export { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from './export/tfjs.js';
+export { exportWeights, type WeightsExportOptions, type WeightsExportReport } from './export/weights.js';
+export { type WeightsDialect, weightsDialects } from './export/weights-dialects.js';
+export { type NetworkToWrite, networkOfModel, networkOfWeights } from './export/weights-network.js';
 export { formatHead, type Head, parseHead } from './heads/heads.js';
 export { type EvaluatedSplit, type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.js';
 export { finetune } from './train/finetune.js';

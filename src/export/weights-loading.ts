@@ -110,7 +110,9 @@ function kerasLines({ network, published, reference, layers, file, takesPixels }
   )})`;
   const load = `model.load_weights("${file}")`;
   const imports = ['import keras', ...(reference.imports ?? [])];
-  if (own) return [...imports, `model = ${call}`, load];
+  // keras_applications has no argument for it
+  const logits = applications ? [] : ['model.layers[-1].activation = keras.activations.linear'];
+  if (own) return [...imports, `model = ${call}`, load, ...logits];
   const before =
     reference.topless === true
       ? ['x = base.output']

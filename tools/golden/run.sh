@@ -78,8 +78,8 @@ train() {
 files() {
   py tf files_keras2.py
   py tf positions_keras.py
-  py tf positions_keras.py
   py tf files_checkpoint.py
+  py tf files_written.py
   py tf files_heads.py
   py tf files_hostile.py
   py keras3 files_keras3.py

@@ -177,8 +177,8 @@ export const MUTATIONS = [
   {
     name: 'layers that Keras counts, by their own numbers',
     file: 'src/weights/names.ts',
-    from: 'if (published.counted !== true) {',
-    to: 'if (published.counted === true) {',
+    from: 'published.counted === true ? placesOf(each)',
+    to: 'published.counted !== true ? placesOf(each)',
     tests: ['test/backbones/googlenet.test.ts'],
   },
   {
@@ -391,5 +391,40 @@ export const MUTATIONS = [
     from: 'if (found > best.found) best',
     to: 'if (best.found === 0) best',
     tests: ['test/weights/plan.test.ts'],
+  },
+  {
+    name: "export: slim's constant multiplied instead of divided",
+    file: 'src/weights/write-plan.ts',
+    from: 'Float32Array.of(value / factor)',
+    to: 'Float32Array.of(value * factor)',
+    tests: ['test/weights/write-plan.test.ts'],
+  },
+  {
+    name: 'export: axes moved as in reading',
+    file: 'src/weights/write-plan.ts',
+    from: 'dimensions.map((_, axis) => permutation.indexOf(axis))',
+    to: 'permutation',
+    tests: ['test/weights/write-plan.test.ts'],
+  },
+  {
+    name: "export: PyTorch's files without num_batches_tracked",
+    file: 'src/weights/write-plan.ts',
+    from: "published.dialect === 'torch' && parameter.role === 'norm.variance'",
+    to: "published.dialect === 'slim' && parameter.role === 'norm.variance'",
+    tests: ['test/export/weights.test.ts'],
+  },
+  {
+    name: "export: Keras' layers in our own order",
+    file: 'src/weights/keras-order.ts',
+    from: 'comesBefore(a.place, b.place) ? -1 : 1',
+    to: 'a === b ? -1 : 0',
+    tests: ['test/weights/write-plan.test.ts'],
+  },
+  {
+    name: "export: Keras' layer of normalisation with deviations for variances",
+    file: 'src/export/weights-files.ts',
+    from: '(value / unit) ** 2',
+    to: 'value / unit',
+    tests: ['test/export/weights.test.ts'],
   },
 ];

@@ -146,13 +146,16 @@ const torchNames =
     return [`features.${first + (p.kind === 'norm' ? 1 : 0)}`];
   };
 
-/** Keras counts layers without a name; the convolutions stand in a Sequential called `feature`. */
+/**
+ * Keras counts layers without a name; the convolutions stand in a Sequential called `feature`, which a checkpoint of
+ * TensorFlow 2 does not tell.
+ */
 const countedNames =
   (name: Name): OwnerNames =>
   (path) => {
     const counted = (kind: string, place: number): string => (place === 0 ? kind : `${kind}_${place}`);
     const p = partsOf(path, depths[name]);
-    if (p !== undefined) return [`feature/${counted('conv2d', p.place)}`];
+    if (p !== undefined) return [`feature/${counted('conv2d', p.place)}`, counted('conv2d', p.place)];
     return tops.includes(path) ? [counted('dense', tops.indexOf(path))] : [];
   };
 

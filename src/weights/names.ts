@@ -4,6 +4,7 @@
  */
 import { type BuildOptions, buildBackbone, type Published } from '../backbones/index.js';
 import type { Graph, Parameter } from '../engine/graph.js';
+import { placesOf, withOuterNames, withoutCounts } from './counted-names.js';
 import { dialectOf } from './dialects.js';
 import { isCounted, namesByPosition } from './keras-positions.js';
 import { type NameMap, tensorsByMap } from './name-map.js';
@@ -130,52 +131,16 @@ export function soughtNames(published: Published, parameter: Named): string[] {
 
 /** What the tensors may be called, all by one rule or all by another: their names, and where their objects keep them. */
 export function namingsOf(source: TensorSource, published: Published, size: BuildOptions['size']): string[][] {
-  const { tensors, objectPaths } = source;
-  const names = namesOf(source, published, size);
-  if (objectPaths === undefined) return [names];
-  return [names, tensors.map(({ name }) => objectPaths.get(name) ?? name)];
-}
-
-/**
- * The tensors' names as the family's table has them. Where layers are counted through a program, their numbers become
- * places among those of their kind beside them: of `aux_2/dense_2` and `aux_2/dense_3` they become `dense`, `dense_1`.
- * A Sequential without a name of its own is counted too, and left out: `sequential_3/dense_2` is `dense_2`.
- * @param size of the pictures that the file's network takes
- */
-function namesOf(source: TensorSource, published: Published, size: BuildOptions['size']): string[] {
-  const { tensors } = source;
+  const { tensors, objectPaths, givenNames } = source;
   const byPosition = isCounted(source) ? namesByPosition(tensors, published, size) : undefined;
-  if (byPosition !== undefined) return byPosition;
-  if (published.counted !== true) {
-    const names = tensors.map(({ name }) => name);
-    return published.dialect === 'keras' ? uncounted(names) : names;
-  }
-  const parts = tensors.map(({ name }) => {
-    const bare = name.replaceAll(/(?<=^|\/)sequential(_\d+)?\//g, '');
-    return /^(.*?)(?:_(\d+))?(\/[^/]*)$/.exec(bare) ?? [bare, bare, undefined, ''];
-  });
-  const numbers = new Map<string, Set<number>>();
-  for (const [, base, number] of parts) {
-    numbers.set(base!, (numbers.get(base!) ?? new Set()).add(Number(number ?? 0)));
-  }
-  const places = new Map(
-    [...numbers].map(([base, set]) => {
-      const inOrder = [...set].sort((a, b) => a - b);
-      return [base, new Map(inOrder.map((number, place) => [number, place]))] as const;
-    }),
-  );
-  return parts.map(([, base, number, leaf]) => {
-    const place = places.get(base!)!.get(Number(number ?? 0))!;
-    return `${base}${place === 0 ? '' : `_${place}`}${leaf}`;
-  });
-}
-
-/** Variables that nobody named are counted through the program by Keras 3: `layer_scale/variable_14`. */
-function uncounted(names: readonly string[]): string[] {
-  const plain = names.map((name) => name.replace(/(?<=^|\/)variable(_\d+)?$/i, 'Variable'));
-  const times = new Map<string, number>();
-  for (const name of plain) times.set(name, (times.get(name) ?? 0) + 1);
-  return plain.map((name, i) => (times.get(name) === 1 ? name : names[i]!)); // of one layer, the number tells them apart
+  if (byPosition !== undefined) return [byPosition];
+  const names = tensors.map(({ name }) => name);
+  const told = (each: readonly string[]): string[] =>
+    published.counted === true ? placesOf(each) : published.dialect === 'keras' ? withoutCounts(each) : [...each];
+  if (objectPaths === undefined) return [told(names)];
+  const paths = names.map((name) => objectPaths.get(name) ?? name);
+  const given = names.map((name) => givenNames?.get(name) ?? name);
+  return [told(names), paths, told(withOuterNames(given, paths))];
 }
 
 /** Prefixes that are tried, where several tensors end like the first parameter's. */

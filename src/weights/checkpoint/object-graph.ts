@@ -28,6 +28,8 @@ export interface ObjectNames {
    * attributes is the name.
    */
   readonly names: ReadonlyMap<string, string>;
+  /** Key -> the name that its variable was given, which others may have too. */
+  readonly given: ReadonlyMap<string, string>;
   /** Keys of variables that are there under another key: key -> the variable's name. */
   readonly copies: ReadonlyMap<string, string>;
 }
@@ -56,7 +58,7 @@ export function objectNames(
     const isOwn = !NO_NAME.test(name) && count.get(name) === 1 && !key.includes('/.OPTIMIZER_SLOT/');
     return [key, isOwn && !copies.has(key) ? name : pathOfKey(key)];
   });
-  return { names: new Map(names), copies };
+  return { names: new Map(names), given: own, copies };
 }
 
 /** The text, its checksum compared. */

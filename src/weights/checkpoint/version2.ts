@@ -73,9 +73,12 @@ export async function openVersion2(prefix: string): Promise<TensorSource> {
       path,
       tensors: table.infos(),
       metadata: { version: '2', ...(names === undefined ? {} : { naming: 'objects' }) },
-      ...(names === undefined
+      ...(objects === undefined
         ? {}
-        : { objectPaths: new Map(table.all().map(({ name, key }) => [name, pathOfKey(key)])) }),
+        : {
+            objectPaths: new Map(table.all().map(({ name, key }) => [name, pathOfKey(key)])),
+            givenNames: new Map(table.all().map(({ name, key }) => [name, objects.given.get(key) ?? name])),
+          }),
       setAside,
       read: async (name) => {
         const { key, entry, dtype, shape } = table.get(name);

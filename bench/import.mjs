@@ -8,7 +8,8 @@
  * The baseline reads the file from its beginning to its end in pieces of 1 MiB, writes a file of the store's size beside
  * the store in pieces of 1 MiB, and flushes it as the store is flushed (fsync). Both are programs of their own, timed from
  * start to end; the file is in the system's cache, as after a download. Reported: medians of seconds and of each round's
- * ratio, the most memory at once (getrusage), and how much of that is beyond the largest tensor.
+ * ratio, the same of processor time, the most memory at once (getrusage), and how much of that is beyond the largest
+ * tensor. On a busy machine processor time says more: hashing has a thread of its own, which then waits for a processor.
  */
 import { execFile, execFileSync } from 'node:child_process';
 import {
@@ -43,8 +44,9 @@ const KINDS = {
   'vgg16.ckpt': ['vgg16', 'slim', 'tf'],
 };
 const PIECE_BYTES = 2 ** 20;
-const PEAK =
-  "data:text/javascript,process.on('exit',()=>process.stderr.write(' peak '+process.resourceUsage().maxRSS))";
+/** Says at the end what a process used. */
+const USED =
+  "data:text/javascript,process.on('exit',()=>{const u=process.resourceUsage();process.stderr.write(' used '+u.maxRSS+' '+(u.userCPUTime+u.systemCPUTime))})";
 
 const here = fileURLToPath(import.meta.url);
 const root = join(dirname(here), '..');
@@ -89,7 +91,7 @@ async function main() {
   const engine = join(process.env.TL_HOME ?? join(homedir(), '.cache', 'tl'), 'engine');
   if (existsSync(engine)) symlinkSync(engine, join(scratch, 'home', 'engine'));
   process.stdout.write(
-    'file                      MB  store MB  import s  baseline s  ratio (rounds)                peak MB  tensor MB  beyond\n',
+    'file                     MB  store  seconds: import / baseline = ratio (rounds)          processor seconds: the same                            peak MB  tensor  beyond\n',
   );
   for (const kind of positionals.length > 0 ? positionals : Object.keys(KINDS)) {
     await measure(kind, folder, join(scratch, 'home'));
@@ -108,31 +110,28 @@ async function measure(kind, folder, home) {
   const rounds = [];
   for (let round = 0; round < Number(options.rounds); round++) {
     const own = () => importOf(path, backbone, source, home);
-    const theirs = () => baselineOf(files, home, rounds.at(-1)?.bytes ?? 0);
-    let [first, second] = [undefined, undefined];
-    if (round % 2 === 0) {
-      first = await own();
-      rounds.push({ ...first });
-      second = await theirs();
+    const bytes = rounds.at(-1)?.own.bytes;
+    if (bytes === undefined || round % 2 === 0) {
+      const first = await own();
+      rounds.push({ own: first, baseline: await baselineOf(files, home, first.bytes) });
     } else {
-      second = await theirs();
-      first = await own();
-      rounds.push({ ...first });
+      const baseline = await baselineOf(files, home, bytes);
+      rounds.push({ own: await own(), baseline });
     }
-    Object.assign(rounds.at(-1), { baseline: second, ratio: first.seconds / second });
   }
   const size = files.reduce((sum, file) => sum + statSync(file).size, 0);
-  const [last] = rounds;
-  const beyond = Math.max(...rounds.map(({ peak }) => peak)) - last.tensor;
-  const mb = (bytes, width) => String(Math.round(bytes / 1e6)).padStart(width);
-  const seconds = (values) => median(values).toFixed(2).padStart(8);
-  process.stdout.write(
-    `${kind.padEnd(22)} ${mb(size, 5)} ${mb(last.bytes, 9)} ${seconds(rounds.map((r) => r.seconds))} ${seconds(rounds.map((r) => r.baseline))}    ` +
-      `${median(rounds.map((r) => r.ratio)).toFixed(2)} (${rounds.map((r) => r.ratio.toFixed(2)).join(' ')})`.padEnd(
-        34,
-      ) +
-      `${mb(beyond + last.tensor, 5)} ${mb(last.tensor, 9)} ${mb(beyond, 9)}\n`,
-  );
+  const { bytes, tensor } = rounds[0].own;
+  const peak = Math.max(...rounds.map(({ own }) => own.peak));
+  const mb = (value, width) => String(Math.round(value / 1e6)).padStart(width);
+  const both = (key) => {
+    const [own, baseline] = ['own', 'baseline'].map((who) => median(rounds.map((round) => round[who][key])).toFixed(2));
+    const ratios = rounds.map((round) => round.own[key] / round.baseline[key]);
+    const list = ratios.map((ratio) => ratio.toFixed(1)).join(' ');
+    return `${own.padStart(7)} /${baseline.padStart(6)} = ${median(ratios).toFixed(2)} (${list})`.padEnd(50);
+  };
+  const sizes = `${mb(size, 5)} ${mb(bytes, 6)} `;
+  const memory = `${mb(peak, 5)} ${mb(tensor, 7)} ${mb(peak - tensor, 7)}`;
+  process.stdout.write(`${kind.padEnd(21)} ${sizes} ${both('seconds')} ${both('processor')} ${memory}\n`);
 }
 
 /** A file is written once; an archive needs the one that it holds. */
@@ -152,34 +151,33 @@ function write(kind, folder, environment) {
 }
 
 async function importOf(path, backbone, source, home) {
-  const store = join(home, 'weights');
-  rmSync(store, { recursive: true, force: true });
+  rmSync(join(home, 'weights'), { recursive: true, force: true });
   const words = ['import', path, '--backbone', backbone, '--source', source, '--json'];
-  const start = performance.now();
-  const { stdout, stderr } = await run(['--import', PEAK, join(options.dist, 'cli', 'main.js'), ...words], home);
-  const seconds = (performance.now() - start) / 1000;
+  const { stdout, ...used } = await run([join(options.dist, 'cli', 'main.js'), ...words], home);
   const { rows, folder } = JSON.parse(stdout);
   const elements = rows.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
-  return {
-    seconds,
-    peak: Number(/peak (\d+)/.exec(stderr)[1]) * 1024,
-    tensor: Math.max(...elements) * 4,
-    bytes: statSync(join(folder, 'weights.safetensors')).size,
-  };
+  const { size } = statSync(join(folder, 'weights.safetensors'));
+  return { ...used, tensor: Math.max(...elements) * 4, bytes: size };
 }
 
 async function baselineOf(files, home, bytes) {
   const target = join(home, 'baseline');
-  rmSync(target, { force: true });
-  const start = performance.now();
-  await run([here, '--baseline', target, '--bytes', String(bytes), ...files], home);
-  const seconds = (performance.now() - start) / 1000;
+  const used = await run([here, '--baseline', target, '--bytes', String(bytes), ...files], home);
   rmSync(target);
-  return seconds;
+  return used;
 }
 
-function run(words, home) {
-  return promisify(execFile)(process.execPath, words, { env: { ...process.env, TL_HOME: home }, maxBuffer: 2 ** 26 });
+/** Runs a program of Node: its output, its seconds from start to end, those of processors, and its memory in bytes. */
+async function run(words, home) {
+  const start = performance.now();
+  const env = { ...process.env, TL_HOME: home };
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--import', USED, ...words], {
+    env,
+    maxBuffer: 2 ** 26,
+  });
+  const seconds = (performance.now() - start) / 1000;
+  const [, kilobytes, microseconds] = /used (\d+) (\d+)/.exec(stderr);
+  return { stdout, seconds, processor: Number(microseconds) / 1e6, peak: Number(kilobytes) * 1024 };
 }
 
 function median(values) {

@@ -15,7 +15,7 @@ import {
   planFile,
   type Wanted,
 } from './published-file.js';
-import { type StoreRecord, storeWeights } from './store.js';
+import { type FilePrint, type StoreRecord, storeWeights } from './store.js';
 
 export type { ImportReport, ImportRow, ImportVerdict } from './import-report.js';
 
@@ -137,9 +137,12 @@ async function recordOf(
   signal?: AbortSignal,
 ): Promise<StoreRecord> {
   const { path, archive } = tensors;
-  const { size } = await stat(path).catch((error: unknown) => {
-    throw fileError('FILE_NOT_READ', path, 'cannot be read', error);
-  });
+  const file = await fingerprintOf(path, archive?.sha256, signal);
+  const parts: FilePrint[] = [];
+  // those of an archive are in its own sum
+  for (const part of archive === undefined ? (tensors.parts ?? []) : []) {
+    parts.push(await fingerprintOf(part, undefined, signal));
+  }
   return {
     formatVersion: 1,
     backbone: plan.backbone.name,
@@ -147,10 +150,9 @@ async function recordOf(
     classes: classes ?? null,
     ...(head === undefined ? {} : { head: { hidden: head.hidden, dropout: head.dropout, classes: head.classes } }),
     file: {
-      name: basename(path),
-      size,
-      sha256: archive?.sha256 ?? (await sha256File(path, signal)),
+      ...file,
       ...(archive === undefined ? {} : { member: archive.name }),
+      ...(parts.length === 0 ? {} : { parts }),
     },
     format: tensors.format,
     date: new Date().toISOString(),
@@ -159,6 +161,13 @@ async function recordOf(
     adaptations: adaptations.map(({ text }) => text),
     ignored,
   };
+}
+
+async function fingerprintOf(path: string, known: string | undefined, signal?: AbortSignal): Promise<FilePrint> {
+  const { size } = await stat(path).catch((error: unknown) => {
+    throw fileError('FILE_NOT_READ', path, 'cannot be read', error);
+  });
+  return { name: basename(path), size, sha256: known ?? (await sha256File(path, signal)) };
 }
 
 /** Writes the weights where they are wanted. @returns the folder */

@@ -20,6 +20,13 @@ const RECORD = 'record.json';
 /** `format` in the metadata of safetensors files whose tensors are called by our own parameter paths. */
 export const CANONICAL_FORMAT = 'tl';
 
+/** A file as it was: its name without folders, its size in bytes and its SHA-256. */
+export interface FilePrint {
+  readonly name: string;
+  readonly size: number;
+  readonly sha256: string;
+}
+
 /** Where stored weights came from. */
 export interface StoreRecord {
   readonly formatVersion: 1;
@@ -29,13 +36,12 @@ export interface StoreRecord {
   readonly classes: number | null;
   /** Layers of somebody's own in the place of the classifier, under `head`; absent where there are none. */
   readonly head?: Head & { readonly classes: number };
-  /** The imported file: its name without folders, size in bytes, and SHA-256. */
-  readonly file: {
-    readonly name: string;
-    readonly size: number;
-    readonly sha256: string;
+  /** The imported file. */
+  readonly file: FilePrint & {
     /** Of an archive: the path in it that was read. */
     readonly member?: string;
+    /** Files beside it that hold its numbers, as the shards of a checkpoint. */
+    readonly parts?: readonly FilePrint[];
   };
   /** Of the imported file. */
   readonly format: string;
@@ -50,17 +56,21 @@ export interface StoreRecord {
   readonly ignored: readonly string[];
 }
 
+const filePrintSchema = z.object({
+  name: z.string(),
+  size: z.number().int().min(0),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+});
+
 const recordSchema: z.ZodType<StoreRecord> = z.object({
   formatVersion: z.literal(1),
   backbone: z.string(),
   source: z.string(),
   classes: z.number().int().positive().nullable(),
   head: headSchema.extend({ classes: z.number().int().positive() }).exactOptional(),
-  file: z.object({
-    name: z.string(),
-    size: z.number().int().min(0),
-    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  file: filePrintSchema.extend({
     member: z.string().exactOptional(),
+    parts: z.array(filePrintSchema).exactOptional(),
   }),
   format: z.string(),
   date: z.string(),

@@ -1,4 +1,5 @@
 /** Whole classifiers as Keras saves them: the layers of whoever fine-tuned a backbone come along with it. */
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -94,6 +95,11 @@ describe.each(golden.cases)('$file, as Keras wrote it', (each) => {
     const head = `${formatHead({ hidden, dropout: 0 })} of ${golden.classes} classes`;
     expect(report).toMatchObject({ backbone: name, source: 'keras', classes: null, head });
     expect(Object.keys(report.totals)).toEqual(['ok']);
+    expect(report.file.parts?.map((part) => part.name) ?? []).toEqual(each.files.slice(1));
+    for (const part of report.file.parts ?? []) {
+      const bytes = readFileSync(join(folder, part.name));
+      expect(part).toMatchObject({ size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') });
+    }
     const said = report.adaptations.find(({ kind }) => kind === 'head')!;
     expect(said.tensors).toHaveLength(2 * hidden.length + 2);
     expect(/ReLU is taken for granted/.test(said.text)).toBe(!stated);

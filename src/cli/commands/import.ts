@@ -108,6 +108,7 @@ export function importReportText(report: ImportReport): string {
     ['file', `${file.name}, ${bytes(file.size)}, ${report.format}`],
     ...(file.member === undefined ? [] : [['member', file.member] as const]),
     ['sha256', file.sha256],
+    ...(file.parts ?? []).map((part) => ['with', `${part.name}, ${bytes(part.size)}, sha256 ${part.sha256}`] as const),
     ['tensors', tally.join(', ')],
     ['numbers', count(report.parameters)],
     ...report.adaptations.map(({ text }) => ['done', text] as const),

@@ -71,6 +71,7 @@ export async function openVersion2(prefix: string): Promise<TensorSource> {
     return {
       format: 'tf-checkpoint',
       path,
+      parts: [...shards.values()].map((shard) => shard.path),
       tensors: table.infos(),
       metadata: { version: '2', ...(names === undefined ? {} : { naming: 'objects' }) },
       ...(objects === undefined

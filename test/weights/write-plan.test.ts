@@ -129,3 +129,17 @@ describe('the reference has the same tensors', () => {
     expect(layers.map((layer) => shown(layer.name))).toEqual(expected);
   });
 });
+
+test('in a model among the layers, trained weights come before statistics', () => {
+  const backbone = findBackbone('resnet50');
+  const published = findPublished(backbone, 'notes');
+  const graph = buildBackbone(published, { size: sized(backbone), classes: 7 });
+  const layers = orderedKerasLayers(graph, planFile(published, graph.parameters), published.submodels);
+  expect(layers.map(({ name }) => name)).toEqual([
+    ...['conv1', 'conv1/BatchNorm', 'block1', 'block2', 'block3', 'block4', 'logits'],
+  ]);
+  const leafs = layers[2]!.weights.map(({ name }) => name.split('/').at(-1)!);
+  const statistics = leafs.filter((leaf) => leaf.startsWith('moving_'));
+  expect(statistics).toHaveLength(2 * 10); // ten norms in three blocks
+  expect(leafs.slice(-statistics.length)).toEqual(statistics);
+});

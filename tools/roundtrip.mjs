@@ -85,12 +85,15 @@ const TRAINED = [
   ['keras', 'mobilenet_v2_0.35.keras', 'linear'],
   ['keras', 'mobilenet_v3_small_1.0.keras', 'linear'],
   ['keras', 'resnet50.keras', 'mlp:32,16'],
+  ['keras', 'mobilenet_v3_small_minimalistic.keras_notop', 'linear'],
+  ['keras', 'mobilenet_v3_small_1.0.keras', 'mlp:16'],
   ['slim', 'mobilenet_v2_0.35.slim', 'linear'],
   ['slim', 'resnet50.slim', 'mlp:32'],
   ['torch', 'resnet18.torch', 'linear'],
   ['torch', 'mobilenet_v2_1.0.torch', 'mlp:32'],
   ['torch', 'vit_ti16.torch', 'linear'],
   ['flax', 'vit_ti16.flax', 'linear'],
+  ['flax', 'vit_ti16.flax', 'mlp:32'],
 ];
 
 const root = fileURLToPath(new URL('..', import.meta.url));

@@ -6,7 +6,6 @@ vit_jax is in no registry; its checkpoint.load is numpy.load, and the renaming t
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import flax.training.checkpoints
@@ -14,7 +13,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from families import load
-from flax_nets import VisionTransformer, forward
+from flax_nets import forward
 from roundtrip import main
 
 
@@ -27,10 +26,20 @@ def logits(case: str, folder: Path, image: np.ndarray) -> np.ndarray:
     names = {"/".join(path) for path in flatten_dict(renamed)}
     assert "Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel" in names, sorted(names)
     net = load("flax")[case]()
-    model = net.build()
-    model = model.clone(classes=weights["head/bias"].shape[0])
+    own = "head/kernel" in weights
+    model = net.build().clone(classes=weights["head/bias"].shape[0] if own else 1)
     net.build = lambda: model
-    return forward(net, weights, image)["logits"]
+    if own:
+        return forward(net, weights, image)["logits"]
+    # layers of a head that vit_jax has not, as the lines of loading.json apply them
+    body = {name: value for name, value in weights.items() if not name.startswith("head/")}
+    none = {"head/kernel": np.zeros([model.width, 1], np.float32), "head/bias": np.zeros([1], np.float32)}
+    y = forward(net, body | none, image)["pre_logits"]
+    layers = sorted({name.split("/")[1] for name in weights if name.startswith("head/")})  # dense1, ..., logits
+    for layer in layers:
+        y = y @ weights[f"head/{layer}/kernel"] + weights[f"head/{layer}/bias"]
+        y = y if layer == "logits" else np.maximum(y, 0)
+    return y
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
+import { maskedCrc32c } from '../../src/weights/crc32.js';
 import { openWeights } from '../../src/weights/source.js';
 import { fixturesFolder } from '../support/golden.js';
 import { expectFailure, temporary, temporaryFile, withSource } from './support/temporary.js';
@@ -17,6 +18,12 @@ const reference = (name: string): string => join(fixturesFolder, 'files', name);
 const MOST_BYTES = 1e9;
 const before = process.resourceUsage().maxRSS * 1024;
 afterAll(() => expect(process.resourceUsage().maxRSS * 1024 - before).toBeLessThan(MOST_BYTES));
+
+const varint = (value: bigint): number[] => {
+  const out: number[] = [];
+  for (; value >= 128n; value >>= 7n) out.push(Number((value & 127n) | 128n));
+  return [...out, Number(value)];
+};
 
 async function readAll(path: string): Promise<void> {
   await withSource(path, async (source) => {
@@ -187,11 +194,6 @@ describe('pickles of many parts', () => {
 });
 
 describe('protocol buffers', () => {
-  const varint = (value: bigint): number[] => {
-    const out: number[] = [];
-    for (; value >= 128n; value >>= 7n) out.push(Number((value & 127n) | 128n));
-    return [...out, Number(value)];
-  };
   const node = (...bytes: number[]): Buffer => Buffer.from([0x0a, ...varint(BigInt(bytes.length)), ...bytes]);
   const named = [0x0a, 1, 0x61, 0x12, 5, ...Buffer.from('Const')];
 
@@ -223,6 +225,35 @@ describe('protocol buffers', () => {
       Buffer.concat([node(...named.slice(0, 4), 4, ...Buffer.from('NoOp')), large]),
     );
     await expectFailure(() => readAll(path), 'LIMIT_EXCEEDED', /fields/);
+  });
+});
+
+describe('tables of checkpoints', () => {
+  it('the same block ten thousand times', async () => {
+    const block = (entries: Buffer[]): Buffer => {
+      const tail = Buffer.alloc(8); // one restart point, at 0
+      tail.writeUInt32LE(1, 4);
+      const body = Buffer.concat([...entries, tail, Buffer.from([0])]);
+      const sum = Buffer.alloc(4);
+      sum.writeUInt32LE(maskedCrc32c(body));
+      return Buffer.concat([body, sum]);
+    };
+    const entry = (key: string, value: Buffer): Buffer =>
+      Buffer.concat([
+        Buffer.from([0, ...varint(BigInt(key.length)), ...varint(BigInt(value.length))]),
+        Buffer.from(key),
+        value,
+      ]);
+    const handle = (offset: number, bytes: Buffer): Buffer =>
+      Buffer.from([...varint(BigInt(offset)), ...varint(BigInt(bytes.length - 5))]);
+    const data = block([entry('a', Buffer.alloc(100_000))]);
+    const keys = Array.from({ length: 10_000 }, (_, i) => entry(String(i).padStart(5, '0'), handle(0, data)));
+    const index = block(keys);
+    const footer = Buffer.alloc(48);
+    Buffer.concat([handle(0, data), handle(data.length, index)]).copy(footer);
+    footer.write('57fb808b247547db', 40, 'hex');
+    const path = temporaryFile('again.ckpt', Buffer.concat([data, index, footer]));
+    await expectFailure(() => readAll(path), 'CHECKPOINT_DAMAGED', /its blocks take 1000\d{6} bytes/);
   });
 });
 

@@ -43,6 +43,9 @@ export async function blocksOf(file: ByteFile): Promise<BlockHandle[]> {
   const index = await readBlock(file, handleAt(file.path, footer, next).handle);
   const handles = entriesOf(file.path, index).map(({ value }) => handleAt(file.path, value, 0).handle);
   if (handles.length > MOST_BLOCKS) throw limitExceeded(file.path, `${handles.length} blocks`, MOST_BLOCKS);
+  // each is read once or twice, and a list of them may name the same one again and again
+  const bytes = handles.reduce((sum, { size }) => sum + size, 0);
+  if (bytes > file.size) throw damaged(file.path, `its blocks take ${bytes} bytes, and it has ${file.size}`);
   return handles;
 }
 

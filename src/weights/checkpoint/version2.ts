@@ -34,6 +34,8 @@ interface Variable extends TensorInfo {
 
 /** The index of a ViT-H with its optimiser has 200 kB. */
 const MOST_INDEX_BYTES = 2 ** 28;
+/** An entry a tensor (MAX_TENSORS), and one for each slice of those that are partitioned. */
+const MOST_INDEX_ENTRIES = 200_000;
 const MOST_SHARDS = 10_000;
 
 /** kTensorBundleVersion of tensor_bundle.h: what its readers understand. */
@@ -151,6 +153,8 @@ async function readIndex(path: string): Promise<{ shards: number; entries: Map<s
         if (key.length === 0) shards = shardsOf(path, value);
         else entries.set(key.toString('latin1'), entryOf(path, value));
       }
+      if (entries.size > MOST_INDEX_ENTRIES)
+        throw limitExceeded(path, 'the index has more entries', MOST_INDEX_ENTRIES);
     }
     if (shards === undefined) throw damaged(path, 'no header: this is not the index of a checkpoint of version 2');
     return { shards, entries };

@@ -20,6 +20,9 @@ const MOST_SHARDS = 20_000;
 /** Before each text of a tensor of texts: NUM_BYTES_STRING_LENGTH of io_utils.ts. */
 const TEXT_LENGTH_BYTES = 4;
 
+/** Read at once of texts: a hostile tensor may have millions of empty ones. */
+const TEXT_WINDOW_BYTES = 2 ** 20;
+
 const quantizationSchema = z.object({
   dtype: z.string(),
   scale: z.number().optional(),
@@ -130,17 +133,6 @@ export async function openManifest(
     }
     checkLength(file, group, offset, shards);
   }
-  const readRange = async (shards: readonly Shard[], offset: number, bytes: number, what: string): Promise<Buffer> => {
-    const meeting = shards.flatMap(({ file: shard, begin, end }) => {
-      const [from, to] = [Math.max(offset, begin), Math.min(offset + bytes, end)];
-      return from < to ? [{ shard, at: from - begin, to: from - offset, length: to - from }] : [];
-    });
-    const [only] = meeting;
-    if (meeting.length === 1) return await only!.shard.read(only!.at, only!.length, what);
-    const whole = Buffer.allocUnsafeSlow(bytes); // in memory once, and a shard beside it
-    for (const { shard, at, to, length } of meeting) whole.set(await shard.read(at, length, what), to);
-    return whole;
-  };
   const quantized = new Set(table.all().flatMap(({ quantization }) => quantization?.dtype ?? []));
   return {
     tensors: table.infos(),
@@ -248,6 +240,19 @@ function quantizationOf(file: string, { name, dtype, quantization }: WeightSpec)
   return { dtype: stored, scale, min };
 }
 
+/** Bytes of a group, from wherever its files hold them. */
+async function readRange(shards: readonly Shard[], offset: number, bytes: number, what: string): Promise<Buffer> {
+  const meeting = shards.flatMap(({ file: shard, begin, end }) => {
+    const [from, to] = [Math.max(offset, begin), Math.min(offset + bytes, end)];
+    return from < to ? [{ shard, at: from - begin, to: from - offset, length: to - from }] : [];
+  });
+  const [only] = meeting;
+  if (meeting.length === 1) return await only!.shard.read(only!.at, only!.length, what);
+  const whole = Buffer.allocUnsafeSlow(bytes); // in memory once, and a shard beside it
+  for (const { shard, at, to, length } of meeting) whole.set(await shard.read(at, length, what), to);
+  return whole;
+}
+
 /** Texts say their own lengths, so only walking over them tells where they end. */
 async function textBytes(
   file: string,
@@ -258,16 +263,16 @@ async function textBytes(
 ): Promise<number> {
   const total = shards.at(-1)?.end ?? 0;
   let at = offset;
+  let window: { readonly begin: number; readonly bytes: Buffer } = { begin: offset, bytes: Buffer.alloc(0) };
   for (let text = 0; text < texts; text++) {
     if (at + TEXT_LENGTH_BYTES > total) {
       throw invalidManifest(file, `${texts} texts of ${quote(name)} do not fit the ${total} bytes of its group`);
     }
-    const length = Buffer.alloc(TEXT_LENGTH_BYTES);
-    for (let byte = 0; byte < TEXT_LENGTH_BYTES; byte++) {
-      const shard = shards.find(({ begin, end }) => at + byte >= begin && at + byte < end)!;
-      (await shard.file.read(at + byte - shard.begin, 1, `a length of ${quote(name)}`)).copy(length, byte);
+    if (at + TEXT_LENGTH_BYTES > window.begin + window.bytes.length) {
+      const length = Math.min(TEXT_WINDOW_BYTES, total - at);
+      window = { begin: at, bytes: await readRange(shards, at, length, `the texts of ${quote(name)}`) };
     }
-    at += TEXT_LENGTH_BYTES + length.readUInt32LE();
+    at += TEXT_LENGTH_BYTES + window.bytes.readUInt32LE(at - window.begin);
   }
   return at - offset;
 }

@@ -288,6 +288,21 @@ describe('JSON', () => {
   });
 });
 
+describe('TensorFlow.js', () => {
+  it('five million empty texts', async () => {
+    const folder = temporary('texts');
+    mkdirSync(folder);
+    const weights = [{ name: 'texts', shape: [5_000_000], dtype: 'string' }];
+    const weightsManifest = [{ paths: ['texts.bin'], weights }];
+    writeFileSync(
+      join(folder, 'model.json'),
+      JSON.stringify({ format: 'graph-model', modelTopology: { node: [] }, weightsManifest }),
+    );
+    writeFileSync(join(folder, 'texts.bin'), Buffer.alloc(20_000_000));
+    await withSource(folder, (source) => expect(source.setAside).toEqual([{ name: 'texts', reason: 'text' }]));
+  });
+});
+
 describe('names that lead elsewhere', () => {
   it('shards of a TensorFlow.js model, and of safetensors', async () => {
     for (const path of [

@@ -88,23 +88,33 @@ function copyRuns(values: Float32Array, out: Float32Array, outer: readonly Axis[
  */
 function turn(values: Float32Array, out: Float32Array, outer: readonly Axis[], { size, from: step }: Axis): void {
   const inOrder = [...outer].sort((a, b) => b.from - a.from);
-  const inner = inOrder.pop() ?? { size: 1, from: 0, to: 0 };
-  for (let begin = 0; begin < inner.size; begin += PAGES) {
-    const end = Math.min(inner.size, begin + PAGES);
+  const one: Axis = { size: 1, from: 0, to: 0 };
+  const [inner, middle] = [inOrder.pop() ?? one, inOrder.pop() ?? one];
+  const innerStep = Math.min(inner.size, PAGES);
+  const middleStep = Math.max(1, Math.floor(PAGES / innerStep));
+  const steps: Axis[] = [
+    { size: Math.ceil(middle.size / middleStep), from: middleStep, to: 0 },
+    { size: Math.ceil(inner.size / innerStep), from: 0, to: innerStep },
+  ];
+  walk(steps, (middleBegin, innerBegin) => {
+    const middleEnd = Math.min(middle.size, middleBegin + middleStep);
+    const innerEnd = Math.min(inner.size, innerBegin + innerStep);
     for (let first = 0; first < size; first += LINE) {
       const count = Math.min(LINE, size - first);
       walk(inOrder, (from, to) => {
-        for (let i = begin; i < end; i++) {
-          let source = from + i * inner.from + first * step;
-          const target = to + i * inner.to + first;
-          for (let k = target; k < target + count; k++) {
-            out[k] = values[source]!;
-            source += step;
+        for (let j = middleBegin; j < middleEnd; j++) {
+          for (let i = innerBegin; i < innerEnd; i++) {
+            let source = from + j * middle.from + i * inner.from + first * step;
+            const target = to + j * middle.to + i * inner.to + first;
+            for (let k = target; k < target + count; k++) {
+              out[k] = values[source]!;
+              source += step;
+            }
           }
         }
       });
     }
-  }
+  });
 }
 
 /** Every place of some axes, the last one fastest. */

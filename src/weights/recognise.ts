@@ -1,22 +1,35 @@
 /** Which format a file has, from its first bytes: names lie, and downloads are often something else altogether. */
 
-import { type Stats, statSync } from 'node:fs';
+import { existsSync, type Stats, statSync } from 'node:fs';
 import { FormatError, ToolkitError } from '../errors.js';
 import { fileError } from '../files.js';
+import { isTarHeader } from './archive-tar.js';
 import type { ByteFile } from './byte-file.js';
 import { isGraphDef } from './checkpoint/graph-def.js';
 import { TABLE_MAGIC } from './checkpoint/table.js';
+import { strangers } from './strangers.js';
 
-/** What a file begins like. A zip may hold PyTorch's or NumPy's files; that needs its directory. */
-export type Container = 'hdf5' | 'zip' | 'torch-stream' | 'safetensors' | 'checkpoint' | 'graph-def';
+/** What a file begins like. What a zip holds its directory tells, and what JSON is about its keys. */
+export type Container =
+  | 'hdf5'
+  | 'zip'
+  | 'gzip'
+  | 'tar'
+  | 'torch-stream'
+  | 'safetensors'
+  | 'checkpoint'
+  | 'graph-def'
+  | 'json';
 
 export const FORMATS_READ =
-  'Keras HDF5 (.h5, .hdf5), TensorFlow checkpoints (.ckpt) and frozen graphs (.pb), PyTorch (.pth, .pt), safetensors (.safetensors), NumPy archives (.npz) and graph models of TensorFlow.js (model.json)';
+  'Keras (.h5, .weights.h5, .keras), TensorFlow checkpoints (.ckpt, .index), SavedModels and frozen graphs (.pb), PyTorch (.pth, .pt), safetensors (.safetensors), NumPy archives (.npz), models of TensorFlow.js (model.json), and archives of these (.zip, .tar.gz, .tar, .gz)';
 
 const HDF5_SIGNATURE = Buffer.from('894844460d0a1a0a', 'hex');
 
 /** A user block before the HDF5 data has 512, 1024, 2048, ... bytes (HDF5 specification, III.A). */
 const MAX_USER_BLOCK = 2 ** 20;
+
+export const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
 
 /** @throws FILE_NOT_FOUND, FILE_IS_FOLDER, FILE_NOT_READ, FILE_EMPTY */
 export function checkIsFile(path: string): void {
@@ -50,18 +63,43 @@ export function checkIsFile(path: string): void {
   }
 }
 
-/** @throws FORMAT_UNKNOWN, FILE_IS_HTML, FILE_IS_LFS_POINTER, TORCH_TAR, FILE_TRUNCATED */
+/** Names that browsers and download managers give to files that they have not finished. */
+const UNFINISHED = /\.(part|partial|crdownload|download|incomplete|opdownload|aria2)$/i;
+
+/**
+ * @throws FILE_UNFINISHED
+ */
+export function checkIsFinished(path: string): void {
+  if (!UNFINISHED.test(path)) return;
+  throw new FormatError({
+    code: 'FILE_UNFINISHED',
+    message: `${path}: by its name this is a download that has not finished`,
+    hint: 'let the download finish, or start it again; if the file is whole, give it its own name',
+  });
+}
+
+/**
+ * Tells a file by its first and last bytes.
+ * @throws FORMAT_UNKNOWN, ARCHIVE_UNSUPPORTED, FILE_IS_HTML, FILE_IS_LFS_POINTER, FILE_IS_TFLITE, FILE_IS_ONNX,
+ * FILE_IS_COREML, FILE_IS_MATLAB, FILE_IS_MSGPACK, FILE_IS_TEXT, FILE_TRUNCATED
+ */
 export async function recognise(file: ByteFile): Promise<Container> {
   const head = await file.read(0, Math.min(1024, file.size), 'the first bytes');
   const starts = (magic: Buffer | string): boolean => head.subarray(0, magic.length).equals(Buffer.from(magic));
   if (await isHdf5(file)) return 'hdf5';
   if (starts('PK\x03\x04') || starts('PK\x05\x06')) return 'zip';
+  if (starts(GZIP)) return 'gzip';
+  if (isTarHeader(head)) return 'tar';
   if (head[0] === 0x80 && head[1] !== undefined && head[1] >= 1 && head[1] <= 5) return 'torch-stream'; // a pickle
   if (isSafetensors(head, file.size)) return 'safetensors';
   if ((await tail(file)).equals(TABLE_MAGIC)) return 'checkpoint';
   if (isGraphDef(head)) return 'graph-def';
+  if (/^\uFEFF?\s*(\{\s*["}]|\[\s*[{\]])/.test(head.toString('utf8'))) return 'json';
   throw unknown(file.path, head);
 }
+
+/** Magic number, and the only method of compression there is (RFC 1952, 2.3.1). */
+const GZIP = Buffer.from([0x1f, 0x8b, 8]);
 
 async function isHdf5(file: ByteFile): Promise<boolean> {
   const length = HDF5_SIGNATURE.length;
@@ -85,41 +123,18 @@ async function tail(file: ByteFile): Promise<Buffer> {
 
 /** Things that are found under the name of a weights file, and what to do about each. */
 function unknown(path: string, head: Buffer): FormatError {
-  const text = head.toString('latin1').trimStart();
   const error = (code: string, what: string, hint: string): FormatError =>
     new FormatError({ code, message: `${path}: ${what}; expected ${FORMATS_READ}`, hint });
-  if (/^(<!doctype html|<html|<head|<\?xml|<!--)/i.test(text)) {
+  const found = strangers.find(({ is }) => is(head));
+  if (found !== undefined) return error(found.code, found.what, found.hint);
+  const text = head.toString('utf8').trim();
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: what text does not hold
+  if (!/[\u0000-\u0008\u000e-\u001f\ufffd]/.test(text.slice(0, 500))) {
+    const start = `${text.slice(0, 60).replace(/\s+/g, ' ')}${text.length > 60 ? '...' : ''}`;
     return error(
-      'FILE_IS_HTML',
-      'this is a web page, not a weights file',
-      'the download was answered with a page (an error, a login, a notice): open the address in a browser, or use the direct link',
-    );
-  }
-  if (text.startsWith('version https://git-lfs.github.com/spec/')) {
-    return error(
-      'FILE_IS_LFS_POINTER',
-      'this is a Git LFS pointer, not the weights themselves',
-      'fetch the content with: git lfs pull',
-    );
-  }
-  if (head.toString('latin1', 257, 262) === 'ustar') {
-    return error(
-      'TORCH_TAR',
-      'this is a tar archive, which PyTorch wrote before version 0.1.10',
-      'load it with a later PyTorch and save it again: torch.save(torch.load("in.pth", weights_only=False), "out.pth")',
-    );
-  }
-  if (head[0] === 0x1f && head[1] === 0x8b) {
-    return error('FORMAT_UNKNOWN', 'this is a gzip archive', 'unpack it first: gunzip, or tar -xzf');
-  }
-  if (head[0] === 0x93 && head.toString('latin1', 1, 6) === 'NUMPY') {
-    return error('FORMAT_UNKNOWN', 'this is a single NumPy array', 'save all arrays with their names: numpy.savez');
-  }
-  if (text.startsWith('{')) {
-    return error(
-      'FORMAT_UNKNOWN',
-      'this is JSON text',
-      'give the file with the weights, not the one that describes it',
+      'FILE_IS_TEXT',
+      `this is text, not weights: ${JSON.stringify(start)}`,
+      'if a server wrote it in the place of the file, see what it says; else give the file with the numbers',
     );
   }
   const bytes = head.subarray(0, 8).toString('hex').replace(/../g, '$& ').trim();

@@ -3,21 +3,25 @@
  * One reader a format stands behind this door; the format is told by the first bytes, never by the file's name.
  */
 
-import { FormatError } from '../errors.js';
+import { UsageError } from '../errors.js';
+import { type ArchiveMember, openArchive } from './archive.js';
 import { openByteFile } from './byte-file.js';
-import { findVersion2 } from './checkpoint/find.js';
+import { findVersion1, findVersion2 } from './checkpoint/find.js';
 import { openGraphDef } from './checkpoint/graph-def.js';
 import { openVersion1 } from './checkpoint/version1.js';
 import { openVersion2 } from './checkpoint/version2.js';
 import { openH5 } from './h5.js';
-import { isKerasArchive, kerasFromZip } from './keras-archive.js';
+import { openJson } from './json-files.js';
+import { kerasFromZip } from './keras-archive.js';
 import { npzFromZip } from './npz.js';
-import { type Container, checkIsFile, FORMATS_READ, recognise } from './recognise.js';
+import type { Memory } from './permute.js';
+import { type Container, checkIsFile, checkIsFinished, isFolder, recognise } from './recognise.js';
 import { openSafetensors } from './safetensors.js';
 import { findTfjsModel, openTfjsModel } from './tfjs-model.js';
+import { findTfjsModule, openTfjsModule } from './tfjs-module.js';
 import { openTorchStreamFile, torchFromZip } from './torch.js';
-import { torchPrefix } from './torch-zip.js';
 import { openZip, type ZipArchive } from './zip.js';
+import { recogniseZip } from './zip-kinds.js';
 
 /** Number type of a tensor as it lies in the file. */
 export type FileDtype =
@@ -62,13 +66,17 @@ export type WeightsFormat =
 export interface TensorSource {
   readonly format: WeightsFormat;
   readonly path: string;
+  /** Files beside it that hold its numbers, where those are not in it: the shards of a checkpoint. */
+  readonly parts?: readonly string[];
   /** Every tensor of the file in file order; names are unique. */
   readonly tensors: readonly TensorInfo[];
   /**
    * What else the file says. Safetensors: its `__metadata__`. Keras: `layout` (keras-weights, keras-model,
    * keras3-weights, keras3-archive, plain), `keras_version`, `backend`, `model_config`, and `layers: counted` where layers
    * are called by their class and number. PyTorch: `container` (zip, stream), `version`,
-   * `wrapper` (where the state dict was), `strippedPrefix`, `ignoredEntries`. Npz: `ignored`.
+   * `wrapper` (where the state dict was), `strippedPrefix`, `ignoredEntries`. Npz: `ignored`. TensorFlow: `version` of a
+   * checkpoint, `naming: objects` or, of a graph's constants, `layers`; `ignored`. TensorFlow.js: `generatedBy`,
+   * `convertedBy`, `quantized` (types that numbers are stored in), and Keras' four.
    */
   readonly metadata: Readonly<Record<string, string>>;
   /**
@@ -82,10 +90,20 @@ export interface TensorSource {
    */
   readonly averages?: ReadonlyMap<string, string>;
   /**
+   * Of an object-based checkpoint: name of a tensor -> the path of attributes that leads to it, as
+   * `layer_with_weights-0/kernel`; what tells variables apart that share their names.
+   */
+  readonly objectPaths?: ReadonlyMap<string, string>;
+  /** Of an object-based checkpoint: name of a tensor -> the name that its variable was given, unique or not. */
+  readonly givenNames?: ReadonlyMap<string, string>;
+  /** Where the file is an archive: the member that was opened. */
+  readonly archive?: ArchiveMember;
+  /**
    * One tensor's numbers in C order, converted to float32 (integers and booleans too).
+   * @param memory gives the array to put them in, for readers that can; by default they are in one of their own
    * @throws TENSOR_ABSENT, or a FormatError when its bytes are damaged
    */
-  read(name: string): Promise<Float32Array>;
+  read(name: string, memory?: Memory): Promise<Float32Array>;
   /**
    * For files that carry a network of their own: compares its embedding of a picture with that of the imported one.
    * @param embed pixels [1, 224, 224, 3] in -1 to 1 -> `pre_logits`
@@ -96,27 +114,73 @@ export interface TensorSource {
   close(): Promise<void>;
 }
 
-/**
- * Opens a weights file of any supported format, recognised by its content, and reads its names and shapes.
- * @throws FILE_NOT_FOUND, FILE_IS_FOLDER, FILE_EMPTY, FILE_IS_HTML, FILE_IS_LFS_POINTER, FORMAT_UNKNOWN, and what the
- * reader of the format throws for a damaged file
- */
-export async function openWeights(path: string): Promise<TensorSource> {
-  const tfjsModel = await findTfjsModel(path);
-  if (tfjsModel !== undefined) return await openTfjsModel(tfjsModel);
-  const checkpoint = await findVersion2(path);
-  if (checkpoint !== undefined) return await openVersion2(checkpoint);
-  checkIsFile(path);
-  return await READERS[await containerOf(path)](path);
+/** Settings of {@link openWeights}. */
+export interface OpenOptions {
+  /** Of an archive in which several members hold weights: the path of one, or of a folder, `*` for any characters. */
+  readonly member?: string | undefined;
+  /** Stops the unpacking of an archive. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-const READERS: Readonly<Record<Container, (path: string) => Promise<TensorSource>>> = {
+/**
+ * Opens a weights file of any supported format, recognised by its content, and reads its names and shapes. Of an archive
+ * the weights in it are opened.
+ * @throws FILE_NOT_FOUND, FILE_IS_FOLDER, FILE_EMPTY, FILE_UNFINISHED, FORMAT_UNKNOWN and others that say what the file
+ * is, NOT_AN_ARCHIVE, and what the reader of the format throws for a damaged file
+ */
+export async function openWeights(path: string, options: OpenOptions = {}): Promise<TensorSource> {
+  const source = await openAny(path, (container) => openArchive(path, container, options, openUnpacked));
+  if (options.member === undefined || source.archive !== undefined) return source;
+  await source.close();
+  throw new UsageError({
+    code: 'NOT_AN_ARCHIVE',
+    message: `${path}: --member ${options.member} names a file in an archive; this is ${source.format}`,
+    hint: 'leave --member out',
+  });
+}
+
+/** A member of an archive: what is packed once more was refused when the member was chosen. */
+const openUnpacked = (path: string): Promise<TensorSource> =>
+  openAny(path, (container) => Promise.reject(new Error(`${path}: a ${container} in an archive`)));
+
+async function openAny(
+  path: string,
+  open: (archive: ArchiveContainer) => Promise<TensorSource>,
+): Promise<TensorSource> {
+  const tfjsModel = isFolder(path) ? await findTfjsModel(path) : undefined;
+  if (tfjsModel !== undefined) return await openTfjsModel(tfjsModel);
+  const tfjsModule = await findTfjsModule(path);
+  if (tfjsModule !== undefined) return await openTfjsModule(tfjsModule);
+  const version2 = await findVersion2(path);
+  if (version2 !== undefined) return await openVersion2(version2);
+  const version1 = await findVersion1(path);
+  if (version1 !== undefined) return await openVersion1(version1);
+  checkIsFile(path);
+  checkIsFinished(path);
+  const container = await containerOf(path);
+  switch (container) {
+    case 'zip':
+      return await fromZip(await openZip(path), open);
+    case 'tar':
+    case 'gzip':
+      return await open(container);
+    case 'json':
+      return await openJson(path, openUnpacked);
+    default:
+      return await READERS[container](path);
+  }
+}
+
+type ArchiveContainer = Extract<Container, 'zip' | 'tar' | 'gzip'>;
+
+const READERS: Readonly<
+  Record<Exclude<Container, ArchiveContainer | 'json'>, (path: string) => Promise<TensorSource>>
+> = {
   hdf5: (path) => openH5(path),
   checkpoint: openVersion1,
   'graph-def': openGraphDef,
   safetensors: openSafetensors,
   'torch-stream': openTorchStreamFile,
-  zip: async (path) => await fromZip(await openZip(path)),
 };
 
 async function containerOf(path: string): Promise<Container> {
@@ -128,15 +192,19 @@ async function containerOf(path: string): Promise<Container> {
   }
 }
 
-async function fromZip(zip: ZipArchive): Promise<TensorSource> {
-  if (torchPrefix(zip) !== undefined) return await torchFromZip(zip);
-  const names = [...zip.entries.keys()];
-  if (names.some((name) => name.endsWith('.npy'))) return await npzFromZip(zip);
-  if (isKerasArchive(zip)) return await kerasFromZip(zip);
-  await zip.close();
-  throw new FormatError({
-    code: 'FORMAT_UNKNOWN',
-    message: `${zip.path}: a zip archive with neither PyTorch's data.pkl nor NumPy's .npy arrays; expected ${FORMATS_READ}`,
-    hint: 'if the weights file lies inside the archive, unzip it first',
-  });
+async function fromZip(
+  zip: ZipArchive,
+  open: (archive: ArchiveContainer) => Promise<TensorSource>,
+): Promise<TensorSource> {
+  switch (recogniseZip(zip)) {
+    case 'torch':
+      return await torchFromZip(zip);
+    case 'keras':
+      return await kerasFromZip(zip);
+    case 'npz':
+      return await npzFromZip(zip);
+    case 'archive':
+      await zip.close();
+      return await open('zip');
+  }
 }

@@ -11,7 +11,7 @@ const scratch = await mkdtemp(join(tmpdir(), 'tl-lock-'));
 afterAll(() => rm(scratch, { recursive: true }));
 let count = 0;
 const newLock = (): string => join(scratch, `lock-${count++}`);
-const silent = (): void => undefined;
+const silent = { onWait: (): void => undefined };
 
 /** Id of a process that has ended. */
 function deadPid(): number {
@@ -29,7 +29,7 @@ describe('withLock', () => {
       await sleep(100);
       inside--;
     };
-    await Promise.all([1, 2, 3].map(() => withLock(lock, work, () => told++)));
+    await Promise.all([1, 2, 3].map(() => withLock(lock, work, { onWait: () => told++ })));
     expect(told).toBe(2);
     expect(existsSync(lock)).toBe(false);
   });

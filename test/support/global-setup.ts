@@ -19,7 +19,7 @@ const BUILD_TIMEOUT_MS = 300_000;
 export default async function prepare(): Promise<void> {
   if (isStale()) {
     const waiting = (): void => console.error('waiting for another build');
-    await withLock(join(root, 'node_modules', '.tl-build-lock'), build, waiting);
+    await withLock(join(root, 'node_modules', '.tl-build-lock'), build, { onWait: waiting });
   }
   const { how, tensorflowVersion, seconds } = await setUpEngine();
   console.error(`engine: TensorFlow ${tensorflowVersion}, ${how} in ${seconds.toFixed(1)} s`);

@@ -105,9 +105,11 @@ async function lockedCreate(attempt: Attempt): Promise<Outcome> {
       const made = waited.value ? await existing(attempt) : undefined;
       return made ?? create(attempt, dir);
     },
-    () => {
-      waited.value = true;
-      attempt.say('waiting for another setup to finish');
+    {
+      onWait: () => {
+        waited.value = true;
+        attempt.say('waiting for another setup to finish');
+      },
     },
   );
 }

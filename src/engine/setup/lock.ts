@@ -9,11 +9,19 @@ const HEARTBEAT_MS = 2_000;
 /** A lock whose holder has not touched it for this long is abandoned; the holder touches it every 2 s. */
 const STALE_MS = 30_000;
 
+/** How {@link withLock} waits. */
+export interface Waiting {
+  /** Called once if another process holds the lock. */
+  readonly onWait: () => void;
+  /** Ends the waiting; whatever was begun is left to end by itself. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * Runs `work` while holding the lock; waits for another holder first.
- * @param onWait called once if another process holds it
+ * @throws AbortError when `signal` ends the waiting, or what `work` throws
  */
-export async function withLock<T>(dir: string, work: () => Promise<T>, onWait: () => void): Promise<T> {
+export async function withLock<T>(dir: string, work: () => Promise<T>, { onWait, signal }: Waiting): Promise<T> {
   let told = false;
   while (!(await take(dir))) {
     if (await isAbandoned(dir)) {
@@ -22,7 +30,7 @@ export async function withLock<T>(dir: string, work: () => Promise<T>, onWait: (
     }
     if (!told) onWait();
     told = true;
-    await sleep(250);
+    await sleep(250, undefined, signal === undefined ? {} : { signal });
   }
   const heartbeat = setInterval(() => {
     const now = new Date();

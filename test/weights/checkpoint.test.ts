@@ -5,6 +5,7 @@ import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ToolkitError } from '../../src/errors.js';
 import { assemble, type Slice, sliceKey } from '../../src/weights/checkpoint/names.js';
+import { trainingTensors } from '../../src/weights/checkpoint/set-aside.js';
 import { crc32c, maskedCrc32c } from '../../src/weights/crc32.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { openWeights } from '../../src/weights/source.js';
@@ -129,6 +130,14 @@ describe('what belongs to no network is set aside with the reason', () => {
       'net/layer_with_weights-0/kernel/.OPTIMIZER_SLOT/opt/momentum': 'slot of an optimiser',
     });
     expect(Object.keys(legacy).some((name) => /^(conv|bn|dw|fc)\d?\//.test(name))).toBe(false);
+  });
+
+  test('the generators of random numbers that Keras 3 exports for its dropouts', () => {
+    const generator = { dtype: 'uint32', shape: [2] } as const;
+    const names = ['seed_generator/seed_generator_state', 'seed_generator_1/seed_generator_state', 'conv1/kernel'];
+    expect(trainingTensors(names.map((name) => ({ name, ...generator })))).toEqual(
+      names.slice(0, 2).map((name) => ({ name, reason: 'state of a random number generator' })),
+    );
   });
 
   test('what is no plain number is named, and is no tensor', async () => {

@@ -56,6 +56,7 @@ function reasonOf(
   const [owner, leaf] = [name.slice(0, Math.max(at, 0)), name.slice(at + 1)];
   const known = KNOWN[leaf];
   if (known !== undefined && (at < 0 || leaf.endsWith('_power'))) return known;
+  if (leaf === 'seed_generator_state') return 'state of a random number generator'; // keras.random.SeedGenerator
   // tensorflow/python/training/slot_creator.py: a slot is a variable in the scope that its variable's name makes
   if (AVERAGE.test(leaf)) return `running average of ${owner}`;
   if (key === undefined && names.has(owner)) return `slot of an optimiser, for ${owner}`;

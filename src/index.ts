@@ -84,6 +84,7 @@ export { type ModelRecord, type OpenedModel, openModelFolder, saveModelFolder } 
 export { type NpyArray, readNpy } from './weights/npy.js';
 export { writeNpz } from './weights/npz.js';
 export type { AverageChoice, ClassifierChoice, Verdict } from './weights/plan.js';
+export { type PullOptions, type PullPlan, type PullReport, planPull, pullWeights } from './weights/pull.js';
 export { type ResolvedWeights, resolveWeights, type WeightsRequest } from './weights/resolve.js';
 export { type SafetensorsEntry, writeSafetensors } from './weights/safetensors.js';
 export { openWeights, type TensorInfo, type TensorSource, type WeightsFormat } from './weights/source.js';

@@ -70,6 +70,9 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   'csv-parse': [/^data\//, /^train\//],
   'csv-stringify': [/^train\//],
   'fastest-levenshtein': [/^backbones\//],
+  tar: [/^weights\/archive-/],
+  undici: [/^weights\/fetch\//],
+  '@huggingface/hub': [/^weights\/fetch\/hub\.ts$/],
   zod: [/^augment\//, /^weights\//, /^train\//],
 };
 

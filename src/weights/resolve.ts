@@ -156,12 +156,14 @@ async function notImported(backbone: Backbone, source: string | undefined): Prom
   const asked = meantBy(backbone, source);
   const origins = asked.map((each) => `  ${each.source}: ${each.origin}`).join('\n');
   const imported = others.map((each) => each.record.source).join(', ');
+  const [offered] = asked.filter(({ download, packaged }) => download !== undefined || packaged !== undefined);
+  const pulls = offered === undefined ? '' : `run: tl pull ${backbone.name} --source ${offered.source}; or\n`;
   return new WeightsError({
     code: 'WEIGHTS_NOT_FOUND',
     message:
       `no weights of ${backbone.name}${source === undefined ? '' : ` from ${source}`} have been imported; ` +
       `expected them in ${asked.map((each) => folderOf(backbone.name, each.source)).join(' or ')}` +
       (imported === '' ? '' : `; imported sources: ${imported}`),
-    hint: `fetch a published file and run: tl import FILE --backbone ${backbone.name}\n${origins}\nor train from scratch with --weights none`,
+    hint: `${pulls}fetch a published file and run: tl import FILE --backbone ${backbone.name}\n${origins}\nor train from scratch with --weights none`,
   });
 }

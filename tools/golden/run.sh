@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the reference fixtures again: run.sh [setup | resize | channels | adapt | forward | train | files | all (default)].
+# Writes the reference fixtures again: run.sh [setup | resize | channels | adapt | forward | train | files | addresses | all (default)].
 # Environments and downloads lie outside the tree, in $TL_GOLDEN_HOME (default ~/.cache/tl/golden).
 # Needs Python 3.9 to 3.11 (TensorFlow 2.15); name another one in $PYTHON.
 set -euo pipefail
@@ -94,11 +94,16 @@ files() {
   py flax files_archives.py # packs what the others wrote
 }
 
+addresses() {
+  py tf addresses.py keras
+  py torch addresses.py torch
+}
+
 what=${1:-all}
 setup
 case $what in
   setup) exit ;;
-  resize | channels | adapt | forward | train | files) "$what" ;;
-  all) resize && channels && adapt && forward && train && files ;;
-  *) echo "usage: run.sh [setup | resize | channels | adapt | forward | train | files | all]" >&2 && exit 2 ;;
+  resize | channels | adapt | forward | train | files | addresses) "$what" ;;
+  all) resize && channels && adapt && forward && train && files && addresses ;;
+  *) echo "usage: run.sh [setup | resize | channels | adapt | forward | train | files | addresses | all]" >&2 && exit 2 ;;
 esac

@@ -30,6 +30,7 @@ export function backbonesCommand(host: Host): void {
               withoutClassifier: measure(backbone, published),
               origin: published.origin,
               license: published.license,
+              download: published.download ?? null,
               imported: isImported(backbone, published),
             })),
           })),

@@ -1,6 +1,5 @@
 /** `tl pull`: downloads published weights into the local store. */
 import type { PullPlan, PullReport } from '../../weights/pull.js';
-import { downloadReporter } from '../download-progress.js';
 import type { Host } from '../program.js';
 import { bytes, fields } from '../table.js';
 import { importReportText } from './import.js';
@@ -30,6 +29,7 @@ export function pullCommand(host: Host): void {
         command,
         async ({ out, signal }) => {
           const { planPull, pullWeights } = await import('../../weights/pull.js');
+          const { downloadReporter } = await import('../download-progress.js');
           const plan = await planPull(backbone, options);
           if (dryRun === true) return out.result(plan, () => fields(planFields(plan)));
           for (const [name, value] of planFields(plan)) out.info(`${name}: ${value}`);

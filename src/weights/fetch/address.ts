@@ -58,7 +58,7 @@ export interface HubAddress {
  * @throws MIRROR_INVALID, HF_TOKEN_INVALID
  */
 export function hubAddress(env: Environment): HubAddress {
-  if (!env.HF_ENDPOINT && env.TL_MIRROR) return { base: mirrored(HUB, env) };
+  if (!env.HF_ENDPOINT && env.TL_MIRROR) return { base: withoutSlash(mirrored(HUB, env)) };
   const base = env.HF_ENDPOINT ? baseOf('HF_ENDPOINT', env.HF_ENDPOINT) : { url: HUB };
   const accessToken = env.HF_TOKEN?.trim();
   if (!accessToken) return { base };
@@ -72,6 +72,9 @@ export function hubAddress(env: Environment): HubAddress {
   }
   return { base, accessToken };
 }
+
+/** The path of an address without one is a slash. */
+const withoutSlash = (address: Address): Address => ({ ...address, url: address.url.replace(/\/$/, '') });
 
 /** A file's address on a hub, for people. */
 export const onHub = ({ base }: HubAddress, { repo, file, revision = 'main' }: HubFile): string =>

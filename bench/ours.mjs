@@ -13,7 +13,7 @@ const from = (path) => importFrom(dist, path);
 
 const { loadEngine } = await from('engine/tensorflow.js');
 const { findBackbone, findPublished, buildBackbone } = await from('backbones/index.js');
-const { assertComplete, planWeights, readPlanned } = await from('weights/plan.js');
+const { assertComplete, planWeights, readPlanned } = await from('weights/plan/plan.js');
 
 const HEAD = { 'head.logits.kernel': 'head/kernel', 'head.logits.bias': 'head/bias' };
 const shape = [of.batch, of.side, of.side, 3];

@@ -70,7 +70,6 @@ export { type Guess, type Prediction, type PredictOptions, predict } from './tra
 export type { ScheduleName } from './train/schedule.js';
 export { version } from './version.js';
 export { type Adapted, adaptWeights } from './weights/adapt.js';
-export type { Adaptation, AdaptationKind } from './weights/adaptations.js';
 export {
   type ImportOptions,
   type ImportPlan,
@@ -81,9 +80,10 @@ export {
   planImport,
 } from './weights/import.js';
 export { type ModelRecord, type OpenedModel, openModelFolder, saveModelFolder } from './weights/model-folder.js';
-export { type NpyArray, readNpy } from './weights/npy.js';
-export { writeNpz } from './weights/npz.js';
-export type { AverageChoice, ClassifierChoice, Verdict } from './weights/plan.js';
+export { type NpyArray, readNpy } from './weights/numpy/npy.js';
+export { writeNpz } from './weights/numpy/npz.js';
+export type { Adaptation, AdaptationKind } from './weights/plan/adaptations.js';
+export type { AverageChoice, ClassifierChoice, Verdict } from './weights/plan/plan.js';
 export { type PullOptions, type PullPlan, type PullReport, planPull, pullWeights } from './weights/pull.js';
 export { type ResolvedWeights, resolveWeights, type WeightsRequest } from './weights/resolve.js';
 export { type SafetensorsEntry, writeSafetensors } from './weights/safetensors.js';

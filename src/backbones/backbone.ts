@@ -20,7 +20,7 @@ export type Source =
   | 'notes'
   | 'tfjs';
 
-/** How a format names and lays out the parameters of one layer; `weights/dialects.ts` holds the tables. */
+/** How a format names and lays out the parameters of one layer; `weights/plan/dialects.ts` holds the tables. */
 export type DialectName = 'keras' | 'slim' | 'torch' | 'flax';
 
 /**

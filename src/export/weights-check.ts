@@ -2,8 +2,8 @@
 import type { Published } from '../backbones/index.js';
 import type { Graph } from '../engine/graph.js';
 import { listFaults, ToolkitError } from '../errors.js';
-import { type Layout, relay } from '../weights/dialects.js';
-import { planWeights } from '../weights/plan.js';
+import { type Layout, relay } from '../weights/plan/dialects.js';
+import { planWeights } from '../weights/plan/plan.js';
 import { openWeights } from '../weights/source.js';
 import { planWeightsFile } from './weights-files.js';
 import type { NetworkToWrite } from './weights-network.js';

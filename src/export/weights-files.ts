@@ -3,13 +3,13 @@ import { join } from 'node:path';
 import type { Published } from '../backbones/index.js';
 import type { Graph, Parameter } from '../engine/graph.js';
 import { writeVersion2 } from '../weights/checkpoint/write-version2.js';
-import { dialectOf } from '../weights/dialects.js';
-import { type LayerToWrite, writeKerasH5 } from '../weights/h5-writer.js';
-import { orderedKerasLayers } from '../weights/keras-order.js';
+import { type LayerToWrite, writeKerasH5 } from '../weights/keras/h5-writer.js';
+import { orderedKerasLayers } from '../weights/keras/keras-order.js';
+import { writeNpzTensors } from '../weights/numpy/write-npz.js';
+import { dialectOf } from '../weights/plan/dialects.js';
+import { type PlannedTensor, planFile, readForFile } from '../weights/plan/write-plan.js';
 import { writeSafetensors } from '../weights/safetensors.js';
 import type { TensorToWrite } from '../weights/tensor-to-write.js';
-import { writeNpzTensors } from '../weights/write-npz.js';
-import { type PlannedTensor, planFile, readForFile } from '../weights/write-plan.js';
 import { type HeadLayer, headLayers, headOwner, type NetworkToWrite } from './weights-network.js';
 
 /** The Keras whose layout of h5 files is written; Keras 3 reads it as well. */

@@ -2,7 +2,7 @@
 import { describePreprocessing, type Preprocessing } from '../augment/preprocessing.js';
 import type { Published, Reference } from '../backbones/index.js';
 import type { Graph, Node } from '../engine/graph.js';
-import { planFile } from '../weights/write-plan.js';
+import { planFile } from '../weights/plan/write-plan.js';
 import {
   endsInClassifier,
   type HeadLayer,

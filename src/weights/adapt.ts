@@ -6,7 +6,7 @@ import { pillowAxis } from '../augment/resample-pillow.js';
 import type { Graph, Parameter, Places } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { listFaults, WeightsError } from '../errors.js';
-import { type Adaptation, resamplingRules } from './adaptations.js';
+import { type Adaptation, resamplingRules } from './plan/adaptations.js';
 
 /** Numbers as a network needs them. */
 export interface Adapted {

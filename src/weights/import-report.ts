@@ -1,7 +1,7 @@
 /** What an import says: every tensor of the file and every parameter of the network, and what became of it. */
-import { type Adaptation, adaptationOfRow } from './adaptations.js';
-import { describeHead } from './file-head.js';
-import type { Plan, PlanRow, Verdict } from './plan.js';
+import { type Adaptation, adaptationOfRow } from './plan/adaptations.js';
+import { describeHead } from './plan/file-head.js';
+import type { Plan, PlanRow, Verdict } from './plan/plan.js';
 import type { TensorSource, WeightsFormat } from './source.js';
 import type { StoreRecord } from './store.js';
 

@@ -3,10 +3,10 @@ import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { ToolkitError, UsageError } from '../errors.js';
 import { fileError, sha256File } from '../files.js';
-import type { Adaptation } from './adaptations.js';
 import { elementsOf } from './float-formats.js';
 import { type ImportReport, reportOf } from './import-report.js';
 import { saveImportedModel } from './imported-model.js';
+import type { Adaptation } from './plan/adaptations.js';
 import {
   completed,
   openPublishedFile,

@@ -5,7 +5,7 @@ import { quote } from './limits.js';
 import { FORMATS_READ } from './recognise.js';
 import { openSharded, shardsIn } from './sharded.js';
 import type { TensorSource } from './source.js';
-import { isTfjsModel, tfjsSource } from './tfjs-model.js';
+import { isTfjsModel, tfjsSource } from './tfjs/tfjs-model.js';
 
 /** Keys that are shown of a file that is not known. */
 const KEYS_SHOWN = 6;

@@ -6,11 +6,11 @@ import { answersTo, type Backbone, backbones, findBackbone, findPublished, type 
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { listFaults, UsageError, WeightsError } from '../errors.js';
-import { type Adaptation, adaptationsOf } from './adaptations.js';
-import { assertComplete, faultsOf } from './faults.js';
-import { describeHead } from './file-head.js';
 import { recordBeside } from './model-folder.js';
-import { readNameMap } from './name-map.js';
+import { type Adaptation, adaptationsOf } from './plan/adaptations.js';
+import { assertComplete, faultsOf } from './plan/faults.js';
+import { describeHead } from './plan/file-head.js';
+import { readNameMap } from './plan/name-map.js';
 import {
   type AverageChoice,
   type ClassifierChoice,
@@ -20,11 +20,11 @@ import {
   planCanonical,
   planWeights,
   WITH_BACKGROUND,
-} from './plan.js';
-import { numbersOf, type ReadPieces } from './planned-numbers.js';
+} from './plan/plan.js';
+import { numbersOf, type ReadPieces } from './plan/planned-numbers.js';
+import { alikeVariants, chooseVariant, type PlanOf, plansOf, recognise, type Variant } from './plan/variants.js';
 import { openWeights, type TensorSource } from './source.js';
 import { CANONICAL_FORMAT } from './store.js';
-import { alikeVariants, chooseVariant, type PlanOf, plansOf, recognise, type Variant } from './variants.js';
 
 /** What the user says a file is, where it does not tell by itself, and what of it is wanted. */
 export interface Wanted {

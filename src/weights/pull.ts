@@ -102,7 +102,7 @@ export async function pullWeights(name: string, options: PullOptions = {}): Prom
   const wanted = { backbone: backbone.name, source: published.source, signal };
   const { download, packaged } = published;
   if (download === undefined) {
-    const { withDownload } = await import('./tfjs-mobilenet.js'); // which loads tfjs
+    const { withDownload } = await import('./tfjs/tfjs-mobilenet.js'); // which loads tfjs
     const report = await withDownload(packaged!, (file) => importWeights(file, wanted));
     return { ...report, download: null };
   }

@@ -3,7 +3,7 @@
 import { existsSync, type Stats, statSync } from 'node:fs';
 import { FormatError, ToolkitError } from '../errors.js';
 import { fileError } from '../files.js';
-import { isTarHeader } from './archive-tar.js';
+import { isTarHeader } from './archive/archive-tar.js';
 import type { ByteFile } from './byte-file.js';
 import { isGraphDef } from './checkpoint/graph-def.js';
 import { TABLE_MAGIC } from './checkpoint/table.js';

@@ -13,8 +13,8 @@ import type { Head } from '../heads/heads.js';
 import { isCheckpoint } from './checkpoint/find.js';
 import { openPublishedFile } from './published-file.js';
 import { findAllStored, folderOf, type StoredWeights } from './store.js';
-import { findTfjsModel } from './tfjs-model.js';
-import { findTfjsModule } from './tfjs-module.js';
+import { findTfjsModel } from './tfjs/tfjs-model.js';
+import { findTfjsModule } from './tfjs/tfjs-module.js';
 
 /** What {@link resolveWeights} looks for. */
 export interface WeightsRequest {

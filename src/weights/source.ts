@@ -4,24 +4,24 @@
  */
 
 import { UsageError } from '../errors.js';
-import { type ArchiveMember, openArchive } from './archive.js';
+import { type ArchiveMember, openArchive } from './archive/archive.js';
+import { openZip, type ZipArchive } from './archive/zip.js';
+import { recogniseZip } from './archive/zip-kinds.js';
 import { openByteFile } from './byte-file.js';
 import { findVersion1, findVersion2 } from './checkpoint/find.js';
 import { openGraphDef } from './checkpoint/graph-def.js';
 import { openVersion1 } from './checkpoint/version1.js';
 import { openVersion2 } from './checkpoint/version2.js';
-import { openH5 } from './h5.js';
 import { openJson } from './json-files.js';
-import { kerasFromZip } from './keras-archive.js';
-import { npzFromZip } from './npz.js';
-import type { Memory } from './permute.js';
+import { openH5 } from './keras/h5.js';
+import { kerasFromZip } from './keras/keras-archive.js';
+import { npzFromZip } from './numpy/npz.js';
+import type { Memory } from './plan/permute.js';
 import { type Container, checkIsFile, checkIsFinished, isFolder, recognise } from './recognise.js';
 import { openSafetensors } from './safetensors.js';
-import { findTfjsModel, openTfjsModel } from './tfjs-model.js';
-import { findTfjsModule, openTfjsModule } from './tfjs-module.js';
-import { openTorchStreamFile, torchFromZip } from './torch.js';
-import { openZip, type ZipArchive } from './zip.js';
-import { recogniseZip } from './zip-kinds.js';
+import { findTfjsModel, openTfjsModel } from './tfjs/tfjs-model.js';
+import { findTfjsModule, openTfjsModule } from './tfjs/tfjs-module.js';
+import { openTorchStreamFile, torchFromZip } from './torch/torch.js';
 
 /** Number type of a tensor as it lies in the file. */
 export type FileDtype =

@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, isTop } from '../../src/backbones/index.js';
 import { analyse, totalOf } from '../../src/engine/analysis.js';
 import type { Graph } from '../../src/engine/graph.js';
-import { faultsOf } from '../../src/weights/faults.js';
-import { planWeights } from '../../src/weights/plan.js';
-import { recognise } from '../../src/weights/variants.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
+import { recognise } from '../../src/weights/plan/variants.js';
 import { json, tl } from '../cli/harness.js';
 import { type GoldenRow, generatedSource, readForwardGolden } from '../support/golden.js';
 

@@ -2,9 +2,9 @@
 import { expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { analyse } from '../../src/engine/analysis.js';
-import { faultsOf } from '../../src/weights/faults.js';
-import { planWeights } from '../../src/weights/plan.js';
-import { recognise } from '../../src/weights/variants.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
+import { recognise } from '../../src/weights/plan/variants.js';
 import { type GoldenRow, generatedSource } from '../support/golden.js';
 
 const backbone = findBackbone('demo_cnn');

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { analyse } from '../../src/engine/analysis.js';
 import { tapOf } from '../../src/engine/graph.js';
-import { faultsOf } from '../../src/weights/faults.js';
-import { planWeights } from '../../src/weights/plan.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
 import { type GoldenRow, generatedSource, readForwardGolden } from '../support/golden.js';
 
 const densenet121 = findBackbone('densenet121');

@@ -10,7 +10,7 @@ import { cutAt, cuts } from '../../src/engine/graph.js';
 import { lowerGraph } from '../../src/export/lower.js';
 import { withHead } from '../../src/heads/heads.js';
 import { parseStrategy } from '../../src/train/strategy.js';
-import { planWeights } from '../../src/weights/plan.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
 import { generatedSource } from '../support/golden.js';
 
 /**

@@ -4,7 +4,7 @@ import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/
 import { analyse } from '../../src/engine/analysis.js';
 import type { Graph } from '../../src/engine/graph.js';
 import { UsageError } from '../../src/errors.js';
-import { planWeights } from '../../src/weights/plan.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
 import { type GoldenRow, generatedSource, readForwardGolden } from '../support/golden.js';
 
 const backbone = findBackbone('googlenet');

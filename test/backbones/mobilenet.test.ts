@@ -10,12 +10,12 @@ import type { Graph, Node } from '../../src/engine/graph.js';
 import { operatorsOf } from '../../src/engine/operators.js';
 import { inference, run } from '../../src/engine/run.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { faultsOf } from '../../src/weights/faults.js';
 import { importWeights } from '../../src/weights/import.js';
-import { planWeights, readPlanned } from '../../src/weights/plan.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
+import { recognise } from '../../src/weights/plan/variants.js';
 import { writeSafetensors } from '../../src/weights/safetensors.js';
 import type { TensorSource } from '../../src/weights/source.js';
-import { recognise } from '../../src/weights/variants.js';
 import { type GoldenRow, generatedSource, generateTensor, inputBatch, readForwardGolden } from '../support/golden.js';
 
 const mobilenets = backbones.filter(({ family }) => family.startsWith('mobilenet'));

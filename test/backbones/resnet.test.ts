@@ -7,8 +7,8 @@ import { activation, add, batchNorm, concat, conv2d } from '../../src/engine/lay
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { inference, run } from '../../src/engine/run.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { planWeights } from '../../src/weights/plan.js';
-import { recognise } from '../../src/weights/variants.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
+import { recognise } from '../../src/weights/plan/variants.js';
 import { parameterNumbers, pixels } from '../engine/support/parameters.js';
 import { generatedSource, readForwardGolden } from '../support/golden.js';
 

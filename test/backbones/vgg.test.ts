@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished, type Published } from '../../src/backbones/index.js';
 import { analyse } from '../../src/engine/analysis.js';
 import type { Graph } from '../../src/engine/graph.js';
-import { faultsOf } from '../../src/weights/faults.js';
-import { planWeights } from '../../src/weights/plan.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
 import { json, tl } from '../cli/harness.js';
 import { type GoldenRow, generatedSource, readForwardGolden } from '../support/golden.js';
 

@@ -14,12 +14,12 @@ import { rng } from '../../src/rng.js';
 import { smoothedTargets } from '../../src/train/targets.js';
 import { loadTrainable } from '../../src/train/trainable.js';
 import { adaptWeights } from '../../src/weights/adapt.js';
-import { adaptationsOf } from '../../src/weights/adaptations.js';
-import { dialectOf } from '../../src/weights/dialects.js';
-import { assertComplete } from '../../src/weights/faults.js';
-import { planWeights } from '../../src/weights/plan.js';
+import { adaptationsOf } from '../../src/weights/plan/adaptations.js';
+import { dialectOf } from '../../src/weights/plan/dialects.js';
+import { assertComplete } from '../../src/weights/plan/faults.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
+import { recognise } from '../../src/weights/plan/variants.js';
 import type { TensorInfo, TensorSource } from '../../src/weights/source.js';
-import { recognise } from '../../src/weights/variants.js';
 import {
   decodeFloats,
   fixturesFolder,

@@ -5,8 +5,8 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decodeImage } from '../../src/data/decode.js';
 import type { Adapted } from '../../src/weights/adapt.js';
-import { encodeNpy } from '../../src/weights/npy.js';
-import { openNpz } from '../../src/weights/npz.js';
+import { encodeNpy } from '../../src/weights/numpy/npy.js';
+import { openNpz } from '../../src/weights/numpy/npz.js';
 import { generateTensor, readForwardGolden } from '../support/golden.js';
 import { json, type Ran, tl, workplace, writeGoldenWeights, writePictures } from './harness.js';
 

@@ -7,7 +7,7 @@ import sharp from 'sharp';
 import type { TextStream } from '../../src/cli/output.js';
 import { runProgram } from '../../src/cli/program.js';
 import { toolkitHome } from '../../src/engine/setup/home.js';
-import { encodeNpy } from '../../src/weights/npy.js';
+import { encodeNpy } from '../../src/weights/numpy/npy.js';
 import { writeSafetensors } from '../../src/weights/safetensors.js';
 import { type ForwardGolden, generateTensor, inputBatch } from '../support/golden.js';
 

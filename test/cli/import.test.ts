@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { choices } from '../../src/cli/commands/import.js';
 import type { ImportReport } from '../../src/weights/import.js';
-import { averageChoices, classifierChoices } from '../../src/weights/plan.js';
+import { averageChoices, classifierChoices } from '../../src/weights/plan/plan.js';
 import { writeSafetensors } from '../../src/weights/safetensors.js';
 import { folderOf } from '../../src/weights/store.js';
 import { type GoldenRow, generateTensor, readForwardGolden } from '../support/golden.js';

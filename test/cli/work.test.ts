@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openNpz } from '../../src/weights/npz.js';
+import { openNpz } from '../../src/weights/numpy/npz.js';
 import { readForwardGolden, worstDifference } from '../support/golden.js';
 import { json, type Ran, tl, workplace, writeGoldenWeights, writeInput, writePictures } from './harness.js';
 

@@ -5,7 +5,7 @@ import { buildGraph, type Graph, type Node, type Scope } from '../../src/engine/
 import { dense, globalAveragePool } from '../../src/engine/layers.js';
 import type { ExportableModel } from '../../src/export/tfjs.js';
 import { withHead } from '../../src/heads/heads.js';
-import { planWeights, readPlanned } from '../../src/weights/plan.js';
+import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import { generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
 
 /** A published network with the fixture's weights and the published classifier. */

@@ -10,7 +10,7 @@ import { variantToWrite, type WeightsDialect } from '../../src/export/weights-di
 import { loadingOf } from '../../src/export/weights-loading.js';
 import { graphToWrite, type NetworkToWrite, networkOfModel } from '../../src/export/weights-network.js';
 import { graphOf, type ModelRecord, saveModelFolder } from '../../src/weights/model-folder.js';
-import { planWeights } from '../../src/weights/plan.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
 import { openWeights } from '../../src/weights/source.js';
 import { tl } from '../cli/harness.js';
 import { generateTensor } from '../support/golden.js';

@@ -6,8 +6,8 @@ import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { inference, run } from '../../src/engine/run.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { adaptWeights } from '../../src/weights/adapt.js';
-import { assertComplete } from '../../src/weights/faults.js';
-import { planWeights, readPlanned } from '../../src/weights/plan.js';
+import { assertComplete } from '../../src/weights/plan/faults.js';
+import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import {
   generatedSource,
   inputBatch,

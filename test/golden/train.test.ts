@@ -9,9 +9,9 @@ import { forTraining, lossesOf } from '../../src/train/auxiliary.js';
 import { createOptimizer } from '../../src/train/optimizers.js';
 import { smoothedTargets } from '../../src/train/targets.js';
 import { loadTrainable, numbersOf } from '../../src/train/trainable.js';
-import { dialectOf, relay } from '../../src/weights/dialects.js';
 import { graphOf } from '../../src/weights/model-folder.js';
-import { permute } from '../../src/weights/permute.js';
+import { dialectOf, relay } from '../../src/weights/plan/dialects.js';
+import { permute } from '../../src/weights/plan/permute.js';
 import { generateTensor, inputBatch, listTrainGoldens, readTrainGolden, worstDifference } from '../support/golden.js';
 
 /** Share of the reference's largest absolute value. */

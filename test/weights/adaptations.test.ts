@@ -1,8 +1,8 @@
 /** What a report says was done to a file's numbers: each with its kind, the tensors concerned, and a sentence. */
 import { expect, test } from 'vitest';
 import { findBackbone, findPublished } from '../../src/backbones/index.js';
-import { adaptationOfRow, adaptationsOf } from '../../src/weights/adaptations.js';
-import { type PlanOptions, planWeights } from '../../src/weights/plan.js';
+import { adaptationOfRow, adaptationsOf } from '../../src/weights/plan/adaptations.js';
+import { type PlanOptions, planWeights } from '../../src/weights/plan/plan.js';
 import type { TensorSource } from '../../src/weights/source.js';
 import { generatedSource, readForwardGolden } from '../support/golden.js';
 

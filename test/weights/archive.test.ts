@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { encodeNpy } from '../../src/weights/npy.js';
+import { encodeNpy } from '../../src/weights/numpy/npy.js';
 import { openWeights, type TensorSource } from '../../src/weights/source.js';
 import { fixturesFolder } from '../support/golden.js';
 import { END, type TarMember, tarOf } from './support/tar-writer.js';

@@ -1,10 +1,10 @@
 /** Names that Keras counted through a program, and those that a checkpoint of TensorFlow 2 keeps without their layer's. */
 import { expect, test } from 'vitest';
 import { findBackbone, findPublished } from '../../src/backbones/index.js';
-import { placesOf, withOuterNames, withoutCounts } from '../../src/weights/counted-names.js';
-import { faultsOf } from '../../src/weights/faults.js';
-import { planWeights } from '../../src/weights/plan.js';
-import { recognise } from '../../src/weights/variants.js';
+import { placesOf, withOuterNames, withoutCounts } from '../../src/weights/plan/counted-names.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
+import { recognise } from '../../src/weights/plan/variants.js';
 import { type GoldenRow, generatedSource, readForwardGolden } from '../support/golden.js';
 
 test('numbers become places among those of their kind beside them', () => {

@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { openH5 } from '../../src/weights/h5.js';
-import { type LayerToWrite, writeKerasH5 } from '../../src/weights/h5-writer.js';
+import { openH5 } from '../../src/weights/keras/h5.js';
+import { type LayerToWrite, writeKerasH5 } from '../../src/weights/keras/h5-writer.js';
 import { generateTensor } from '../support/golden.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'tl-h5-writer-'));

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { openH5 } from '../../src/weights/h5.js';
+import { openH5 } from '../../src/weights/keras/h5.js';
 import { openWeights } from '../../src/weights/source.js';
 import { type H5Tensor, type Layers, tensorOf, writeH5, writeKeras, writeText } from './support/h5-writer.js';
 import { expectFailure, readAll, temporary, temporaryFile, withSource } from './support/temporary.js';

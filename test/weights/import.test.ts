@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { findBackbone, findPublished } from '../../src/backbones/index.js';
 import { ToolkitError } from '../../src/errors.js';
 import { importWeights } from '../../src/weights/import.js';
-import { planWeights, readPlanned } from '../../src/weights/plan.js';
+import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import { identify } from '../../src/weights/published-file.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { openSafetensors, writeSafetensors } from '../../src/weights/safetensors.js';

@@ -2,8 +2,8 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { parseLiteral } from '../../src/weights/js-literal.js';
 import { openWeights } from '../../src/weights/source.js';
+import { parseLiteral } from '../../src/weights/tfjs/js-literal.js';
 import { readFileFixtures } from '../support/golden.js';
 import { expectFailure, temporary, withSource } from './support/temporary.js';
 

@@ -1,6 +1,6 @@
 /** The configuration of a model, in the forms that versions 1 to 3 of Keras give it. */
 import { describe, expect, test } from 'vitest';
-import { activationOf, parseKerasConfig } from '../../src/weights/keras-config.js';
+import { activationOf, parseKerasConfig } from '../../src/weights/keras/keras-config.js';
 import { expectFailure } from './support/temporary.js';
 
 const parse = (value: unknown) => parseKerasConfig('model.h5', JSON.stringify(value));

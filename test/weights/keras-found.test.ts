@@ -1,7 +1,7 @@
 /** Files as people find them: published under one name with other names inside. */
 import { expect, test } from 'vitest';
-import { faultsOf } from '../../src/weights/faults.js';
-import { plansOf, recognise } from '../../src/weights/variants.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { plansOf, recognise } from '../../src/weights/plan/variants.js';
 import { readForwardGolden } from '../support/golden.js';
 import { type H5Tensor, type Layers, writeH5, writeKeras, writeText } from './support/h5-writer.js';
 import { temporary, withSource } from './support/temporary.js';

@@ -3,12 +3,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { backbones, buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
-import { faultsOf } from '../../src/weights/faults.js';
-import { classOf, DENSE, kerasLayers } from '../../src/weights/keras-positions.js';
-import { layoutsOf } from '../../src/weights/layouts.js';
-import { planWeights } from '../../src/weights/plan.js';
+import { classOf, DENSE, kerasLayers } from '../../src/weights/keras/keras-positions.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { layoutsOf } from '../../src/weights/plan/layouts.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
+import { recognise } from '../../src/weights/plan/variants.js';
 import type { TensorInfo, TensorSource } from '../../src/weights/source.js';
-import { recognise } from '../../src/weights/variants.js';
 import { fixturesFolder } from '../support/golden.js';
 
 /** Class -> names of the layers with weights, in the order of `model.layers`. */

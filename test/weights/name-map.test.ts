@@ -4,11 +4,11 @@ import { describe, expect, test } from 'vitest';
 import { findBackbone, findPublished } from '../../src/backbones/index.js';
 import type { Parameter } from '../../src/engine/graph.js';
 import { WeightsError } from '../../src/errors.js';
-import { adaptationsOf } from '../../src/weights/adaptations.js';
-import { dialectOf } from '../../src/weights/dialects.js';
-import { faultsOf } from '../../src/weights/faults.js';
-import { formatField, type NameMapRow, parseNameMap } from '../../src/weights/name-map.js';
-import { type Plan, planCanonical, planWeights, readPlanned } from '../../src/weights/plan.js';
+import { adaptationsOf } from '../../src/weights/plan/adaptations.js';
+import { dialectOf } from '../../src/weights/plan/dialects.js';
+import { faultsOf } from '../../src/weights/plan/faults.js';
+import { formatField, type NameMapRow, parseNameMap } from '../../src/weights/plan/name-map.js';
+import { type Plan, planCanonical, planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import type { TensorInfo, TensorSource } from '../../src/weights/source.js';
 import { generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { toFloat16, toFloat32 } from '../../src/weights/float-formats.js';
-import { encodeNpy, readNpy } from '../../src/weights/npy.js';
+import { encodeNpy, readNpy } from '../../src/weights/numpy/npy.js';
 import { expectFailure, temporaryFile } from './support/temporary.js';
 
 /** A .npy of version 1.0 with this header text. */

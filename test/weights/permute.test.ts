@@ -1,7 +1,7 @@
 /** Axes move as a plain loop moves them, whatever shape and order; a part of the result is that part of the whole. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { permute, twoArrays } from '../../src/weights/permute.js';
+import { permute, twoArrays } from '../../src/weights/plan/permute.js';
 
 /** Element by element, from the definition. */
 function plainly(values: Float32Array, shape: readonly number[], permutation: readonly number[]): Float32Array {

@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ToolkitError } from '../../src/errors.js';
-import { unpickle } from '../../src/weights/pickle.js';
+import { unpickle } from '../../src/weights/torch/pickle.js';
 import {
   PickleDict,
   PickleIncomplete,
   type PickleRules,
   PickleTuple,
   type PickleValue,
-} from '../../src/weights/pickle-values.js';
+} from '../../src/weights/torch/pickle-values.js';
 import { expectFailure } from './support/temporary.js';
 
 const rules: PickleRules = { path: 'test.pkl', find: () => undefined, load: (id) => id };

@@ -2,11 +2,11 @@
 import { describe, expect, test } from 'vitest';
 import { backbones, buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { UsageError, WeightsError } from '../../src/errors.js';
-import { dialectOf, relay } from '../../src/weights/dialects.js';
-import { assertComplete, faultsOf } from '../../src/weights/faults.js';
-import { type Plan, planCanonical, planWeights, readPlanned, type Verdict } from '../../src/weights/plan.js';
+import { dialectOf, relay } from '../../src/weights/plan/dialects.js';
+import { assertComplete, faultsOf } from '../../src/weights/plan/faults.js';
+import { type Plan, planCanonical, planWeights, readPlanned, type Verdict } from '../../src/weights/plan/plan.js';
+import { chooseVariant, recognise } from '../../src/weights/plan/variants.js';
 import type { TensorInfo, TensorSource } from '../../src/weights/source.js';
-import { chooseVariant, recognise } from '../../src/weights/variants.js';
 import { generatedSource, listForwardGoldens, readForwardGolden } from '../support/golden.js';
 
 /** A fixture's file. */

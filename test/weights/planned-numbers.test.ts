@@ -1,8 +1,8 @@
 /** Parameters read whole and piece by piece are the same; a tensor that holds several is read once; faults are named. */
 import { expect, test } from 'vitest';
 import { findBackbone, findPublished } from '../../src/backbones/index.js';
-import { planWeights } from '../../src/weights/plan.js';
-import { numbersOf } from '../../src/weights/planned-numbers.js';
+import { planWeights } from '../../src/weights/plan/plan.js';
+import { numbersOf } from '../../src/weights/plan/planned-numbers.js';
 import type { TensorSource } from '../../src/weights/source.js';
 import { generatedSource, readForwardGolden } from '../support/golden.js';
 import { expectFailure } from './support/temporary.js';

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readNpy } from '../../src/weights/npy.js';
+import { readNpy } from '../../src/weights/numpy/npy.js';
 import { fixturesFolder } from '../support/golden.js';
 import { expectFailure, withSource } from './support/temporary.js';
 

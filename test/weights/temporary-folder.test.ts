@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeTemporaryFolder } from '../../src/weights/temporary-folder.js';
+import { makeTemporaryFolder } from '../../src/weights/archive/temporary-folder.js';
 import { expectFailure, temporary } from './support/temporary.js';
 
 const before = process.env.TL_HOME;

@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { backbones, buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { importWeights } from '../../src/weights/import.js';
+import { chooseVariant, recognise } from '../../src/weights/plan/variants.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { writeSafetensors } from '../../src/weights/safetensors.js';
 import type { TensorSource } from '../../src/weights/source.js';
 import { folderOf, listStored } from '../../src/weights/store.js';
-import { chooseVariant, recognise } from '../../src/weights/variants.js';
 import { tl } from '../cli/harness.js';
 import { generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
 

@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { openNpz } from '../../src/weights/npz.js';
-import { writeNpzTensors } from '../../src/weights/write-npz.js';
+import { openNpz } from '../../src/weights/numpy/npz.js';
+import { writeNpzTensors } from '../../src/weights/numpy/write-npz.js';
 import { generateTensor } from '../support/golden.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'tl-write-npz-'));

@@ -10,10 +10,10 @@ import {
 } from '../../src/backbones/index.js';
 import type { Parameter } from '../../src/engine/graph.js';
 import { elementsOf } from '../../src/weights/float-formats.js';
-import { orderedKerasLayers } from '../../src/weights/keras-order.js';
-import { planWeights, readPlanned } from '../../src/weights/plan.js';
+import { orderedKerasLayers } from '../../src/weights/keras/keras-order.js';
+import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
+import { type PlannedTensor, planFile, readForFile } from '../../src/weights/plan/write-plan.js';
 import type { TensorSource } from '../../src/weights/source.js';
-import { type PlannedTensor, planFile, readForFile } from '../../src/weights/write-plan.js';
 import { listForwardGoldens, readForwardGolden } from '../support/golden.js';
 
 /** The tensors of a file in memory, each made when it is asked for. */

@@ -18,7 +18,7 @@ const WAYS = {
     return await openWeights(file);
   },
   async npy(_folder, file) {
-    const { readNpy } = await load('weights/npy.js');
+    const { readNpy } = await load('weights/numpy/npy.js');
     const { shape, data } = await readNpy(file);
     return { tensors: [{ name: 'array', shape }], read: async () => data, close: async () => undefined };
   },

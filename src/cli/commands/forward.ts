@@ -4,7 +4,7 @@ import type { Graph, Parameter } from '../../engine/graph.js';
 import type { ReadParameter } from '../../engine/network.js';
 import { DataError, UsageError } from '../../errors.js';
 import type { Adapted } from '../../weights/adapt.js';
-import type { NpyArray } from '../../weights/npy.js';
+import type { NpyArray } from '../../weights/numpy/npy.js';
 import { type ComputeOptions, engineOptions, list, wholeNumber, withCompute } from '../options.js';
 import type { Host } from '../program.js';
 import { dimensions, duration, fields } from '../table.js';
@@ -47,8 +47,8 @@ export function forwardCommand(host: Host): void {
         async ({ out, signal }) => {
           const began = performance.now();
           const engineWanted = engineOptions(options);
-          const { readNpy } = await import('../../weights/npy.js');
-          const { writeNpz } = await import('../../weights/npz.js');
+          const { readNpy } = await import('../../weights/numpy/npy.js');
+          const { writeNpz } = await import('../../weights/numpy/npz.js');
           const { loadEngine } = await import('../../engine/tensorflow.js');
           const input = await readNpy(options.input);
           checkInput(options.input, input);

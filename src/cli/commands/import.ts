@@ -1,7 +1,7 @@
 /** `tl import`: a published weights file goes into the local store. */
 import { Option } from 'commander';
 import type { ImportReport, ImportRow } from '../../weights/import.js';
-import type { AverageChoice, ClassifierChoice } from '../../weights/plan.js';
+import type { AverageChoice, ClassifierChoice } from '../../weights/plan/plan.js';
 import { collect } from '../options.js';
 import type { Style } from '../output.js';
 import type { Host } from '../program.js';
@@ -23,8 +23,8 @@ interface ImportCommandOptions {
 
 // Written here again so that `--help` loads nothing of the planner; a test compares them.
 export const choices: {
-  readonly ema: typeof import('../../weights/plan.js').averageChoices;
-  readonly classifier: typeof import('../../weights/plan.js').classifierChoices;
+  readonly ema: typeof import('../../weights/plan/plan.js').averageChoices;
+  readonly classifier: typeof import('../../weights/plan/plan.js').classifierChoices;
 } = { ema: ['auto', 'only', 'never'], classifier: ['keep', 'drop', 'without-background'] };
 
 const explanation = `
@@ -81,7 +81,7 @@ export function importCommand(host: Host): void {
             out.result(report, () => importReportText(report));
             return;
           }
-          const names = await import('../../weights/name-map.js');
+          const names = await import('../../weights/plan/name-map.js');
           const { report, fault } = await planImport(file, { ...options, average, signal });
           out.result(report, () => importPlanText(report, out.style, names));
           if (fault !== undefined) throw fault;
@@ -124,7 +124,7 @@ export function importReportText(report: ImportReport): string {
 }
 
 /** How a table of names is written, which is loaded when it is needed. */
-type Writing = Pick<typeof import('../../weights/name-map.js'), 'formatField' | 'NOTHING'>;
+type Writing = Pick<typeof import('../../weights/plan/name-map.js'), 'formatField' | 'NOTHING'>;
 
 /** The report of a dry run: a table of names that `--map` reads, all else in it as comments. */
 function importPlanText(report: ImportReport, style: Style, writing: Writing): string {

@@ -15,7 +15,7 @@ export function weightsCommand(host: Host): void {
       host.run(command, async ({ out, signal }) => {
         const { openWeights } = await import('../../weights/source.js');
         const { identify } = await import('../../weights/published-file.js');
-        const { formatField } = await import('../../weights/name-map.js');
+        const { formatField } = await import('../../weights/plan/name-map.js');
         const source = await openWeights(file, { member, signal });
         try {
           const recognised = await identify(source);

@@ -5,7 +5,7 @@
 import { FormatError } from '../../errors.js';
 import { type ByteFile, openByteFile } from '../byte-file.js';
 import { DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
-import { kerasConstants } from '../keras-constants.js';
+import { kerasConstants } from '../keras/keras-constants.js';
 import { checkTensor, limitExceeded, quote, TensorTable } from '../limits.js';
 import type { FileDtype, SetAside, TensorInfo, TensorSource } from '../source.js';
 import { shapeOf } from './names.js';

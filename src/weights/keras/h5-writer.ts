@@ -1,0 +1,148 @@
+/** Writes HDF5 files as Keras does, by a thread that ends with the file: WebAssembly's memory never shrinks. */
+import { open } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { messageOf, ToolkitError } from '../../errors.js';
+import { fileError } from '../../files.js';
+import { readBytes, type TensorToWrite } from '../tensor-to-write.js';
+import { type H5WriteReply, type H5WriteRequest, serveH5Writer } from './h5-writer-thread.js';
+
+/** Keras' HDF5_OBJECT_HEADER_LIMIT: an attribute with more bytes is split over several. */
+const MAX_ATTRIBUTE_BYTES = 64_512;
+
+/** A layer of a Keras model, and its weights in Keras' order. */
+export interface LayerToWrite {
+  readonly name: string;
+  readonly weights: readonly TensorToWrite[];
+}
+
+/**
+ * Writes weights in the layout of `save_weights` to `.h5`, one tensor in memory at a time. Not atomic: for a new folder
+ * that is renamed as a whole.
+ * @param layers in the order of the model's layers, by which Keras loads them; each tensor's name is that of Keras,
+ * `conv1/kernel:0`
+ * @param kerasVersion of the Keras whose layout this is
+ * @throws FILE_NOT_WRITTEN
+ */
+export async function writeKerasH5(path: string, layers: readonly LayerToWrite[], kerasVersion: string): Promise<void> {
+  const file = startWriter(path);
+  try {
+    await file.ask({ do: 'create', path: resolve(path) });
+    await writeNames(
+      file,
+      '',
+      'layer_names',
+      layers.map(({ name }) => name),
+    );
+    await file.ask({ do: 'attribute', object: '', name: 'backend', strings: 'tensorflow' });
+    await file.ask({ do: 'attribute', object: '', name: 'keras_version', strings: kerasVersion });
+    for (const { name, weights } of layers) {
+      await file.ask({ do: 'group', path: name });
+      await writeNames(
+        file,
+        name,
+        'weight_names',
+        weights.map((weight) => weight.name),
+      );
+      for (const weight of weights) {
+        const { dtype, shape } = weight;
+        const bytes = await readBytes(path, weight);
+        await file.ask({ do: 'dataset', path: `${name}/${weight.name}`, dtype, shape, bytes });
+      }
+    }
+    await file.ask({ do: 'close' });
+  } finally {
+    await file.end();
+  }
+  await flush(path);
+}
+
+/** Keras' save_attributes_to_hdf5_group: numpy.array_split into as many parts as are needed, `name0`, `name1`, ... */
+async function writeNames(file: Writer, object: string, name: string, strings: string[]): Promise<void> {
+  const width = Math.max(1, ...strings.map((each) => Buffer.byteLength(each)));
+  const most = Math.floor(MAX_ATTRIBUTE_BYTES / width);
+  if (strings.length <= most) {
+    await file.ask({ do: 'attribute', object, name, strings });
+    return;
+  }
+  const parts = Math.ceil(strings.length / most);
+  const length = Math.ceil(strings.length / parts);
+  for (let i = 0; i < parts; i++) {
+    const part = strings.slice(i * length, (i + 1) * length);
+    await file.ask({ do: 'attribute', object, name: `${name}${i}`, strings: part });
+  }
+}
+
+async function flush(path: string): Promise<void> {
+  try {
+    const file = await open(path, 'r+');
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw fileError('FILE_NOT_WRITTEN', path, 'cannot be written', error);
+  }
+}
+
+interface Writer {
+  ask(command: H5WriteRequest['command']): Promise<void>;
+  end(): Promise<void>;
+}
+
+function startWriter(path: string): Writer {
+  const library = import.meta.resolve('h5wasm/node');
+  const worker = new Worker(
+    `(async () => {
+       const { parentPort } = await import('node:worker_threads');
+       const { default: fs } = await import('node:fs');
+       console.log = console.warn = console.error = () => undefined;
+       const h5 = await import(${JSON.stringify(library)});
+       await h5.ready;
+       (${serveH5Writer.toString()})(h5, parentPort, fs);
+     })();`,
+    // none of the parent's options: some (--input-type, --import) change what this source means
+    { eval: true, execArgv: [] },
+  );
+  const failed = (reason: string): ToolkitError =>
+    new ToolkitError({
+      code: 'FILE_NOT_WRITTEN',
+      message: `${path}: the HDF5 library (h5wasm) could not write it: ${reason}`,
+      hint: 'check that there is room on the disk and that the folder can be written',
+    });
+  let lastId = 0;
+  let pending: { readonly id: number; settle(reply: H5WriteReply): void } | undefined;
+  let stopped: string | undefined;
+  worker.on('message', (reply: H5WriteReply) => {
+    if (pending?.id === reply.id) pending.settle(reply);
+  });
+  const stop = (reason: string): void => {
+    stopped ??= reason;
+    pending?.settle({ id: pending.id, ok: false, reason });
+  };
+  worker.on('error', (error) => stop(messageOf(error).split('\n')[0]!));
+  worker.on('exit', (code) => stop(`its thread ended with code ${code}`));
+  return {
+    async ask(command) {
+      if (stopped !== undefined) throw failed(stopped);
+      const id = ++lastId;
+      const reply = await new Promise<H5WriteReply>((settle) => {
+        pending = { id, settle };
+        worker.postMessage({ id, command } satisfies H5WriteRequest, transferOf(command));
+      });
+      pending = undefined;
+      if (!reply.ok) throw failed(reply.reason);
+    },
+    async end() {
+      await worker.terminate();
+    },
+  };
+}
+
+/** Numbers that are alone in their memory change hands; others are copied. */
+function transferOf(command: H5WriteRequest['command']): ArrayBuffer[] {
+  if (command.do !== 'dataset') return [];
+  const { buffer, byteLength } = command.bytes;
+  return buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [];
+}

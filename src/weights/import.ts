@@ -7,6 +7,7 @@ import { elementsOf } from './float-formats.js';
 import { type ImportReport, reportOf } from './import-report.js';
 import { saveImportedModel } from './imported-model.js';
 import type { Adaptation } from './plan/adaptations.js';
+import { pixelsToldApart } from './plan/file-pixels.js';
 import {
   completed,
   openPublishedFile,
@@ -52,7 +53,7 @@ export async function importWeights(file: string, options: ImportOptions = {}): 
   const stop = new AbortController();
   try {
     const proof = options.dryRun === true ? [] : await proofOf(opened);
-    const adaptations = [...opened.adaptations, ...proof];
+    const adaptations = [...opened.adaptations, ...(await pixelsToldApart(opened.tensors, opened.plan)), ...proof];
     const record = recordOf(opened, { ...opened, adaptations }, stop.signal); // hashes while the numbers are written
     record.catch(() => undefined); // it is waited for below, unless something else fails first
     const folder = options.dryRun === true ? null : await keep(record, opened, options);

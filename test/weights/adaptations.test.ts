@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { findBackbone, findPublished } from '../../src/backbones/index.js';
 import { adaptationOfRow, adaptationsOf } from '../../src/weights/plan/adaptations.js';
+import { pixelsToldApart } from '../../src/weights/plan/file-pixels.js';
 import { type PlanOptions, planWeights } from '../../src/weights/plan/plan.js';
 import type { TensorSource } from '../../src/weights/source.js';
 import { generatedSource, readForwardGolden } from '../support/golden.js';
@@ -88,4 +89,29 @@ test('a row says what was done to it alone', () => {
   const said = (path: string) => adaptationOfRow(plan.rows.find(({ parameter }) => parameter!.path === path)!);
   expect(said('block1.attention.key.kernel')).toBe('part 2 of 3');
   expect(said('block1.mlp.expand.kernel')).toBeUndefined(); // moving axes is what every file of a dialect needs
+});
+
+test('a network that normalises pixels itself, and was trained on others than the published one', async () => {
+  const golden = readForwardGolden('efficientnet_b0', 'keras').tensors;
+  const source = generatedSource(golden, 'safetensors');
+  const plan = planWeights(
+    source,
+    findBackbone('efficientnet_b0'),
+    findPublished(findBackbone('efficientnet_b0'), 'keras'),
+  );
+  const told = async (mean: readonly number[], variance: readonly number[]) => {
+    const read = async (name: string) => Float32Array.from(name.endsWith('/mean') ? mean : variance);
+    return await pixelsToldApart({ ...source, read }, plan);
+  };
+  const deviations = [0.229, 0.224, 0.225]; // of torchvision, and what Keras' file has as variances
+  expect(await told([0.485, 0.456, 0.406], deviations)).toEqual([]);
+  expect(
+    await told(
+      [0.485, 0.456, 0.406],
+      deviations.map((each) => each ** 2),
+    ),
+  ).toEqual([]);
+  const [other] = await told([0, 0, 0], [1, 1, 1]);
+  expect(other).toMatchObject({ kind: 'other_pixels', tensors: ['normalization/mean', 'normalization/variance'] });
+  expect(other!.text).toMatch(/mean \[0, 0, 0\] and variance \[1, 1, 1\] are not the published ones/);
 });

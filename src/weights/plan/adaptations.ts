@@ -20,6 +20,7 @@ import { type Plan, type PlanRow, RAW_WANTED } from './plan.js';
  * - `dequantised` whole numbers and their scale made float32
  * - `without_gamma` norms of the network that have none, and scale by 1
  * - `left_out` a parameter that takes the value without effect, because the user said so
+ * - `other_pixels` the file's own mean and variance of pixels are not those that pictures are normalised with
  * - `proven` compared with a network that the file carries
  * - `grid` a position embedding is kept that was made for another grid than the published one
  * - `resampled` a position embedding brought to another grid, class token kept
@@ -41,6 +42,7 @@ export type AdaptationKind =
   | 'dequantised'
   | 'without_gamma'
   | 'left_out'
+  | 'other_pixels'
   | 'proven'
   | 'grid'
   | 'resampled'

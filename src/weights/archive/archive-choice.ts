@@ -184,7 +184,7 @@ function ambiguous(archive: string, found: readonly Candidate[]): FormatError {
   return new FormatError({
     code: 'ARCHIVE_AMBIGUOUS',
     message: `${archive}: ${found.length} members hold weights\n${listFaults(found.map(listed))}`,
-    hint: `say which with --member, as in --member ${quote(found[0]!.name)}; * stands for any characters`,
+    hint: `say which when it is imported: tl import ${archive} --member ${quote(found[0]!.name)}; * stands for any characters`,
   });
 }
 

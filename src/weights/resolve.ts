@@ -157,7 +157,7 @@ async function notImported(backbone: Backbone, source: string | undefined): Prom
   const origins = asked.map((each) => `  ${each.source}: ${each.origin}`).join('\n');
   const imported = others.map((each) => each.record.source).join(', ');
   const [offered] = asked.filter(({ download, packaged }) => download !== undefined || packaged !== undefined);
-  const pulls = offered === undefined ? '' : `run: tl pull ${backbone.name} --source ${offered.source}; or\n`;
+  const pulls = offered === undefined ? '' : `run: tl pull ${backbone.name} --source ${offered.source}, or `;
   return new WeightsError({
     code: 'WEIGHTS_NOT_FOUND',
     message:

@@ -34,7 +34,7 @@ describe('without weights in the store', () => {
     const { status, stdout, stderr } = tl(['finetune', '--backbone', 'resnet50', '--freeze', freeze]);
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
     expect(stderr).toMatch(/^error\[WEIGHTS_NOT_FOUND\]: no weights of resnet50 have been imported/m);
-    expect(stderr).toMatch(/^fix: .*tl import FILE --backbone resnet50/m);
+    expect(stderr).toMatch(/^fix: run: tl pull resnet50 --source keras, or .*tl import FILE --backbone resnet50/m);
     expect(readdirSync(project)).toEqual(['data']);
     expect(existsSync(inside('home', 'weights'))).toBe(false);
   });

@@ -389,3 +389,45 @@ describe('layouts', () => {
     expect(at(0, 1, 2, 0)).toBe((2 * h + 0) * w + 1);
   });
 });
+
+describe('checkpoints of big_vision', () => {
+  const of = fixture('vit_ti16', 'flax');
+  const info = (name: string, shape: readonly number[] = []): TensorInfo => ({ name, dtype: 'float32', shape });
+  const slots = of.tensors.map(({ name, shape }) => info(`opt/0/mu/${name}`, shape));
+
+  test('have their parameters under params/, beside the optimiser and a stopwatch, which are set aside', () => {
+    const beside = [info('opt/0/count'), ...slots, info('chrono/accum_train_time'), info('chrono/accum_pause_time')];
+    const source = and(
+      renamed(of, (name) => `params/${name}`),
+      ...beside,
+    );
+    const plan = planned(source, 'vit_ti16', 'flax');
+    expect(plan.wrapper).toBe('params/');
+    expect(faultsOf(plan)).toEqual([]);
+    expect(names(plan, 'ok')).toHaveLength(of.tensors.length);
+    expect(names(plan, 'set_aside')).toEqual(beside.map(({ name }) => name));
+    expect(recognise(source)[0]?.backbone.name).toBe('vit_ti16');
+  });
+
+  test('had them under opt/target/ when flax had optimisers', () => {
+    const source = and(
+      renamed(of, (name) => `opt/target/${name}`),
+      info('opt/state/step'),
+    );
+    const plan = planned(source, 'vit_ti16', 'flax');
+    expect({ wrapper: plan.wrapper, faults: faultsOf(plan) }).toEqual({ wrapper: 'opt/target/', faults: [] });
+    expect(names(plan, 'set_aside')).toEqual(['opt/state/step']);
+  });
+
+  test('of two towers are refused by the names that belong to the other tower', () => {
+    const source = and(
+      renamed(of, (name) => `params/img/${name}`),
+      info('params/txt/head/kernel', [4, 4]),
+      info('params/t', [1]),
+    );
+    expect(faultsOf(planned(source, 'vit_ti16', 'flax'))).toEqual([
+      expect.stringMatching(/^extra: params\/txt\/head\/kernel/),
+      expect.stringMatching(/^extra: params\/t /),
+    ]);
+  });
+});

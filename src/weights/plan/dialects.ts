@@ -135,7 +135,10 @@ const dialects: Record<DialectName, Dialect> = {
       parameter.role.startsWith('norm.')
         ? [...asIs(parameter), { shape: [1, 1, 1, ...parameter.shape] }] // group norms of the hybrid
         : asIs(parameter),
-    setAside: [{ pattern: /^opt(imizer)?\//, reason: 'of the optimiser' }],
+    setAside: [
+      { pattern: /^opt(imizer)?\//, reason: 'of the optimiser' },
+      { pattern: /^chrono\//, reason: 'bookkeeping' }, // big_vision's train.py keeps its stopwatch beside `params` and `opt`
+    ],
   },
 };
 

@@ -4,7 +4,7 @@
  */
 
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -207,6 +207,9 @@ function besideName(path: string): string {
 async function discard(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true }).catch(() => undefined);
 }
+
+/** Whether a path is that of a folder. */
+export const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
 
 async function exists(path: string): Promise<boolean> {
   try {

@@ -91,6 +91,29 @@ export async function openByteFile(path: string): Promise<ByteFile> {
   };
 }
 
+/** What `use` makes of a file, which is closed then. @throws FILE_NOT_READ */
+export async function withByteFile<T>(path: string, use: (file: ByteFile) => Promise<T>): Promise<T> {
+  const file = await openByteFile(path);
+  try {
+    return await use(file);
+  } finally {
+    await file.close();
+  }
+}
+
+/** What `use` makes of something open, which stays so for it, and is closed where it throws. */
+export async function closedOnFailure<Open extends { close(): Promise<void> }, T>(
+  open: Open,
+  use: (open: Open) => T | Promise<T>,
+): Promise<T> {
+  try {
+    return await use(open);
+  } catch (error) {
+    await open.close();
+    throw error;
+  }
+}
+
 function truncated(path: string, size: number, offset: number, length: number, what: string): FormatError {
   return new FormatError({
     code: 'FILE_TRUNCATED',

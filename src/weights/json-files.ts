@@ -3,7 +3,7 @@ import { FormatError } from '../errors.js';
 import { readJsonFile } from '../files.js';
 import { quote } from './limits.js';
 import { FORMATS_READ } from './recognise.js';
-import { openSharded, shardsIn } from './sharded.js';
+import { openSharded, shardMapIn } from './sharded.js';
 import type { TensorSource } from './source.js';
 import { isTfjsModel, tfjsSource } from './tfjs/tfjs-model.js';
 
@@ -18,7 +18,8 @@ const KEYS_SHOWN = 6;
 export async function openJson(path: string, open: (path: string) => Promise<TensorSource>): Promise<TensorSource> {
   const json = await readJsonFile(path);
   if (isTfjsModel(json)) return await tfjsSource(path, json);
-  if (shardsIn(json) !== undefined) return await openSharded(path, json, open);
+  const map = shardMapIn(json);
+  if (map !== undefined) return await openSharded(path, map, open);
   const keys = typeof json === 'object' && json !== null ? Object.keys(json) : [];
   if (keys.includes('class_name') && keys.includes('config')) {
     throw new FormatError({

@@ -11,7 +11,7 @@ import type { FileDtype, TensorInfo } from './source.js';
 export const MAX_TENSORS = 100_000;
 
 /** numpy's limit before version 2 (NPY_MAXDIMS); HDF5's is the same (H5S_MAX_RANK). Convolutions need 5 at most. */
-export const MAX_RANK = 32;
+const MAX_RANK = 32;
 
 /** The largest tensor of a published classifier is VGG-16's fc6 with 411 MB; Node's typed arrays end at 4 GiB. */
 export const MAX_TENSOR_BYTES = 2 ** 31;

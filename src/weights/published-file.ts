@@ -6,38 +6,24 @@ import { answersTo, type Backbone, backbones, findBackbone, findPublished, type 
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { listFaults, UsageError, WeightsError } from '../errors.js';
+import { closedOnFailure } from './byte-file.js';
 import { recordBeside } from './model-folder.js';
 import { type Adaptation, adaptationsOf } from './plan/adaptations.js';
 import { assertComplete, faultsOf } from './plan/faults.js';
 import { describeHead } from './plan/file-head.js';
 import { readNameMap } from './plan/name-map.js';
-import {
-  type AverageChoice,
-  type ClassifierChoice,
-  type Plan,
-  type PlanOptions,
-  type PlanRow,
-  planCanonical,
-  planWeights,
-  WITH_BACKGROUND,
-} from './plan/plan.js';
+import { type Plan, type PlanOptions, type PlanRow, planCanonical, planWeights, WITH_BACKGROUND } from './plan/plan.js';
 import { numbersOf, type ReadPieces } from './plan/planned-numbers.js';
 import { alikeVariants, chooseVariant, type PlanOf, plansOf, recognise, type Variant } from './plan/variants.js';
 import { openWeights, type TensorSource } from './source.js';
 import { CANONICAL_FORMAT } from './store.js';
 
 /** What the user says a file is, where it does not tell by itself, and what of it is wanted. */
-export interface Wanted {
+export interface Wanted extends Pick<PlanOptions, 'ignore' | 'average' | 'classifier'> {
   readonly backbone?: string | undefined;
   readonly source?: string | undefined;
-  /** Names of tensors and parameters, with `*` for any run of characters. */
-  readonly ignore?: readonly string[] | undefined;
   /** Path of a table of parameters and tensors, for a file with private names; needs `backbone` and `source`. */
   readonly map?: string | undefined;
-  /** Running averages of weights; by default taken where the file has them. */
-  readonly average?: AverageChoice | undefined;
-  /** The file's classifier; by default kept. */
-  readonly classifier?: ClassifierChoice | undefined;
   /** Of an archive in which several members hold weights: which of them, `*` for any run of characters. */
   readonly member?: string | undefined;
   /** Stops the unpacking of an archive. */
@@ -123,13 +109,7 @@ export async function planFile(file: string, wanted: Wanted): Promise<PlannedFil
  * @throws WEIGHTS_MISMATCH with every fault, IGNORED_KERNEL, NO_BACKGROUND, and what {@link planFile} throws
  */
 export async function openPublishedFile(file: string, wanted: Wanted): Promise<PublishedFile> {
-  const planned = await planFile(file, wanted);
-  try {
-    return completed(planned);
-  } catch (error) {
-    await planned.close();
-    throw error;
-  }
+  return await closedOnFailure(await planFile(file, wanted), completed);
 }
 
 /** A planned file as one that can be read. @throws WEIGHTS_MISMATCH, IGNORED_KERNEL, NO_BACKGROUND */

@@ -1,6 +1,6 @@
 /** Which format a file has, from its first bytes: names lie, and downloads are often something else altogether. */
 
-import { existsSync, type Stats, statSync } from 'node:fs';
+import { type Stats, statSync } from 'node:fs';
 import { FormatError, ToolkitError } from '../errors.js';
 import { fileError } from '../files.js';
 import { isTarHeader } from './archive/archive-tar.js';
@@ -28,8 +28,6 @@ const HDF5_SIGNATURE = Buffer.from('894844460d0a1a0a', 'hex');
 
 /** A user block before the HDF5 data has 512, 1024, 2048, ... bytes (HDF5 specification, III.A). */
 const MAX_USER_BLOCK = 2 ** 20;
-
-export const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
 
 /** @throws FILE_NOT_FOUND, FILE_IS_FOLDER, FILE_NOT_READ, FILE_EMPTY */
 export function checkIsFile(path: string): void {

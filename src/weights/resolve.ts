@@ -2,13 +2,14 @@
  * Which numbers a backbone starts with: those of the local store, of a file, or none. Never silently random: whoever
  * wants to train from scratch says `none`.
  */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Channels } from '../augment/image.js';
 import { answersTo, type Backbone, findBackbone, findPublished, type Published } from '../backbones/index.js';
 import type { Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { WeightsError } from '../errors.js';
+import { isFolder } from '../files.js';
 import type { Head } from '../heads/heads.js';
 import { isCheckpoint } from './checkpoint/find.js';
 import { openPublishedFile } from './published-file.js';
@@ -108,7 +109,7 @@ async function fromFile(backbone: Backbone, source: string | undefined, given: s
 
 /** The weights of a model folder, or of the best model of a run folder; formats that are folders as they are. */
 async function fileIn(path: string): Promise<string> {
-  if (!existsSync(path) || !statSync(path).isDirectory()) return path;
+  if (!isFolder(path)) return path;
   const inside = [path, join(path, 'best')].map((folder) => join(folder, 'weights.safetensors'));
   const found = inside.find((file) => existsSync(file));
   if (found !== undefined) return found;

@@ -5,7 +5,7 @@
 
 import { FormatError, messageOf, ToolkitError } from '../errors.js';
 import { writeStreamAtomic } from '../files.js';
-import { type ByteFile, openByteFile } from './byte-file.js';
+import { type ByteFile, closedOnFailure, openByteFile } from './byte-file.js';
 import { bytesOf, DTYPE_BYTES, elementsOf, HOST_LITTLE_ENDIAN, toFloat16, toFloat32 } from './float-formats.js';
 import { checkTensor, DAMAGED_HINT, limitExceeded, quote, TensorTable } from './limits.js';
 import type { FileDtype, TensorInfo, TensorSource } from './source.js';
@@ -45,13 +45,7 @@ interface Entry extends TensorInfo {
  * @throws SAFETENSORS_HEADER, SAFETENSORS_RANGE, FILE_TRUNCATED, DTYPE_UNSUPPORTED, LIMIT_EXCEEDED
  */
 export async function openSafetensors(path: string): Promise<TensorSource> {
-  const file = await openByteFile(path);
-  try {
-    return await describe(file);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+  return await closedOnFailure(await openByteFile(path), describe);
 }
 
 async function describe(file: ByteFile): Promise<TensorSource> {

@@ -19,25 +19,27 @@ interface Placed extends TensorInfo {
   readonly shard: TensorSource;
 }
 
-/** The shards that a JSON value lists; undefined where it is no index of shards. */
-export function shardsIn(json: unknown): string[] | undefined {
-  const index = indexSchema.safeParse(json);
-  return index.success ? [...new Set(Object.values(index.data.weight_map))] : undefined;
-}
+/** Names of tensors, each with that of the shard that holds it. */
+export type ShardMap = Readonly<Record<string, string>>;
+
+/** The tensors that an index of shards lists; undefined where a JSON value is none. */
+export const shardMapIn = (json: unknown): ShardMap | undefined => indexSchema.safeParse(json).data?.weight_map;
+
+/** The shards that an index names. */
+export const shardsOf = (map: ShardMap): string[] => [...new Set(Object.values(map))];
 
 /**
  * Opens all shards of an index as one file; no numbers are read.
- * @param json what is in the index, of which {@link shardsIn} said that it lists shards
+ * @param map what is in the index
  * @param open how one shard is opened
  * @throws SHARD_PATH, SHARD_ABSENT, SHARD_TENSORS, LIMIT_EXCEEDED, and what `open` throws
  */
 export async function openSharded(
   path: string,
-  json: unknown,
+  map: ShardMap,
   open: (path: string) => Promise<TensorSource>,
 ): Promise<TensorSource> {
-  const { weight_map: map } = indexSchema.parse(json);
-  const names = shardsIn(json)!;
+  const names = shardsOf(map);
   checkShards(path, names);
   const shards = new Map<string, TensorSource>();
   const close = async (): Promise<void> => {
@@ -78,11 +80,7 @@ function checkShards(path: string, names: readonly string[]): void {
   }
 }
 
-function merged(
-  path: string,
-  map: Readonly<Record<string, string>>,
-  shards: ReadonlyMap<string, TensorSource>,
-): Omit<TensorSource, 'close'> {
+function merged(path: string, map: ShardMap, shards: ReadonlyMap<string, TensorSource>): Omit<TensorSource, 'close'> {
   const table = new TensorTable<Placed>(path);
   const setAside: SetAside[] = [];
   for (const [name, shard] of shards) {
@@ -111,6 +109,6 @@ function merged(
     tensors,
     metadata: { ...first.metadata, shards: String(shards.size) },
     setAside,
-    read: async (name) => await table.get(name).shard.read(name),
+    read: async (name, memory) => await table.get(name).shard.read(name, memory),
   };
 }

@@ -4,10 +4,11 @@
  */
 
 import { UsageError } from '../errors.js';
+import { isFolder } from '../files.js';
 import { type ArchiveMember, openArchive } from './archive/archive.js';
 import { openZip, type ZipArchive } from './archive/zip.js';
 import { recogniseZip } from './archive/zip-kinds.js';
-import { openByteFile } from './byte-file.js';
+import { withByteFile } from './byte-file.js';
 import { findVersion1, findVersion2 } from './checkpoint/find.js';
 import { openGraphDef } from './checkpoint/graph-def.js';
 import { openVersion1 } from './checkpoint/version1.js';
@@ -17,9 +18,9 @@ import { openH5 } from './keras/h5.js';
 import { kerasFromZip } from './keras/keras-archive.js';
 import { npzFromZip } from './numpy/npz.js';
 import type { Memory } from './plan/permute.js';
-import { type Container, checkIsFile, checkIsFinished, isFolder, recognise } from './recognise.js';
+import { type Container, checkIsFile, checkIsFinished, recognise } from './recognise.js';
 import { openSafetensors } from './safetensors.js';
-import { findTfjsModel, openTfjsModel } from './tfjs/tfjs-model.js';
+import { findTfjsModel, tfjsSource } from './tfjs/tfjs-model.js';
 import { findTfjsModule, openTfjsModule } from './tfjs/tfjs-module.js';
 import { openTorchStreamFile, torchFromZip } from './torch/torch.js';
 
@@ -148,7 +149,7 @@ async function openAny(
   open: (archive: ArchiveContainer) => Promise<TensorSource>,
 ): Promise<TensorSource> {
   const tfjsModel = isFolder(path) ? await findTfjsModel(path) : undefined;
-  if (tfjsModel !== undefined) return await openTfjsModel(tfjsModel);
+  if (tfjsModel !== undefined) return await tfjsSource(tfjsModel.file, tfjsModel.json);
   const tfjsModule = await findTfjsModule(path);
   if (tfjsModule !== undefined) return await openTfjsModule(tfjsModule);
   const version2 = await findVersion2(path);
@@ -184,12 +185,7 @@ const READERS: Readonly<
 };
 
 async function containerOf(path: string): Promise<Container> {
-  const file = await openByteFile(path);
-  try {
-    return await recognise(file);
-  } finally {
-    await file.close();
-  }
+  return await withByteFile(path, recognise);
 }
 
 async function fromZip(

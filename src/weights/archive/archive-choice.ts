@@ -6,10 +6,12 @@ import { readFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { FormatError, listFaults, UsageError } from '../../errors.js';
 import { readJsonFile } from '../../files.js';
-import { openByteFile } from '../byte-file.js';
+import { withByteFile } from '../byte-file.js';
+import { DATA, latestNamed, MOST_STATE_BYTES } from '../checkpoint/find.js';
+import { shardsAmong } from '../checkpoint/version1.js';
 import { quote } from '../limits.js';
 import { type Container, recognise } from '../recognise.js';
-import { shardsIn } from '../sharded.js';
+import { shardMapIn, shardsOf } from '../sharded.js';
 import { isTfjsModel } from '../tfjs/tfjs-model.js';
 import type { Unpacked } from './archive-unpack.js';
 import { openZip } from './zip.js';
@@ -39,7 +41,7 @@ const PREFERENCE: readonly Candidate['kind'][] = ['weights', 'saved-model', 'fro
  */
 export async function chooseMember(archive: string, unpacked: Unpacked, wanted?: string): Promise<Candidate> {
   // its members are pickles, and each alone would pass for weights
-  if (TORCH_TAR.every((name) => unpacked.members.has(name))) throw nothing(archive, unpacked);
+  if (TORCH_TAR.every((name) => unpacked.members.has(name))) throw torchTar(archive);
   const all = await candidatesIn(unpacked);
   const asked = wanted === undefined ? all : all.filter((each) => fits(each, wanted));
   if (asked.length === 0)
@@ -82,13 +84,13 @@ async function candidatesIn({ folder, members }: Unpacked): Promise<Candidate[]>
   };
   for (const { name, kind, files } of checkpointsIn([...members.keys()])) add(name, kind, files);
   for (const name of [...members.keys()].filter((each) => each.endsWith('.json'))) {
-    const shards = await shardsOf(join(folder, name), name);
+    const shards = await listedIn(join(folder, name), name);
     if (shards !== undefined) add(name, 'weights', [name, ...shards.filter((shard) => members.has(shard))]);
   }
   for (const name of members.keys()) {
     if (taken.has(name)) continue;
     const kind = await kindOf(join(folder, name));
-    const files = kind === 'weights' ? shardsBeside(name, [...members.keys()]) : [name];
+    const files = kind === 'weights' ? shardsAmong([...members.keys()], name) : [name];
     if (kind !== undefined) add(name, kind, files);
   }
   return found;
@@ -100,19 +102,19 @@ function checkpointsIn(names: readonly string[]): Pick<Candidate, 'name' | 'kind
     .filter((name) => name.endsWith('.index'))
     .map((index) => {
       const prefix = index.slice(0, -'.index'.length);
-      const files = names.filter((name) => name === index || /^\.data-\d{5}-of-\d{5}$/.test(name.slice(prefix.length)));
-      const own = files.filter((name) => name.startsWith(prefix));
+      const files = names.filter((name) => name === index || (DATA.test(name) && name.replace(DATA, '') === prefix));
       const saved = posix.basename(posix.dirname(index)) === 'variables' && posix.basename(prefix) === 'variables';
-      if (!saved) return { name: prefix, kind: 'weights' as const, files: own };
+      if (!saved) return { name: prefix, kind: 'weights' as const, files };
       const folder = posix.dirname(posix.dirname(index)); // `.` where the archive itself is the SavedModel
-      return { name: folder, kind: 'saved-model' as const, files: own };
+      return { name: folder, kind: 'saved-model' as const, files };
     });
 }
 
 /** Paths of the files that a JSON file lists as those with its weights; undefined where it lists none. */
-async function shardsOf(path: string, name: string): Promise<string[] | undefined> {
+async function listedIn(path: string, name: string): Promise<string[] | undefined> {
   const json = await readJsonFile(path).catch(() => undefined); // no JSON, whatever it is called
-  const listed = isTfjsModel(json) ? pathsIn(json) : shardsIn(json);
+  const map = shardMapIn(json);
+  const listed = isTfjsModel(json) ? pathsIn(json) : map === undefined ? undefined : shardsOf(map);
   return listed?.map((shard) => posix.join(posix.dirname(name), shard));
 }
 
@@ -125,13 +127,6 @@ function pathsIn(json: unknown): string[] {
   );
 }
 
-/** A checkpoint of version 1 in several files, `name-00000-of-00002`, is opened by its first. */
-function shardsBeside(name: string, names: readonly string[]): string[] {
-  const match = /^(.*-)\d{5}(-of-\d{5})$/.exec(name);
-  if (match === null) return [name];
-  return names.filter((each) => each.startsWith(match[1]!) && each.endsWith(match[2]!));
-}
-
 const KINDS: Readonly<Partial<Record<Container, Candidate['kind']>>> = {
   'graph-def': 'frozen-graph',
   gzip: 'archive',
@@ -140,13 +135,7 @@ const KINDS: Readonly<Partial<Record<Container, Candidate['kind']>>> = {
 
 /** Files without weights may be anything; what they are is not told. */
 async function kindOf(path: string): Promise<Candidate['kind'] | undefined> {
-  const file = await openByteFile(path);
-  let container: Container | undefined;
-  try {
-    container = await recognise(file).catch(() => undefined);
-  } finally {
-    await file.close();
-  }
+  const container = await withByteFile(path, (file) => recognise(file).catch(() => undefined));
   if (container === undefined || container === 'json') return undefined;
   if (container !== 'zip') return KINDS[container] ?? 'weights';
   const zip = await openZip(path).catch(() => undefined);
@@ -163,9 +152,8 @@ async function asPublished({ folder, members }: Unpacked, found: readonly Candid
   const latest = new Map<string, string>();
   for (const parent of new Set(found.map(({ name }) => posix.dirname(name)))) {
     const state = posix.join(parent, 'checkpoint'); // written by tf.train.Saver beside checkpoints
-    if (!members.has(state) || members.get(state)! > 2 ** 20) continue;
-    const text = await readFile(join(folder, state), 'utf8');
-    const named = /^model_checkpoint_path:\s*"([^"]+)"/m.exec(text)?.[1];
+    if (!members.has(state) || members.get(state)! > MOST_STATE_BYTES) continue;
+    const named = latestNamed(await readFile(join(folder, state), 'utf8'));
     if (named !== undefined) latest.set(parent, posix.join(parent, posix.basename(named)));
   }
   const steps = found.filter(({ name }) => {
@@ -215,14 +203,15 @@ function nested(archive: string, found: readonly Candidate[]): FormatError {
 /** What PyTorch before version 0.1.10 put into its tar archives (torch/serialization.py, _legacy_load). */
 const TORCH_TAR = ['sys_info', 'pickle', 'storages', 'tensors'];
 
+function torchTar(archive: string): FormatError {
+  return new FormatError({
+    code: 'TORCH_TAR',
+    message: `${archive}: this is a file of PyTorch before version 0.1.10`,
+    hint: 'load it with a later PyTorch and save it again: torch.save(torch.load("in.pth", weights_only=False), "out.pth")',
+  });
+}
+
 function nothing(archive: string, { members, passedOver }: Unpacked): FormatError {
-  if (TORCH_TAR.every((name) => members.has(name))) {
-    return new FormatError({
-      code: 'TORCH_TAR',
-      message: `${archive}: this is a file of PyTorch before version 0.1.10`,
-      hint: 'load it with a later PyTorch and save it again: torch.save(torch.load("in.pth", weights_only=False), "out.pth")',
-    });
-  }
   const names = [...members.keys(), ...passedOver];
   const what =
     names.length === 0 ? 'the archive is empty' : `no member holds weights that are read\n${listFaults(names)}`;

@@ -59,7 +59,7 @@ function cleanName(archive: string, { name, special }: MemberHeader): string {
   return parts.join('/');
 }
 
-export function unsafe(archive: string, what: string): FormatError {
+function unsafe(archive: string, what: string): FormatError {
   return new FormatError({
     code: 'ARCHIVE_UNSAFE',
     message: `${archive}: ${what}`,

@@ -4,7 +4,7 @@ import { pipeline, Readable } from 'node:stream';
 import { constants, createInflateRaw, inflateRawSync } from 'node:zlib';
 import yauzl from 'yauzl';
 import { FormatError, messageOf, ToolkitError } from '../../errors.js';
-import { type ByteFile, openByteFile } from '../byte-file.js';
+import { type ByteFile, closedOnFailure, openByteFile } from '../byte-file.js';
 import { crc32 } from '../crc32.js';
 import { DAMAGED_HINT, limitExceeded, MAX_DEFLATE_RATIO, MAX_TENSORS, quote } from '../limits.js';
 
@@ -60,8 +60,7 @@ interface Located extends Listed {
  * @throws ZIP_DAMAGED, ARCHIVE_UNSAFE, LIMIT_EXCEEDED, FILE_NOT_READ
  */
 export async function openZip(path: string): Promise<ZipArchive> {
-  const file = await openByteFile(path);
-  try {
+  return await closedOnFailure(await openByteFile(path), async (file) => {
     const zip = await guarded(path, () =>
       yauzl.fromRandomAccessReaderPromise(new FileReader(file), file.size, {
         autoClose: false,
@@ -73,10 +72,7 @@ export async function openZip(path: string): Promise<ZipArchive> {
     if (zip.entryCount > MAX_ENTRIES) throw limitExceeded(path, `${zip.entryCount} zip entries`, MAX_ENTRIES);
     const entries = await guarded(path, () => listEntries(path, zip));
     return archive(file, zip, entries);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+  });
 }
 
 async function listEntries(path: string, zip: yauzl.ZipFile): Promise<Map<string, Listed>> {

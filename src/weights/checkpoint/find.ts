@@ -3,15 +3,16 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { FormatError } from '../../errors.js';
+import { isFolder } from '../../files.js';
 
 /** Behind the prefix, of the files with numbers: DataFilename of tensorflow/core/util/tensor_bundle/naming.cc. */
-const DATA = /\.data-\d{5}-of-\d{5}$/;
+export const DATA = /\.data-\d{5}-of-\d{5}$/;
 
 /** Behind the prefix, of one file of a sharded checkpoint of version 1; its name for all of them has question marks. */
 const SHARD = /-(\d{5}|\?{5})(-of-\d{5})$/;
 
 /** The file `checkpoint` holds a few paths. */
-const MOST_STATE_BYTES = 2 ** 20;
+export const MOST_STATE_BYTES = 2 ** 20;
 
 /**
  * The prefix of a checkpoint of version 2, given as `model.ckpt`, `model.ckpt.index`, `model.ckpt.data-00000-of-00001`,
@@ -102,7 +103,9 @@ function graphAlone(path: string, given: string): FormatError {
   });
 }
 
-const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
+/** The checkpoint that is the latest, as the text of the file `checkpoint` has it. */
+export const latestNamed = (state: string): string | undefined =>
+  /^model_checkpoint_path:\s*"([^"]+)"/m.exec(state)?.[1];
 
 /**
  * What the file `checkpoint` names, which TensorFlow writes beside checkpoints. It may name the folder that they were
@@ -111,7 +114,7 @@ const isFolder = (path: string): boolean => existsSync(path) && statSync(path).i
 function latestIn(folder: string): string | undefined {
   const file = join(folder, 'checkpoint');
   if (!existsSync(file) || !statSync(file).isFile() || statSync(file).size > MOST_STATE_BYTES) return undefined;
-  const name = /^model_checkpoint_path:\s*"([^"]+)"/m.exec(readFileSync(file, 'utf8'))?.[1];
+  const name = latestNamed(readFileSync(file, 'utf8'));
   if (name === undefined) return undefined;
   const isInside = !isAbsolute(name) && !name.split(/[\\/]/).includes('..');
   return join(folder, isInside ? name : basename(name));

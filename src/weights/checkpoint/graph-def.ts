@@ -3,7 +3,7 @@
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/graph.proto
  */
 import { FormatError } from '../../errors.js';
-import { type ByteFile, openByteFile } from '../byte-file.js';
+import { type ByteFile, closedOnFailure, openByteFile } from '../byte-file.js';
 import { DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
 import { kerasConstants } from '../keras/keras-constants.js';
 import { checkTensor, limitExceeded, quote, TensorTable } from '../limits.js';
@@ -48,8 +48,7 @@ export function isGraphDef(head: Buffer): boolean {
  * @throws CHECKPOINT_DAMAGED, GRAPH_WITHOUT_NUMBERS, FILE_TRUNCATED, LIMIT_EXCEEDED
  */
 export async function openGraphDef(path: string): Promise<TensorSource> {
-  const file = await openByteFile(path);
-  try {
+  return await closedOnFailure(await openByteFile(path), async (file) => {
     if (file.size > MOST_GRAPH_BYTES) throw limitExceeded(path, `a graph of ${file.size} bytes`, MOST_GRAPH_BYTES);
     const { constants, others } = await constantsIn(file);
     const layers = kerasConstants(constants.map(({ name }) => name));
@@ -76,10 +75,7 @@ export async function openGraphDef(path: string): Promise<TensorSource> {
       },
       close: () => file.close(),
     };
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+  });
 }
 
 /** Constants of floats, and the others with the reason why they are no weights. */

@@ -150,7 +150,7 @@ function place(
 }
 
 /** Sizes of a slice of a tensor. */
-export const boxOf = (shape: readonly number[], slice: Slice): number[] =>
+const boxOf = (shape: readonly number[], slice: Slice): number[] =>
   shape.map((size, axis) => {
     const { start = 0, length = -1 } = slice[axis] ?? {};
     return length === -1 ? size - start : length;

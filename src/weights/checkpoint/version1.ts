@@ -39,7 +39,7 @@ const PEEK_BYTES = 2048;
 export async function openVersion1(path: string): Promise<TensorSource> {
   const files: ByteFile[] = [];
   try {
-    for (const each of await shardsBeside(path)) files.push(await openByteFile(each));
+    for (const each of await filesOf(path)) files.push(await openByteFile(each));
     const table = new TensorTable<Variable>(path);
     const setAside: SetAside[] = [];
     const found: Found = { table, setAside, known: new Set(), locations: new Map() };
@@ -71,14 +71,22 @@ export async function openVersion1(path: string): Promise<TensorSource> {
   }
 }
 
-/** All files of a sharded checkpoint, `name-00000-of-00002`; else the file alone. */
-async function shardsBeside(path: string): Promise<string[]> {
-  const match = /^(.*-)\d{5}(-of-\d{5})$/.exec(basename(path));
+/** How each file of a sharded checkpoint is called, `name-00000-of-00002`. */
+const SHARD = /^(.*-)\d{5}-of-(\d{5})$/;
+
+/** Of these names, those of the files that are one checkpoint with the one called `name`; it alone where it has no shards. */
+export function shardsAmong(names: readonly string[], name: string): string[] {
+  const match = SHARD.exec(name);
+  if (match === null) return [name];
+  return names.filter((each) => each.startsWith(match[1]!) && each.endsWith(`-of-${match[2]}`));
+}
+
+/** All files of a checkpoint, in order. */
+async function filesOf(path: string): Promise<string[]> {
+  const match = SHARD.exec(basename(path));
   if (match === null) return [path];
-  const [, before, after] = match as unknown as [string, string, string];
-  const names = await readdir(dirname(path));
-  const found = names.filter((name) => name.startsWith(before) && name.endsWith(after)).sort();
-  const wanted = Number(after.slice('-of-'.length));
+  const found = shardsAmong(await readdir(dirname(path)), basename(path)).sort();
+  const wanted = Number(match[2]);
   if (found.length !== wanted) {
     throw new FormatError({
       code: 'CHECKPOINT_PARTS',

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { FormatError, listFaults } from '../../errors.js';
-import { type ByteFile, openByteFile } from '../byte-file.js';
+import { type ByteFile, openByteFile, withByteFile } from '../byte-file.js';
 import { maskedCrc32c } from '../crc32.js';
 import { DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
 import { checkTensor, limitExceeded, quote, TensorTable } from '../limits.js';
@@ -39,7 +39,7 @@ const MOST_INDEX_ENTRIES = 200_000;
 const MOST_SHARDS = 10_000;
 
 /** kTensorBundleVersion of tensor_bundle.h: what its readers understand. */
-const BUNDLE_VERSION = 1;
+export const BUNDLE_VERSION = 1;
 
 /**
  * Opens a checkpoint by what its files' names begin with. Variables have their own names, those that an object-based
@@ -143,8 +143,7 @@ async function openShards(
 
 /** Keys are kept as latin1, since those of slices are no text. */
 async function readIndex(path: string): Promise<{ shards: number; entries: Map<string, BundleEntry> }> {
-  const file = await openByteFile(path);
-  try {
+  return await withByteFile(path, async (file) => {
     if (file.size > MOST_INDEX_BYTES) throw limitExceeded(path, `an index of ${file.size} bytes`, MOST_INDEX_BYTES);
     const entries = new Map<string, BundleEntry>();
     let shards: number | undefined;
@@ -158,9 +157,7 @@ async function readIndex(path: string): Promise<{ shards: number; entries: Map<s
     }
     if (shards === undefined) throw damaged(path, 'no header: this is not the index of a checkpoint of version 2');
     return { shards, entries };
-  } finally {
-    await file.close();
-  }
+  });
 }
 
 /** A BundleHeaderProto. */

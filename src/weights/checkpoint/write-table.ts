@@ -3,7 +3,7 @@
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/lib/io/table_builder.cc and block_builder.cc
  */
 import { maskedCrc32c } from '../crc32.js';
-import { TABLE_MAGIC } from './table.js';
+import { type Entry, TABLE_MAGIC } from './table.js';
 import { varint } from './write-protobuf.js';
 
 /** table_options.h: `block_size` and `block_restart_interval`. */
@@ -12,14 +12,8 @@ const RESTART_INTERVAL = 16;
 /** format.h, Footer: two block handles of at most 20 bytes, then the magic number. */
 const HANDLES_BYTES = 40;
 
-/** A key and its value; keys ascend bytewise. */
-export interface TableEntry {
-  readonly key: Buffer;
-  readonly value: Buffer;
-}
-
-/** The bytes of a table. */
-export function encodeTable(entries: readonly TableEntry[]): Buffer {
+/** The bytes of a table, whose keys ascend bytewise. */
+export function encodeTable(entries: readonly Entry[]): Buffer {
   const pieces: Buffer[] = [];
   let size = 0;
   const append = (contents: Buffer): Buffer => {

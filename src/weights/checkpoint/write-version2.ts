@@ -7,14 +7,13 @@ import { basename, dirname, join } from 'node:path';
 import { writeFileAtomic, writeStreamAtomic } from '../../files.js';
 import { maskedCrc32c } from '../crc32.js';
 import { readBytes, type TensorToWrite } from '../tensor-to-write.js';
+import type { Entry } from './table.js';
+import { BUNDLE_VERSION } from './version2.js';
 import { fixed32Field, messageField, numberField } from './write-protobuf.js';
-import { encodeTable, type TableEntry } from './write-table.js';
+import { encodeTable } from './write-table.js';
 
 /** DataType of tensorflow/core/framework/types.proto. */
 const DATA_TYPES = { float32: 1, int64: 9 } as const;
-
-/** tensor_bundle.h, kTensorBundleVersion: the `producer` of the header. */
-const BUNDLE_VERSION = 1;
 
 /**
  * Writes a checkpoint, one tensor in memory at a time, each file whole or not at all.
@@ -25,7 +24,7 @@ export async function writeVersion2(prefix: string, tensors: readonly TensorToWr
   const keyed = tensors.map((tensor) => ({ ...tensor, key: Buffer.from(tensor.name) }));
   keyed.sort((a, b) => Buffer.compare(a.key, b.key)); // SaveV2 does, and the table has to
   const header = Buffer.concat([numberField(1, 1), messageField(3, numberField(1, BUNDLE_VERSION))]);
-  const entries: TableEntry[] = [{ key: Buffer.alloc(0), value: header }];
+  const entries: Entry[] = [{ key: Buffer.alloc(0), value: header }];
   await writeStreamAtomic(`${prefix}.data-00000-of-00001`, async (file) => {
     let offset = 0;
     for (const { key, ...tensor } of keyed) {

@@ -1,11 +1,11 @@
 /** The one thread that reads HDF5: started at the first file, ended when it hangs, traps or has grown too large. */
 
-import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { FormatError } from '../../errors.js';
 import { DAMAGED_HINT, MAX_TENSORS } from '../limits.js';
 import { type H5Attributes, type H5Reply, type H5Request, type H5Tree, serveHdf5 } from './h5-thread.js';
+import { startH5Worker } from './h5-worker.js';
 
 /** A loop in the library takes for ever. Opening any file takes it 10 ms, and starting the thread half a second. */
 const PATIENCE_MS = 10_000;
@@ -48,10 +48,13 @@ export function patienceFor(fileBytes: number): number {
   return PATIENCE_MS + fileBytes / SLOWEST_BYTES_PER_MS;
 }
 
-/** @param called what errors call the file, where it is a part of another one */
-export function h5File(path: string, timeoutMs: number, called = path): H5File {
+/**
+ * @param fileBytes its size
+ * @param called what errors call the file, where it is a part of another one
+ */
+export function h5File(path: string, fileBytes: number, timeoutMs: number, called = path): H5File {
   const file = ++lastId;
-  const mostAttributeBytes = Math.min(MAX_ATTRIBUTE_BYTES, statSync(path).size); // they are never packed
+  const mostAttributeBytes = Math.min(MAX_ATTRIBUTE_BYTES, fileBytes); // they are never packed
   const ask = async (command: H5Request['command']): Promise<unknown> => {
     const request: H5Request = { id: ++lastId, file, path: resolve(path), command };
     const answer = queue.then(() => perform(request, called, timeoutMs));
@@ -116,19 +119,7 @@ function timeout(path: string, timeoutMs: number): FormatError {
 }
 
 function start(): Thread {
-  const library = import.meta.resolve('h5wasm/node');
-  const worker = new Worker(
-    `(async () => {
-       const { parentPort } = await import('node:worker_threads');
-       const { default: fs } = await import('node:fs');
-       console.log = console.warn = console.error = () => undefined; // the library warns of every odd byte it meets
-       const h5 = await import(${JSON.stringify(library)});
-       await h5.ready;
-       (${serveHdf5.toString()})(h5, parentPort, fs);
-     })();`,
-    // none of the parent's options: some (--input-type, --import) change what this source means
-    { eval: true, execArgv: [] },
-  );
+  const worker = startH5Worker(serveHdf5);
   const started: Thread = { worker, pending: undefined };
   worker.on('message', (reply: H5Reply) => {
     if (started.pending?.id === reply.id) started.pending.settle(reply);

@@ -1,10 +1,10 @@
 /** Writes HDF5 files as Keras does, by a thread that ends with the file: WebAssembly's memory never shrinks. */
 import { open } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import { messageOf, ToolkitError } from '../../errors.js';
 import { fileError } from '../../files.js';
 import { readBytes, type TensorToWrite } from '../tensor-to-write.js';
+import { startH5Worker } from './h5-worker.js';
 import { type H5WriteReply, type H5WriteRequest, serveH5Writer } from './h5-writer-thread.js';
 
 /** Keras' HDF5_OBJECT_HEADER_LIMIT: an attribute with more bytes is split over several. */
@@ -92,19 +92,7 @@ interface Writer {
 }
 
 function startWriter(path: string): Writer {
-  const library = import.meta.resolve('h5wasm/node');
-  const worker = new Worker(
-    `(async () => {
-       const { parentPort } = await import('node:worker_threads');
-       const { default: fs } = await import('node:fs');
-       console.log = console.warn = console.error = () => undefined;
-       const h5 = await import(${JSON.stringify(library)});
-       await h5.ready;
-       (${serveH5Writer.toString()})(h5, parentPort, fs);
-     })();`,
-    // none of the parent's options: some (--input-type, --import) change what this source means
-    { eval: true, execArgv: [] },
-  );
+  const worker = startH5Worker(serveH5Writer);
   const failed = (reason: string): ToolkitError =>
     new ToolkitError({
       code: 'FILE_NOT_WRITTEN',

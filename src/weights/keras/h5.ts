@@ -11,7 +11,7 @@
  */
 
 import { FormatError } from '../../errors.js';
-import { openByteFile } from '../byte-file.js';
+import { withByteFile } from '../byte-file.js';
 import { DTYPE_BYTES, toFloat32 } from '../float-formats.js';
 import { checkTensor, limitExceeded, MAX_DEFLATE_RATIO, quote, TensorTable } from '../limits.js';
 import type { FileDtype, SetAside, TensorInfo, TensorSource } from '../source.js';
@@ -53,7 +53,7 @@ export async function openH5(
 ): Promise<TensorSource> {
   const { archive } = options;
   const size = await fileBytesOf(path);
-  const file = h5File(path, options.timeoutMs ?? patienceFor(size), archive?.path);
+  const file = h5File(path, size, options.timeoutMs ?? patienceFor(size), archive?.path);
   try {
     return await describe(archive?.path ?? path, file, size, archive);
   } catch (error) {
@@ -63,9 +63,7 @@ export async function openH5(
 }
 
 async function fileBytesOf(path: string): Promise<number> {
-  const file = await openByteFile(path);
-  await file.close();
-  return file.size;
+  return await withByteFile(path, async ({ size }) => size);
 }
 
 type Texts = ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;

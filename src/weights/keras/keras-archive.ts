@@ -112,12 +112,9 @@ async function unpack(zip: ZipArchive, name: string, to: string): Promise<void> 
   });
   try {
     for await (const piece of zip.pieces(name)) {
-      for (let done = 0; done < piece.length; ) {
-        const { bytesWritten } = await file.write(piece, done).catch((error: unknown) => {
-          throw failed(error);
-        });
-        done += bytesWritten;
-      }
+      await file.writeFile(piece).catch((error: unknown) => {
+        throw failed(error);
+      });
     }
   } finally {
     await file.close();

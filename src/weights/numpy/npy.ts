@@ -4,7 +4,7 @@
  */
 
 import { FormatError } from '../../errors.js';
-import { openByteFile } from '../byte-file.js';
+import { withByteFile } from '../byte-file.js';
 import { bytesOf, DTYPE_BYTES, elementsOf, toFloat32 } from '../float-formats.js';
 import { checkTensor, DAMAGED_HINT, limitExceeded } from '../limits.js';
 import type { Memory } from '../plan/permute.js';
@@ -62,8 +62,7 @@ export interface NpyHeader {
  * @throws NPY_HEADER, DTYPE_UNSUPPORTED, FILE_TRUNCATED, LIMIT_EXCEEDED, FILE_NOT_READ
  */
 export async function readNpy(path: string): Promise<NpyArray> {
-  const file = await openByteFile(path);
-  try {
+  return await withByteFile(path, async (file) => {
     const head = await file.read(0, Math.min(NPY_HEADER_BYTES, file.size), 'the header');
     const header = parseNpyHeader(path, head);
     const bytes = npyDataBytes(path, header);
@@ -74,9 +73,7 @@ export async function readNpy(path: string): Promise<NpyArray> {
     const decoder = npyDecoder(header);
     decoder.add(raw);
     return { shape: header.shape, data: decoder.numbers() };
-  } finally {
-    await file.close();
-  }
+  });
 }
 
 /** Whether these bytes begin a .npy file. */

@@ -4,6 +4,7 @@ import yazl from 'yazl';
 import { FormatError, listFaults, messageOf, ToolkitError } from '../../errors.js';
 import { writeStreamAtomic } from '../../files.js';
 import { openZip, type ZipArchive } from '../archive/zip.js';
+import { closedOnFailure } from '../byte-file.js';
 import { elementsOf } from '../float-formats.js';
 import { DAMAGED_HINT, quote, TensorTable } from '../limits.js';
 import type { Memory } from '../plan/permute.js';
@@ -36,12 +37,7 @@ export async function openNpz(path: string): Promise<TensorSource> {
 
 /** As {@link openNpz}; the archive is closed where it throws. */
 export async function npzFromZip(zip: ZipArchive): Promise<TensorSource> {
-  try {
-    return await describe(zip);
-  } catch (error) {
-    await zip.close();
-    throw error;
-  }
+  return await closedOnFailure(zip, describe);
 }
 
 async function describe(zip: ZipArchive): Promise<TensorSource> {

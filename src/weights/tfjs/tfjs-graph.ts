@@ -97,7 +97,7 @@ function constantFinder({ weights }: GraphModel, nodes: ReadonlyMap<string, Grap
 function fold(node: GraphNode, kernel: Constant, steps: readonly AffineStep[]): FoldedConvolution {
   const depthwise = node.op.includes('epthwise');
   const length = elementsOf(kernel.shape.slice(depthwise ? -2 : -1));
-  const affine = async () => {
+  const readAffine = async () => {
     const [scale, bias] = [new Float64Array(length).fill(1), new Float64Array(length)];
     for (const { kind, constant } of steps) {
       const values = await constant.read();
@@ -109,6 +109,8 @@ function fold(node: GraphNode, kernel: Constant, steps: readonly AffineStep[]): 
     }
     return { scale, bias };
   };
+  let read: ReturnType<typeof readAffine> | undefined;
+  const affine = () => (read ??= readAffine()); // kernel and bias ask for the same numbers
   return {
     name: node.name,
     depthwise,

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { FormatError, listFaults } from '../../errors.js';
 import { fileError } from '../../files.js';
-import { openByteFile } from '../byte-file.js';
+import { withByteFile } from '../byte-file.js';
 import { toFloat32 } from '../float-formats.js';
 import { checkTensor, checkTensorCount, limitExceeded, MAX_TENSOR_BYTES, quote, TensorTable } from '../limits.js';
 import type { FileDtype, SetAside, TensorInfo } from '../source.js';
@@ -186,14 +186,7 @@ async function shardBeside(file: string, name: string): Promise<ShardFile> {
   if (!info.isFile()) throw fileError('FILE_NOT_READ', path, `${what} is no ordinary file`, undefined);
   return {
     size: info.size,
-    read: async (offset, length, tensor) => {
-      const opened = await openByteFile(path);
-      try {
-        return await opened.read(offset, length, tensor);
-      } finally {
-        await opened.close();
-      }
-    },
+    read: (offset, length, tensor) => withByteFile(path, (file) => file.read(offset, length, tensor)),
   };
 }
 
@@ -308,7 +301,7 @@ function unsupported(file: string, what: string): FormatError {
 }
 
 /** A manifest that does not say what it must. */
-export function invalidManifest(file: string, what: string): FormatError {
+function invalidManifest(file: string, what: string): FormatError {
   return new FormatError({
     code: 'TFJS_MANIFEST',
     message: `${file}: ${what}`,

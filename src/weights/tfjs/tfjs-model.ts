@@ -2,7 +2,6 @@
  * Models of TensorFlow.js: a `model.json` of layers or of a graph, and the files of weights beside it. Their tensors
  * keep the names they have there; MobileNets of slim, whose graphs are known, get slim's.
  */
-import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { FormatError, listFaults } from '../../errors.js';
@@ -22,9 +21,6 @@ const NAMES = ['model.json', 'weights_manifest.json'];
 /** A variable of a layer by its number, as Keras 3's own layout has it. */
 const NUMBERED = /(^|\/)vars\/\d+$/;
 
-/** Enough to tell JSON from numbers: a brace or bracket, and what may follow it. */
-const HEAD_BYTES = 64;
-
 const modelSchema = z.object({
   format: z.string().nullish(),
   generatedBy: z.string().nullish(),
@@ -35,27 +31,16 @@ const modelSchema = z.object({
 
 type Model = z.infer<typeof modelSchema>;
 
-/** Whether a folder or file is a model of TensorFlow.js, and which file says so. Files are told by their content. */
-export async function findTfjsModel(path: string): Promise<string | undefined> {
-  const file = await open(path, 'r').catch(() => undefined);
-  if (file === undefined) return undefined;
-  try {
-    const info = await file.stat();
-    if (info.isFile()) return (await beginsAsJson(file)) && isTfjsModel(await readJsonFile(path)) ? path : undefined;
-    if (!info.isDirectory()) return undefined;
-  } finally {
-    await file.close();
-  }
+/** The model of TensorFlow.js in a folder: its file, and what is in it. */
+export async function findTfjsModel(
+  folder: string,
+): Promise<{ readonly file: string; readonly json: unknown } | undefined> {
   for (const name of NAMES) {
-    const inside = join(path, name);
-    if (isTfjsModel(await readJsonFile(inside).catch(() => undefined))) return inside;
+    const file = join(folder, name);
+    const json = await readJsonFile(file).catch(() => undefined);
+    if (isTfjsModel(json)) return { file, json };
   }
   return undefined;
-}
-
-async function beginsAsJson(file: FileHandle): Promise<boolean> {
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
-  return /^\uFEFF?\s*(\{\s*["}]|\[\s*[{\]])/.test(buffer.toString('utf8', 0, bytesRead));
 }
 
 /** Whether JSON is a model of TensorFlow.js, or the manifest of one. */
@@ -68,15 +53,10 @@ const isGroup = (group: unknown): boolean =>
   typeof group === 'object' && group !== null && 'paths' in group && 'weights' in group;
 
 /**
- * Opens a model by its JSON file; no weights are read.
- * @throws TFJS_MODEL, TFJS_NO_WEIGHTS, TFJS_MANIFEST, SHARD_PATH, SHARD_LENGTH, DTYPE_UNSUPPORTED, FILE_NOT_READ,
- * JSON_INVALID, LIMIT_EXCEEDED
+ * Opens a model by what is in its JSON file; no weights are read.
+ * @param findShard where its files of weights are, if not beside `file`
+ * @throws TFJS_MODEL, TFJS_NO_WEIGHTS, TFJS_MANIFEST, SHARD_PATH, SHARD_LENGTH, DTYPE_UNSUPPORTED, FILE_NOT_READ
  */
-export async function openTfjsModel(file: string): Promise<TensorSource> {
-  return await tfjsSource(file, await readJsonFile(file));
-}
-
-/** Opens a model whose JSON is at hand. @param findShard where its files of weights are, if not beside `file` */
 export async function tfjsSource(file: string, json: unknown, findShard?: FindShard): Promise<TensorSource> {
   const model = parse(file, json);
   const weights = await openManifest(file, model.weightsManifest, findShard);

@@ -6,7 +6,7 @@ import { open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FormatError, messageOf } from '../../errors.js';
 import { fileError } from '../../files.js';
-import { openByteFile } from '../byte-file.js';
+import { withByteFile } from '../byte-file.js';
 import { limitExceeded, MAX_TENSOR_BYTES } from '../limits.js';
 import type { TensorSource } from '../source.js';
 import { parseLiteral } from './js-literal.js';
@@ -27,10 +27,19 @@ const WRAPPER_BYTES = 16 * 1024;
 /** Before the value of a module, of CommonJS and of ECMAScript. */
 const VALUE = /(?:exports(?:\.default)?\s*=|export\s+default)\s*(?=[{"'`])/;
 
-/** Which file of a folder, or that file, is the module of a model. */
-export async function findTfjsModule(path: string): Promise<string | undefined> {
+/** The module of a model: a file, and what is in it. */
+export interface TfjsModule {
+  readonly file: string;
+  readonly text: string;
+}
+
+/** The module of a model in a folder, or in that file. */
+export async function findTfjsModule(path: string): Promise<TfjsModule | undefined> {
   const info = await stat(path).catch(() => undefined);
-  if (info?.isFile() && MODULE.test(path)) return (await readText(path)).includes('weightsManifest') ? path : undefined;
+  if (info?.isFile() && MODULE.test(path)) {
+    const text = await readText(path);
+    return text.includes('weightsManifest') ? { file: path, text } : undefined;
+  }
   if (!info?.isDirectory()) return undefined;
   const name = (await readdir(path)).find((each) => MODEL.test(each));
   return name === undefined ? undefined : await findTfjsModule(join(path, name));
@@ -40,8 +49,7 @@ export async function findTfjsModule(path: string): Promise<string | undefined> 
  * Opens a model by its module; no weights are read.
  * @throws TFJS_MODULE, and as {@link tfjsSource}
  */
-export async function openTfjsModule(file: string): Promise<TensorSource> {
-  const text = await readText(file);
+export async function openTfjsModule({ file, text }: TfjsModule): Promise<TensorSource> {
   const before = VALUE.exec(text);
   if (before === null) throw invalid(file, 'it exports no plain object');
   let value: unknown;
@@ -74,8 +82,7 @@ async function shardModule(model: string, path: string): Promise<ShardFile> {
   return {
     size: bytes,
     read: async (offset, count, what) => {
-      const file = await openByteFile(name);
-      try {
+      return await withByteFile(name, async (file) => {
         // four characters stand for three bytes
         const first = Math.floor(offset / 3);
         const last = Math.min(Math.ceil((offset + count) / 3), length / 4);
@@ -84,17 +91,14 @@ async function shardModule(model: string, path: string): Promise<ShardFile> {
         const part = decoded.subarray(offset - 3 * first, offset - 3 * first + count);
         if (part.length !== count) throw invalid(name, `${what} is no base64`);
         return Buffer.from(part);
-      } finally {
-        await file.close();
-      }
+      });
     },
   };
 }
 
 /** Where the base64 of a module lies, told by its two ends. */
 async function locateBase64(name: string): Promise<{ begin: number; length: number; bytes: number }> {
-  const file = await openByteFile(name);
-  try {
+  return await withByteFile(name, async (file) => {
     const head = (await file.read(0, Math.min(WRAPPER_BYTES, file.size), 'the module')).toString('latin1');
     const before = VALUE.exec(head);
     const quote = before === null ? undefined : head[before.index + before[0].length];
@@ -109,9 +113,7 @@ async function locateBase64(name: string): Promise<{ begin: number; length: numb
     const bytes = (length / 4) * 3 - padding;
     if (bytes > MAX_TENSOR_BYTES) throw limitExceeded(name, `weights of ${bytes} bytes`, MAX_TENSOR_BYTES);
     return { begin, length, bytes };
-  } finally {
-    await file.close();
-  }
+  });
 }
 
 function invalid(file: string, what: string, cause?: unknown): FormatError {

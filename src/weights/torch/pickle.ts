@@ -8,6 +8,9 @@ import { PickleMachine } from './pickle-machine.js';
 import { OPERATIONS, STOP } from './pickle-operations.js';
 import type { PickleRules, PickleValue } from './pickle-values.js';
 
+/** Of a file of PyTorch, pickles hold names and shapes only: 50 kB for a ResNet-50, a few MB with an optimiser and its settings. */
+export const MAX_PICKLE_BYTES = 256 * 1024 * 1024;
+
 /**
  * Reads one pickle of protocol 0 to 5.
  * @returns its value, and the offset behind it

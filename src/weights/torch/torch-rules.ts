@@ -73,9 +73,7 @@ class Dtype {
 }
 
 /** A value that no tensor needs: a setting of a training, a number of NumPy. */
-class Setting {
-  constructor(readonly of: string) {}
-}
+class Setting {}
 
 /** torch.<name>, as a dtype or an alias of one. */
 const READ: Readonly<Record<string, FileDtype>> = {
@@ -251,9 +249,9 @@ export function torchRules(path: string): PickleRules {
   callable(['torch.device'], (args) => args.filter((arg) => typeof arg !== 'object').join(':'));
   // how protocol 2 writes bytes
   callable(['_codecs.encode'], ([text = null, ...rest]) => encodeText(path, [copying(text) ?? null, ...rest]));
-  callable(['torch.serialization._get_layout'], () => new PickleObject(new Setting('a layout'))); // of sparse tensors
-  for (const name of QUANTIZERS) globals.set(`torch.${name}`, new PickleObject(new Setting('a quantisation scheme')));
-  for (const name of SETTINGS) callable([name], () => new PickleObject(new Setting(name)));
+  callable(['torch.serialization._get_layout'], () => new PickleObject(new Setting())); // of sparse tensors
+  for (const name of QUANTIZERS) globals.set(`torch.${name}`, new PickleObject(new Setting()));
+  for (const name of SETTINGS) callable([name], () => new PickleObject(new Setting()));
   return { path, find: (name) => globals.get(name), load: (id) => loadStorage(path, id) };
 }
 

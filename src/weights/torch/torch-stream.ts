@@ -5,9 +5,9 @@
  */
 
 import { FormatError } from '../../errors.js';
-import { type ByteFile, openByteFile } from '../byte-file.js';
+import { type ByteFile, closedOnFailure, openByteFile } from '../byte-file.js';
 import { checkTensorCount, limitExceeded, quote, shown } from '../limits.js';
-import { unpickle } from './pickle.js';
+import { MAX_PICKLE_BYTES, unpickle } from './pickle.js';
 import { PickleDict, PickleIncomplete, type PickleRules, type PickleValue } from './pickle-values.js';
 import type { TorchFile } from './torch.js';
 import { TorchStorage, torchDamaged, torchRules } from './torch-rules.js';
@@ -23,7 +23,6 @@ const MAGIC_BYTES = 64;
 
 /** Names and shapes; grows fourfold where it is not enough. */
 const FIRST_READ = 1024 * 1024;
-const MAX_PICKLE_BYTES = 256 * 1024 * 1024;
 
 interface Stored {
   /** Where its numbers begin in the file. */
@@ -33,13 +32,7 @@ interface Stored {
 
 /** @throws PICKLE_NOT_TORCH, TORCH_DAMAGED, PICKLE_REFUSED, PICKLE_DAMAGED, FILE_TRUNCATED, LIMIT_EXCEEDED */
 export async function openTorchStream(path: string): Promise<TorchFile> {
-  const file = await openByteFile(path);
-  try {
-    return await open(file);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+  return await closedOnFailure(await openByteFile(path), open);
 }
 
 async function open(file: ByteFile): Promise<TorchFile> {

@@ -5,13 +5,11 @@
 
 import { FormatError } from '../../errors.js';
 import type { ZipArchive } from '../archive/zip.js';
+import { closedOnFailure } from '../byte-file.js';
 import { limitExceeded } from '../limits.js';
-import { unpickle } from './pickle.js';
+import { MAX_PICKLE_BYTES, unpickle } from './pickle.js';
 import type { TorchFile } from './torch.js';
 import { torchDamaged, torchRules } from './torch-rules.js';
-
-/** The pickle holds names and shapes only: 50 kB for a ResNet-50, a few MB with an optimiser and its settings. */
-const MAX_PICKLE_BYTES = 256 * 1024 * 1024;
 
 /** The folder of the archive, with its slash; undefined when this is no PyTorch file. */
 export function torchPrefix(zip: ZipArchive): string | undefined {
@@ -21,12 +19,7 @@ export function torchPrefix(zip: ZipArchive): string | undefined {
 
 /** @throws TORCH_DAMAGED, TORCH_SCRIPT, PICKLE_REFUSED, PICKLE_DAMAGED, ZIP_DAMAGED; the archive is closed then */
 export async function openTorchZip(zip: ZipArchive): Promise<TorchFile> {
-  try {
-    return await open(zip);
-  } catch (error) {
-    await zip.close();
-    throw error;
-  }
+  return await closedOnFailure(zip, open);
 }
 
 async function open(zip: ZipArchive): Promise<TorchFile> {

@@ -5,6 +5,7 @@
 
 import { FormatError } from '../../errors.js';
 import type { ZipArchive } from '../archive/zip.js';
+import { closedOnFailure } from '../byte-file.js';
 import { DTYPE_BYTES, toFloat32 } from '../float-formats.js';
 import { checkTensor, limitExceeded, quote, shown, TensorTable } from '../limits.js';
 import type { SetAside, TensorInfo, TensorSource } from '../source.js';
@@ -44,21 +45,12 @@ interface Entry extends TensorInfo {
  * LIMIT_EXCEEDED
  */
 export async function openTorchStreamFile(path: string): Promise<TensorSource> {
-  return await describe(await openTorchStream(path));
+  return await closedOnFailure(await openTorchStream(path), toSource);
 }
 
 /** @throws as {@link openTorchStreamFile}, and ZIP_DAMAGED; the archive is closed then */
 export async function torchFromZip(zip: ZipArchive): Promise<TensorSource> {
-  return await describe(await openTorchZip(zip));
-}
-
-async function describe(file: TorchFile): Promise<TensorSource> {
-  try {
-    return toSource(file);
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+  return await closedOnFailure(await openTorchZip(zip), toSource);
 }
 
 function toSource(file: TorchFile): TensorSource {

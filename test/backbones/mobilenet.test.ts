@@ -14,9 +14,9 @@ import { importWeights } from '../../src/weights/import.js';
 import { faultsOf } from '../../src/weights/plan/faults.js';
 import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import { recognise } from '../../src/weights/plan/variants.js';
-import { writeSafetensors } from '../../src/weights/safetensors.js';
 import type { TensorSource } from '../../src/weights/source.js';
-import { type GoldenRow, generatedSource, generateTensor, inputBatch, readForwardGolden } from '../support/golden.js';
+import { writeGoldenWeights } from '../cli/harness.js';
+import { type GoldenRow, generatedSource, inputBatch, readForwardGolden } from '../support/golden.js';
 
 const mobilenets = backbones.filter(({ family }) => family.startsWith('mobilenet'));
 const at = (height: number, width = height) => ({ size: { height, width } });
@@ -202,11 +202,7 @@ describe('sources', () => {
   test('that no name tells apart are named by an import, unless one was asked for', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'tl-alike-'));
     const file = join(folder, 'small.safetensors');
-    const rows = readForwardGolden('mobilenet_v3_small_0.75', 'timm').tensors;
-    await writeSafetensors(
-      file,
-      rows.map((row) => ({ name: row[0], shape: row[1], read: () => generateTensor(...row) })),
-    );
+    await writeGoldenWeights(file, readForwardGolden('mobilenet_v3_small_0.75', 'timm'));
     const imported = (source?: string) => importWeights(file, { source, dryRun: true });
     expect(await imported()).toMatchObject({ source: 'timm', alike: ['timm_native'] });
     const report = await imported('torch');

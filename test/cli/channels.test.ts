@@ -8,21 +8,19 @@ import type { Adapted } from '../../src/weights/adapt.js';
 import { encodeNpy } from '../../src/weights/numpy/npy.js';
 import { openNpz } from '../../src/weights/numpy/npz.js';
 import { generateTensor, readForwardGolden } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 import { json, type Ran, tl, workplace, writeGoldenWeights, writePictures } from './harness.js';
 
 const name = 'mobilenet_v1_0.25';
 const place = workplace();
 const inside = (...parts: string[]): string => join(place.folder, ...parts);
-const before = process.env.TL_HOME;
 
 beforeAll(async () => {
-  process.env.TL_HOME = place.home;
+  setHome(place.home);
   await writeGoldenWeights(inside('published.safetensors'), readForwardGolden(name, 'keras'));
   ok(await tl(['import', inside('published.safetensors'), '--quiet']));
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   place.remove();
 });
 

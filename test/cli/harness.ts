@@ -62,7 +62,7 @@ export function workplace(): { readonly folder: string; readonly home: string; r
 }
 
 /** Writes a fixture's weights under its publisher's names. */
-export async function writeGoldenWeights(path: string, golden: ForwardGolden): Promise<void> {
+export async function writeGoldenWeights(path: string, golden: Pick<ForwardGolden, 'tensors'>): Promise<void> {
   const entries = golden.tensors.map((row) => ({ name: row[0], shape: row[1], read: () => generateTensor(...row) }));
   await writeSafetensors(path, entries);
 }

@@ -11,23 +11,20 @@ import { averageChoices, classifierChoices } from '../../src/weights/plan/plan.j
 import { writeSafetensors } from '../../src/weights/safetensors.js';
 import { folderOf } from '../../src/weights/store.js';
 import { type GoldenRow, generateTensor, readForwardGolden } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 import { json, tl } from './harness.js';
 
 const name = 'mobilenet_v1_0.25';
 const network = ['--backbone', name, '--source', 'keras'];
 let folder: string;
 let published: string;
-let before: string | undefined;
 
 beforeAll(async () => {
-  before = process.env.TL_HOME;
   folder = mkdtempSync(join(tmpdir(), 'tl-import-'));
-  process.env.TL_HOME = join(folder, 'home');
+  setHome(join(folder, 'home'));
   published = await written('published', (tensor) => tensor);
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   rmSync(folder, { recursive: true, force: true });
 });
 

@@ -5,16 +5,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { backbones } from '../../src/backbones/index.js';
 import { defaults } from '../../src/cli/commands/finetune.js';
 import { defaults as trainDefaults } from '../../src/train/options.js';
+import { setHome } from '../support/home.js';
 import { json, tl, workplace, writeInput } from './harness.js';
 
 const place = workplace();
-const before = process.env.TL_HOME;
 beforeAll(() => {
-  process.env.TL_HOME = place.home;
+  setHome(place.home);
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   place.remove();
 });
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openNpz } from '../../src/weights/numpy/npz.js';
 import { readForwardGolden, worstDifference } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 import { json, type Ran, tl, workplace, writeGoldenWeights, writeInput, writePictures } from './harness.js';
 
 const name = 'mobilenet_v1_0.25';
@@ -11,16 +12,13 @@ const golden = readForwardGolden(name, 'keras');
 const place = workplace();
 const inside = (...parts: string[]): string => join(place.folder, ...parts);
 const published = inside('published.safetensors');
-const before = process.env.TL_HOME;
 
 beforeAll(async () => {
-  process.env.TL_HOME = place.home;
+  setHome(place.home);
   await writeGoldenWeights(published, golden);
   await writePictures(inside('data'), 8);
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   place.remove();
 });
 

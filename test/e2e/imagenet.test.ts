@@ -9,6 +9,7 @@ import { importWeights } from '../../src/weights/import.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { asset } from '../../tools/assets.mjs';
 import { workplace } from '../cli/harness.js';
+import { setHome } from '../support/home.js';
 
 /**
  * Index among ImageNet's 1000 classes, and its probability by torchvision 0.20.1 itself with this file: `Resize(256)`,
@@ -21,7 +22,6 @@ const photographs = [
   { name: 'motorcycle_left.png', about: 'moped', index: 665, probability: 0.5923 },
 ];
 
-const before = process.env.TL_HOME;
 let place: ReturnType<typeof workplace>;
 let published: string;
 let pictures: string[];
@@ -29,11 +29,9 @@ beforeAll(async () => {
   published = await asset('mobilenet_v2-b0353104.pth');
   pictures = await Promise.all(photographs.map(({ name }) => asset(name)));
   place = workplace();
-  process.env.TL_HOME = place.home;
+  setHome(place.home);
 });
 afterAll(async () => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   place.remove();
   await closeLoader();
 });

@@ -2,18 +2,16 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { asset } from '../../tools/assets.mjs';
 import { tl, workplace } from '../cli/harness.js';
+import { setHome } from '../support/home.js';
 
-const before = process.env.TL_HOME;
 let place: ReturnType<typeof workplace>;
 const paths = new Map<string, string>();
 beforeAll(async () => {
   for (const { name } of files) paths.set(name, await asset(name));
   place = workplace();
-  process.env.TL_HOME = place.home;
+  setHome(place.home);
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   place.remove();
 });
 

@@ -2,10 +2,11 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { encodeNpy } from '../../src/weights/numpy/npy.js';
 import { openWeights, type TensorSource } from '../../src/weights/source.js';
 import { fixturesFolder } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 import { END, type TarMember, tarOf } from './support/tar-writer.js';
 import { expectFailure, readAll, temporary, temporaryFile, withSource } from './support/temporary.js';
 import { zipOf } from './support/torch-writer.js';
@@ -14,13 +15,8 @@ const files = join(fixturesFolder, 'files');
 const fixture = (name: string) => readFileSync(join(files, name));
 
 const home = temporary('home');
-const before = process.env.TL_HOME;
 beforeAll(() => {
-  process.env.TL_HOME = home;
-});
-afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
+  setHome(home);
 });
 /** Folders of unpacked archives. */
 const unpacked = () => (existsSync(join(home, 'tmp')) ? readdirSync(join(home, 'tmp')) : []);

@@ -1,34 +1,29 @@
 /** What of a file is wanted: its running averages or its raw numbers, its classifier with or without the background. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { findBackbone, findPublished } from '../../src/backbones/index.js';
 import { type ImportOptions, importWeights } from '../../src/weights/import.js';
-import { encodeNpy } from '../../src/weights/numpy/npy.js';
 import { openNpz } from '../../src/weights/numpy/npz.js';
 import { type PlanOptions, type PlanRow, planWeights } from '../../src/weights/plan/plan.js';
-import { writeSafetensors } from '../../src/weights/safetensors.js';
 import type { TensorInfo, TensorSource } from '../../src/weights/source.js';
 import { folderOf } from '../../src/weights/store.js';
-import { tl } from '../cli/harness.js';
-import { type GoldenRow, generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
+import { tl, writeGoldenWeights, writeInput } from '../cli/harness.js';
+import { type GoldenRow, generatedSource, readForwardGolden } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 
 const name = 'mobilenet_v1_0.25';
 const AVERAGE = '/ExponentialMovingAverage';
 let folder: string;
-let before: string | undefined;
 
 beforeAll(() => {
-  before = process.env.TL_HOME;
   folder = mkdtempSync(join(tmpdir(), 'tl-choices-'));
-  process.env.TL_HOME = join(folder, 'home');
+  setHome(join(folder, 'home'));
   const shape = [1, 49, 65, 3];
-  writeFileSync(join(folder, 'x.npy'), encodeNpy({ shape, data: generateTensor('input', shape, 0, 1) }));
+  writeInput(join(folder, 'x.npy'), shape);
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -116,13 +111,9 @@ describe('--ema', () => {
   test('the report says which were taken', async () => {
     const file = join(folder, 'averages.safetensors');
     const rows = readForwardGolden(name, 'slim').tensors;
-    const entry = (suffix: string) => (row: GoldenRow) => ({
-      name: `${row[0]}${suffix}`,
-      shape: row[1],
-      read: () => generateTensor(`${row[0]}${suffix}`, row[1], row[2], row[3]),
-    });
     const trained = rows.filter(([tensor]) => !/moving_(mean|variance)$/.test(tensor));
-    await writeSafetensors(file, [...rows.map(entry('')), ...trained.map(entry(AVERAGE))]);
+    const averages = trained.map(([tensor, ...rest]): GoldenRow => [tensor + AVERAGE, ...rest]);
+    await writeGoldenWeights(file, { tensors: [...rows, ...averages] });
     const said = async (options: ImportOptions) => {
       const report = await importWeights(file, { dryRun: true, ...options });
       return report.adaptations.filter(({ kind }) => kind === 'running_average').map(({ text }) => text);
@@ -134,7 +125,7 @@ describe('--ema', () => {
     const ran = await tl(['import', file, '--ema', 'sometimes']);
     expect(ran).toMatchObject({ code: 2, stderr: expect.stringContaining('auto, only, never') as string });
     const plain = join(folder, 'plain.safetensors');
-    await writeSafetensors(plain, rows.map(entry('')));
+    await writeGoldenWeights(plain, { tensors: rows });
     const only = await tl(['import', plain, '--ema', 'only']);
     expect(only.code).toBe(1);
     expect(only.stderr).toContain(`looked for a running average of ${kernel}`);
@@ -145,17 +136,14 @@ describe('--classifier', () => {
   let slim: string;
   beforeAll(async () => {
     slim = join(folder, 'slim.safetensors');
-    await writeSafetensors(
-      slim,
-      readForwardGolden(name, 'slim').tensors.map((row) => ({
-        name: row[0],
-        shape: row[0].includes('Logits') ? [...row[1].slice(0, -1), 1001] : row[1],
-        read: () => {
-          const shape = row[0].includes('Logits') ? [...row[1].slice(0, -1), 1001] : row[1];
-          return generateTensor(row[0], shape, row[2], row[3]);
-        },
-      })),
+    const tensors = readForwardGolden(name, 'slim').tensors.map(
+      ([tensor, shape, ...range]): GoldenRow => [
+        tensor,
+        tensor.includes('Logits') ? [...shape.slice(0, -1), 1001] : shape,
+        ...range,
+      ],
     );
+    await writeGoldenWeights(slim, { tensors });
   });
 
   async function logits(weights: string): Promise<number[]> {
@@ -209,14 +197,7 @@ describe('--classifier', () => {
 
   test('there is no background in 1000 classes', async () => {
     const keras = join(folder, 'keras.safetensors');
-    await writeSafetensors(
-      keras,
-      readForwardGolden(name, 'keras').tensors.map((row) => ({
-        name: row[0],
-        shape: row[1],
-        read: () => generateTensor(...row),
-      })),
-    );
+    await writeGoldenWeights(keras, readForwardGolden(name, 'keras'));
     const ran = await tl(['import', keras, '--classifier', 'without-background']);
     expect(ran.code).toBe(1);
     expect(ran.stderr).toContain('error[NO_BACKGROUND]');

@@ -20,6 +20,7 @@ import { resolveWeights } from '../../src/weights/resolve.js';
 import type { TensorInfo, TensorSource } from '../../src/weights/source.js';
 import { tl } from '../cli/harness.js';
 import { generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 
 interface Case {
   readonly file: string;
@@ -39,12 +40,10 @@ const golden = JSON.parse(readFileSync(new URL('heads.json', fixtures), 'utf8'))
 };
 const name = 'mobilenet_v1_0.25';
 let folder: string;
-let before: string | undefined;
 
 beforeAll(() => {
-  before = process.env.TL_HOME;
   folder = mkdtempSync(join(tmpdir(), 'tl-heads-'));
-  process.env.TL_HOME = join(folder, 'home');
+  setHome(join(folder, 'home'));
   for (const file of golden.cases.flatMap(({ files }) => files)) {
     writeFileSync(join(folder, file), gunzipSync(readFileSync(new URL(`${file}.gz`, fixtures))));
   }
@@ -52,8 +51,6 @@ beforeAll(() => {
   writeFileSync(join(folder, 'x.npy'), encodeNpy({ shape, data: generateTensor('input', shape, 0, 1) }));
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   rmSync(folder, { recursive: true, force: true });
 });
 

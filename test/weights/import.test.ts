@@ -15,19 +15,16 @@ import { openSafetensors, writeSafetensors } from '../../src/weights/safetensors
 import { openWeights } from '../../src/weights/source.js';
 import { findStored, folderOf, listStored } from '../../src/weights/store.js';
 import { type GoldenRow, generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 
 const name = 'mobilenet_v1_0.25';
 let home: string;
-let before: string | undefined;
 
 beforeEach(() => {
-  before = process.env.TL_HOME;
   home = mkdtempSync(join(tmpdir(), 'tl-store-'));
-  process.env.TL_HOME = join(home, 'store');
+  setHome(join(home, 'store'));
 });
 afterEach(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   rmSync(home, { recursive: true, force: true });
 });
 

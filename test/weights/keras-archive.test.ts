@@ -7,19 +7,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openZip } from '../../src/weights/archive/zip.js';
 import { openWeights } from '../../src/weights/source.js';
 import { fixturesFolder, generateTensor } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 import { expectFailure, temporaryFile, withSource } from './support/temporary.js';
 import { zipOf } from './support/torch-writer.js';
 
 const fixture = join(fixturesFolder, 'files', 'keras3-shared.keras');
 const home = mkdtempSync(join(tmpdir(), 'tl-keras-home-'));
-const before = process.env.TL_HOME;
 
 beforeAll(() => {
-  process.env.TL_HOME = home;
+  setHome(home);
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   rmSync(home, { recursive: true, force: true });
 });
 

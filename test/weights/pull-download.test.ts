@@ -8,6 +8,7 @@ import type { KnownOfFile } from '../../src/backbones/index.js';
 import { crc32c } from '../../src/weights/crc32.js';
 import { redirected } from '../../src/weights/fetch/connection.js';
 import { type DownloadOptions, downloadsFolder, withFile } from '../../src/weights/fetch/download.js';
+import { setHome } from '../support/home.js';
 import { type Answering, type Manners, openPublisher, type Publisher, serve } from './support/publisher.js';
 
 const file = Buffer.from(Buffer.alloc(300_000, 'the weights of a network; ').map((byte, i) => byte ^ (i >> 8)));
@@ -18,7 +19,6 @@ const url = 'https://files.example/nets/net.h5';
 const byHand = 'tl import FILE --backbone net --source keras';
 const timing = { connectMs: 2000, answerMs: 500, silenceMs: 500, tries: 4, firstWaitMs: 5, longestWaitMs: 2000 };
 
-const home = process.env.TL_HOME;
 let publisher: Publisher;
 let folder: string;
 
@@ -27,12 +27,10 @@ beforeAll(async () => {
 });
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'tl-pull-'));
-  process.env.TL_HOME = folder;
+  setHome(folder);
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 afterAll(async () => {
-  if (home === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = home;
   await publisher.close();
 });
 

@@ -1,16 +1,12 @@
 import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { makeTemporaryFolder } from '../../src/weights/archive/temporary-folder.js';
+import { setHome } from '../support/home.js';
 import { expectFailure, temporary } from './support/temporary.js';
 
-const before = process.env.TL_HOME;
 beforeAll(() => {
-  process.env.TL_HOME = temporary('home');
-});
-afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
+  setHome(temporary('home'));
 });
 
 describe('a folder for unpacked weights', () => {

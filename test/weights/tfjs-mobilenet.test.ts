@@ -13,6 +13,7 @@ import { importWeights } from '../../src/weights/import.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { openWeights } from '../../src/weights/source.js';
 import { fixturesFolder, generateTensor } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 
 interface Spec {
   readonly name: string;
@@ -28,7 +29,6 @@ interface ModelJson {
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'tl-tfjs-'));
-const home = process.env.TL_HOME;
 
 /** Numbers of a constant, so that activations neither vanish nor explode; structure keeps its own. */
 function numbersOf({ name, shape }: Spec): Float32Array {
@@ -60,11 +60,9 @@ function writeModel(to: string, fixture: string, quantize = false): string {
 }
 
 beforeAll(() => {
-  process.env.TL_HOME = join(folder, 'home');
+  setHome(join(folder, 'home'));
 });
 afterAll(() => {
-  if (home === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = home;
   rmSync(folder, { recursive: true, force: true });
 });
 

@@ -12,16 +12,15 @@ import type { TensorSource } from '../../src/weights/source.js';
 import { folderOf, listStored } from '../../src/weights/store.js';
 import { tl } from '../cli/harness.js';
 import { generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
+import { setHome } from '../support/home.js';
 
 const probe = 'block5_conv3/bias'; // its numbers follow from its name; all others are alike
 let folder: string;
 let file: string;
-let before: string | undefined;
 
 beforeAll(async () => {
-  before = process.env.TL_HOME;
   folder = mkdtempSync(join(tmpdir(), 'tl-variants-'));
-  process.env.TL_HOME = join(folder, 'home');
+  setHome(join(folder, 'home'));
   file = join(folder, 'vgg16_weights_tf_dim_ordering_tf_kernels_notop.safetensors');
   const convolutions = readForwardGolden('vgg16', 'keras').tensors.filter(([name]) => name.startsWith('block'));
   await writeSafetensors(
@@ -37,8 +36,6 @@ beforeAll(async () => {
   );
 });
 afterAll(() => {
-  if (before === undefined) delete process.env.TL_HOME;
-  else process.env.TL_HOME = before;
   rmSync(folder, { recursive: true, force: true });
 });
 

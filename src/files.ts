@@ -8,7 +8,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { messageOf, ToolkitError } from './errors.js';
+import { messageOf, ToolkitError, UsageError } from './errors.js';
 
 /**
  * JSON read by this toolkit (model records, settings, class lists) is a few kB; model configurations a few MB. A hostile
@@ -206,6 +206,16 @@ function besideName(path: string): string {
 /** Cleans up after a failure, which says more than a failure of the cleaning would. */
 async function discard(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true }).catch(() => undefined);
+}
+
+/** @throws OUT_EXISTS where something is in the place of an output that may not be replaced */
+export function refuseExisting(out: string, overwrite: boolean): void {
+  if (overwrite || !existsSync(out)) return;
+  throw new UsageError({
+    code: 'OUT_EXISTS',
+    message: `${out} exists already`,
+    hint: 'choose another folder, or replace it with --overwrite',
+  });
 }
 
 /** Whether a path is that of a folder. */

@@ -23,9 +23,9 @@ import {
   scaleChannels,
 } from '../engine/layers.js';
 import type { Padding } from '../engine/operations.js';
-import type { Backbone, OwnerNames, Published, Reference } from './backbone.js';
+import type { Backbone, OwnerNames, Published } from './backbone.js';
 import { kerasEfficientnet, timmHub, torchvisionFile } from './download.js';
-import { makeDivisible } from './mobilenet.js';
+import { makeDivisible, pointwise } from './mobilenet.js';
 
 /** Factors of table 1's channels and layers, and the resolution: params_dict of Google's efficientnet_builder. */
 const variants = {
@@ -223,9 +223,7 @@ const timmCrops: Record<Name, Preprocessing> = {
   efficientnet_b3: cropped(331, 300),
 };
 
-/** The gates are 1x1 convolutions everywhere. */
-const pointwise: NonNullable<Reference['rank']> = ({ role, path }) =>
-  role === 'dense.kernel' && path.includes('.excite.') ? 4 : undefined;
+const gates = pointwise('excite'); // 1x1 convolutions everywhere
 
 /** WEIGHTS_HASHES of keras.applications.efficientnet, with the top; file and `_file_size` of torchvision's weights. */
 const files: Record<Name, { readonly keras: string; readonly torch: readonly [file: string, mebibytes: number] }> = {
@@ -263,7 +261,7 @@ function published(name: Name): Published[] {
       reference: {
         call: `keras.applications.EfficientNet${name.slice(-2).toUpperCase()}`,
         pixels: { layer: 'normalization' },
-        rank: pointwise,
+        rank: gates,
       },
       download: kerasEfficientnet(`${name.replace('_', '')}.h5`, files[name].keras),
       origin: `storage.googleapis.com/keras-applications/${name.replace('_', '')}.h5`,
@@ -276,7 +274,7 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: torchNames,
       preprocessing: torchCrops[name],
-      reference: { call: `torchvision.models.${name}`, rank: pointwise },
+      reference: { call: `torchvision.models.${name}`, rank: gates },
       download: torchvisionFile(...files[name].torch),
       origin: `torchvision.models.${name}, IMAGENET1K_V1`,
       license: 'BSD-3-Clause',
@@ -289,7 +287,7 @@ function published(name: Name): Published[] {
       classes: 1000,
       ownerNames: timmNames,
       preprocessing: timmCrops[name],
-      reference: { call: 'timm.create_model', arguments: `'tf_${name}'`, rank: pointwise },
+      reference: { call: 'timm.create_model', arguments: `'tf_${name}'`, rank: gates },
       download: timmHub(`tf_${name}.in1k`),
       origin: `huggingface.co/timm/tf_${name}.in1k`,
       license: 'Apache-2.0',

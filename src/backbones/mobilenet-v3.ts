@@ -35,7 +35,7 @@ import {
   timmHub,
   torchvisionFile,
 } from './download.js';
-import { makeDivisible, timmBlock } from './mobilenet.js';
+import { makeDivisible, pointwise, timmBlock } from './mobilenet.js';
 
 type Row = readonly [kernel: 3 | 5, exp: number, out: number, se: 'SE' | '-', nl: 'RE' | 'HS', s: 1 | 2];
 
@@ -344,12 +344,6 @@ const nativeRecipes: Partial<Record<Name, string>> = {
   'mobilenet_v3_small_1.0': 'lamb_in1k',
   'mobilenet_v3_small_0.75': 'lamb_in1k',
 };
-
-/** 1x1 convolutions that are dense layers here, by a part of their paths. */
-const pointwise =
-  (...parts: readonly string[]): NonNullable<Reference['rank']> =>
-  ({ role, path }) =>
-    role === 'dense.kernel' && path.split('.').some((part) => parts.includes(part)) ? 4 : undefined;
 
 /** `width`: what Keras and slim have for it, `1.0` of the minimalistic networks too. */
 const widthOf = ({ alpha }: Variant): string => (alpha === 1 ? '1.0' : String(alpha));

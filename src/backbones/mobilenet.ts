@@ -1,4 +1,5 @@
-/** What the three MobileNets have in common: how a width is rounded, and how timm counts blocks. */
+/** What MobileNets, and networks made like them, share: rounded widths, timm's count of blocks, 1x1 convolutions. */
+import type { Reference } from './backbone.js';
 
 /**
  * Rounds a channel count to a multiple of 8, and up once more if that took away over a tenth.
@@ -18,3 +19,9 @@ export function timmBlock(widths: readonly number[], block: number): string {
   const starts = widths.flatMap((width, i) => (i <= block && width !== widths[i - 1] ? [i] : []));
   return `blocks.${starts.length - 1}.${block - starts.at(-1)!}`;
 }
+
+/** 1x1 convolutions of the published code that are dense layers here, by a part of their paths. */
+export const pointwise =
+  (...parts: readonly string[]): NonNullable<Reference['rank']> =>
+  ({ role, path }) =>
+    role === 'dense.kernel' && path.split('.').some((part) => parts.includes(part)) ? 4 : undefined;

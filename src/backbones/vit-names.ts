@@ -1,4 +1,6 @@
 /** What the vision transformers' layers are called in published files. */
+
+import { ownerOf } from '../engine/graph.js';
 import type { OwnerNames, Part, Reference } from './backbone.js';
 
 /** The parts of `block1.attention.query`, blocks counted from 0 as every publisher does. */
@@ -107,7 +109,7 @@ export const torchvisionNames: OwnerNames = (path) => {
 export const torchvisionLeaf: NonNullable<Reference['leaf']> = ({ path, role }) => {
   if (role === 'class_token') return 'class_token';
   if (role === 'position_embedding') return 'pos_embedding';
-  if (fusedProjections(path.slice(0, path.lastIndexOf('.'))) === undefined) return undefined;
+  if (fusedProjections(ownerOf(path)) === undefined) return undefined;
   return role === 'bias' ? 'in_proj_bias' : 'in_proj_weight';
 };
 

@@ -146,6 +146,9 @@ export function extendGraph(graph: Graph, define: (s: Scope, graph: Graph) => vo
   return finish(builder);
 }
 
+/** Path of the layer that a parameter belongs to: its own without the last part. */
+export const ownerOf = (path: string): string => path.slice(0, path.lastIndexOf('.'));
+
 /** The node of a tap. @throws UNKNOWN_TAP with the taps that there are. */
 export function tapOf(graph: Graph, name: string): Node {
   const node = graph.taps.get(name);

@@ -1,13 +1,8 @@
-/**
- * Export to a TensorFlow.js graph model: `model.json` and weight files that stock `tf.loadGraphModel` runs, in a
- * browser or in Node, with what a program needs beside them: labels, preprocessing, and how to load it.
- */
-import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Engine } from '../engine/tensorflow.js';
 import { UsageError } from '../errors.js';
-import { replaceFolderAtomic, writeFileAtomic } from '../files.js';
+import { refuseExisting, replaceFolderAtomic, writeFileAtomic } from '../files.js';
 import { version } from '../version.js';
 import { elementsOf } from '../weights/float-formats.js';
 import type { OpenedModel } from '../weights/model-folder.js';
@@ -96,13 +91,7 @@ function checkOptions({ quantize, out, overwrite }: ExportOptions): void {
       hint: `choose one of: ${quantizations.join(', ')}`,
     });
   }
-  if (existsSync(out) && !overwrite) {
-    throw new UsageError({
-      code: 'OUT_EXISTS',
-      message: `${out} exists already`,
-      hint: 'choose another folder, or replace it with --overwrite',
-    });
-  }
+  refuseExisting(out, overwrite);
 }
 
 /** @see tfjs-core, src/io/types.ts, ModelJSON */

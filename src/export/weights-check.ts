@@ -1,11 +1,10 @@
 /** Exported weights, opened again as any published file is: every number has to come back. */
 import type { Published } from '../backbones/index.js';
-import type { Graph } from '../engine/graph.js';
 import { listFaults, ToolkitError } from '../errors.js';
 import { type Layout, relay } from '../weights/plan/dialects.js';
 import { planWeights } from '../weights/plan/plan.js';
 import { openWeights } from '../weights/source.js';
-import { planWeightsFile } from './weights-files.js';
+import type { FileOfWeights } from './weights-files.js';
 import type { NetworkToWrite } from './weights-network.js';
 
 /** What was compared. */
@@ -30,18 +29,19 @@ export async function checkWeights(
   path: string,
   network: NetworkToWrite,
   published: Published,
-  graph: Graph,
+  planned: FileOfWeights,
 ): Promise<WeightsCheck> {
   const source = await openWeights(path);
   const faults: string[] = [];
   const check = { parameters: 0, numbers: 0, rounded: 0 };
   try {
-    const planned = planWeights(source, network.backbone, published);
-    const rows = new Map(planned.rows.flatMap((row) => (row.verdict === 'ok' ? [[row.parameter!.path, row]] : [])));
-    const { tensors, head } = planWeightsFile(network, published, graph);
-    const written = [...tensors, ...head].flatMap(({ name, parts }) => parts.map((part) => ({ name, ...part })));
+    const found = planWeights(source, network.backbone, published);
+    const rows = new Map(found.rows.flatMap((row) => (row.verdict === 'ok' ? [[row.parameter!.path, row]] : [])));
+    const written = [...planned.tensors, ...planned.head].flatMap(({ name, parts }) =>
+      parts.map((part) => ({ name, ...part })),
+    );
     // pictures of another size or number of channels than published: such a parameter has another shape there
-    const wanted = new Map(planned.graph.parameters.map(({ path: each, shape }) => [each, shape.join()]));
+    const wanted = new Map(found.graph.parameters.map(({ path: each, shape }) => [each, shape.join()]));
     const names = new Map(source.tensors.map((tensor) => [tensor.name.replace(/:0$/, ''), tensor]));
     for (const { name, parameter, layout } of written) {
       const row = rows.get(parameter.path);
@@ -51,10 +51,10 @@ export async function checkWeights(
         faults.push(`${parameter.path} is not found as ${name}`);
         continue;
       }
-      const found = relay(await source.read(tensor.name), isPublished ? row!.layout! : layout);
-      const differing = compare(await network.read(parameter.path), found, layout);
+      const numbers = relay(await source.read(tensor.name), isPublished ? row!.layout! : layout);
+      const differing = compare(await network.read(parameter.path), numbers, layout);
       check.parameters++;
-      check.numbers += found.length;
+      check.numbers += numbers.length;
       if (differing === undefined) faults.push(`${parameter.path} has other numbers as ${name}`);
       else check.rounded += differing;
     }

@@ -53,9 +53,9 @@ export async function writeWeightsFile(
   network: NetworkToWrite,
   published: Published,
   graph: Graph,
+  { tensors, head }: FileOfWeights,
 ): Promise<void> {
   const path = join(folder, fileNameOf(network, published));
-  const { tensors, head } = planWeightsFile(network, published, graph);
   const toWrite = (tensor: PlannedTensor): TensorToWrite => ({
     ...{ name: tensor.name, shape: tensor.shape, dtype: tensor.dtype },
     read: async () => await readForFile(tensor, network.read),

@@ -1,8 +1,8 @@
 /** How a program in Python loads exported weights: the lines that do it, for one network in one dialect. */
 import { describePreprocessing, type Preprocessing } from '../augment/preprocessing.js';
 import type { Published, Reference } from '../backbones/index.js';
-import type { Graph, Node } from '../engine/graph.js';
-import { planFile } from '../weights/plan/write-plan.js';
+import { type Graph, type Node, ownerOf } from '../engine/graph.js';
+import { writtenOwner } from '../weights/plan/write-plan.js';
 import {
   endsInClassifier,
   type HeadLayer,
@@ -164,7 +164,7 @@ function torchLines(parts: Parts): string[] {
       `${settings.auxiliary}=${network.parts.auxiliary === undefined ? 'False' : 'True'}`,
     network.parts.representation === true && `${settings.representation}=${published.representation}`,
   )})`;
-  const classifier = attribute(published.ownerNames('classifier')[reference.naming ?? 0]!);
+  const classifier = attribute(writtenOwner(published, 'classifier')!);
   const dense = layers.flatMap(({ name, inputs, units, isLast }) => [
     `    ("${name}", torch.nn.Linear(${inputs}, ${units})),`,
     ...(isLast ? [] : [`    ("relu_${name}", torch.nn.ReLU()),`]),
@@ -191,7 +191,7 @@ const attribute = (path: string): string =>
 function firstConvolution(published: Published, graph: Graph, channels: number): string {
   const node = graph.nodes.find((each): each is Node => each.inputs[0] === graph.input && each.parameters.length > 0)!;
   const [kernel] = node.parameters;
-  const { owner } = planFile(published, [kernel!])[0]!;
+  const owner = writtenOwner(published, ownerOf(kernel!.path))!;
   const [height, , , filters] = kernel!.shape as readonly [number, number, number, number];
   const { strides, padding } = node.operation as Extract<Node['operation'], { kind: 'conv2d' }>;
   const around = typeof padding === 'object' ? padding.top : padding === 'same' ? (height - 1) / 2 : 0;

@@ -14,6 +14,7 @@ import type { Graph, Parameter } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import type { Head } from '../heads/heads.js';
 import type { OpenedModel } from '../weights/model-folder.js';
+import { writtenOwner } from '../weights/plan/write-plan.js';
 import type { ResolvedWeights } from '../weights/resolve.js';
 
 /** A network with numbers, of a model folder or of imported weights. */
@@ -131,8 +132,9 @@ export function headLayers(network: NetworkToWrite, published: Published, graph:
 }
 
 /** What the publisher's code calls a layer of a head: a name that no layer of its own network has. */
-export function headOwner({ name, isLast }: HeadLayer, { dialect, reference, ownerNames }: Published): string {
-  const [classifier = ''] = ownerNames('classifier').slice(reference?.naming ?? 0);
+export function headOwner({ name, isLast }: HeadLayer, published: Published): string {
+  const { dialect, reference } = published;
+  const classifier = writtenOwner(published, 'classifier') ?? '';
   if (dialect === 'keras') return isLast && reference?.topless === true ? classifier : `head_${name}`;
   return dialect === 'torch' ? `${classifier}.${name}` : `head/${name}`;
 }

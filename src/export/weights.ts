@@ -1,12 +1,6 @@
-/**
- * Export of weights under a publisher's own names and layouts, in the format that its code loads: what was trained here
- * goes back to Keras, TF-Slim, vit_jax, torchvision or timm, with the lines of Python that load it.
- */
-import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UsageError } from '../errors.js';
-import { replaceFolderAtomic, sha256File, writeFileAtomic } from '../files.js';
+import { refuseExisting, replaceFolderAtomic, sha256File, writeFileAtomic } from '../files.js';
 import { writeRecords } from './companions.js';
 import { checkWeights, type WeightsCheck } from './weights-check.js';
 import { dialectFor, variantToWrite, type WeightsDialect } from './weights-dialects.js';
@@ -53,33 +47,27 @@ export async function exportWeights(
   network: NetworkToWrite,
   { dialect, out, overwrite }: WeightsExportOptions,
 ): Promise<WeightsExportReport> {
-  if (existsSync(out) && !overwrite) {
-    throw new UsageError({
-      code: 'OUT_EXISTS',
-      message: `${out} exists already`,
-      hint: 'choose another folder, or replace it with --overwrite',
-    });
-  }
+  refuseExisting(out, overwrite);
   const published = variantToWrite(network, dialect);
   const graph = graphToWrite(network, published);
   const file = fileNameOf(network, published);
   const loading = loadingOf(network, published, graph, file);
+  const planned = planWeightsFile(network, published, graph);
   let check: WeightsCheck | undefined;
   await replaceFolderAtomic(out, async (folder) => {
-    await writeWeightsFile(folder, network, published, graph);
-    check = await checkWeights(join(folder, file), network, published, graph);
+    await writeWeightsFile(folder, network, published, graph, planned);
+    check = await checkWeights(join(folder, file), network, published, planned);
     const { size, channels, labels, preprocessing } = network;
     await writeRecords(folder, { classes: labels, inputSize: size, channels, preprocessing });
     const about = { backbone: network.backbone.name, source: published.source, dialect: dialectFor(published), file };
     await writeFileAtomic(join(folder, 'loading.json'), `${JSON.stringify({ ...about, ...loading }, null, 2)}\n`);
     await writeFileAtomic(join(folder, 'README.md'), weightsReadme(network, published, file, loading));
   });
-  const { tensors, head } = planWeightsFile(network, published, graph);
   return {
     ...{ format: 'weights', dialect: dialectFor(published), out },
     ...{ backbone: network.backbone.name, source: network.published.source, writtenAs: published.source },
     files: await listFiles(out),
-    tensors: [...tensors, ...head]
+    tensors: [...planned.tensors, ...planned.head]
       .filter(({ parts }) => parts.length > 0)
       .map(({ name, shape, parts }) => ({ name, shape, parameters: parts.map(({ parameter }) => parameter.path) })),
     loading,

@@ -1,11 +1,9 @@
-/** A published or fine-tuned file as a model folder: it predicts its own classes at once, without any training here. */
-import { existsSync } from 'node:fs';
 import { z } from 'zod';
 import type { Channels } from '../augment/image.js';
 import { withChannels } from '../augment/preprocessing.js';
 import type { Parameter } from '../engine/graph.js';
-import { FormatError, listFaults, UsageError, WeightsError } from '../errors.js';
-import { readJsonFile } from '../files.js';
+import { FormatError, listFaults, WeightsError } from '../errors.js';
+import { readJsonFile, refuseExisting } from '../files.js';
 import { version } from '../version.js';
 import { type ModelRecord, saveModelFolder } from './model-folder.js';
 import type { PublishedFile } from './published-file.js';
@@ -46,13 +44,7 @@ export async function saveImportedModel(
       hint: 'import it into the local store (leave --out away); `tl forward` computes its logits',
     });
   }
-  if (existsSync(out) && !overwrite) {
-    throw new UsageError({
-      code: 'OUT_EXISTS',
-      message: `${out} exists already`,
-      hint: 'choose another folder, or replace it with --overwrite',
-    });
-  }
+  refuseExisting(out, overwrite);
   const channels = plan.graph.input.shape[2] as Channels;
   const record: ModelRecord = {
     formatVersion: 1,

@@ -4,23 +4,17 @@
  */
 import { type Backbone, type Download, findBackbone, findPublished, type Published } from '../backbones/index.js';
 import { ToolkitError, WeightsError } from '../errors.js';
-import type { Environment } from './fetch/address.js';
-import type { Timing } from './fetch/download.js';
-import type { Listeners } from './fetch/growing.js';
+import type { DownloadOptions } from './fetch/download.js';
 import type { Statement } from './fetch/verify.js';
 import { type ImportReport, importWeights } from './import.js';
 import { folderOf } from './store.js';
 
 /** Settings of {@link pullWeights}. */
-export interface PullOptions extends Listeners {
+export interface PullOptions extends Omit<DownloadOptions, 'byHand'> {
   /** Which published variant; by default the first that can be downloaded. */
   readonly source?: string | undefined;
   /** Keeps the downloaded file beside what was made of it. */
   readonly keep?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
-  /** Mirrors, proxies and tokens; by default the environment of this process. */
-  readonly env?: Environment | undefined;
-  readonly timing?: Partial<Timing> | undefined;
   /** Called before anything is asked of anybody. */
   readonly onPlan?: ((plan: PullPlan) => void) | undefined;
 }

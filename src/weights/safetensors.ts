@@ -6,9 +6,10 @@
 import { FormatError, messageOf, ToolkitError } from '../errors.js';
 import { writeStreamAtomic } from '../files.js';
 import { type ByteFile, closedOnFailure, openByteFile } from './byte-file.js';
-import { bytesOf, DTYPE_BYTES, elementsOf, HOST_LITTLE_ENDIAN, toFloat16, toFloat32 } from './float-formats.js';
+import { bytesOf, DTYPE_BYTES, elementsOf, HOST_LITTLE_ENDIAN, toFloat32 } from './float-formats.js';
 import { checkTensor, DAMAGED_HINT, limitExceeded, quote, TensorTable } from './limits.js';
 import type { FileDtype, TensorInfo, TensorSource } from './source.js';
+import { bytesAs, wrongCount } from './tensor-to-write.js';
 import { writeBehind } from './write-behind.js';
 
 /**
@@ -236,15 +237,9 @@ export async function writeSafetensors(
       for await (const values of piecesOf(await entry.read())) {
         count += values.length;
         if (count > wanted) break;
-        await out.write(bytesAs(values, entry.dtype));
+        await out.write(bytesAs(values, entry.dtype ?? 'float32'));
       }
-      if (count !== wanted) {
-        throw new ToolkitError({
-          code: 'TENSOR_SHAPE',
-          message: `${path}: tensor ${quote(entry.name)} [${entry.shape.join(', ')}] needs ${wanted} numbers, received ${count}`,
-          hint: 'give the tensor its own shape',
-        });
-      }
+      if (count !== wanted) throw wrongCount(path, entry, count);
     }
     await out.finish();
   });
@@ -256,11 +251,6 @@ type Numbers = Float32Array | AsyncIterable<Float32Array>;
 async function* piecesOf(numbers: Numbers): AsyncGenerator<Float32Array> {
   if (numbers instanceof Float32Array) yield numbers;
   else yield* numbers;
-}
-
-function bytesAs(values: Float32Array, dtype: SafetensorsEntry['dtype']): Uint8Array {
-  if (dtype === 'int64') return new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
-  return bytesOf(dtype === 'float16' ? toFloat16(values) : values);
 }
 
 function encodeHeader(

@@ -73,10 +73,15 @@ export function discard({ body }: Answer): void {
   body.destroy();
 }
 
+/** The proxies that an environment names; the lower-case names come first, as in curl. */
+export const proxiesOf = (env: Environment) => ({
+  httpProxy: env.http_proxy || env.HTTP_PROXY,
+  httpsProxy: env.https_proxy || env.HTTPS_PROXY,
+});
+
 function dispatcherFor({ connectMs, answerMs, silenceMs }: TimeLimits, env: Environment): Dispatcher {
   const options = { connect: { timeout: connectMs }, headersTimeout: answerMs, bodyTimeout: silenceMs };
-  const httpProxy = env.http_proxy || env.HTTP_PROXY;
-  const httpsProxy = env.https_proxy || env.HTTPS_PROXY;
+  const { httpProxy, httpsProxy } = proxiesOf(env);
   if (!httpProxy && !httpsProxy) return new Agent(options);
   for (const proxy of [httpProxy, httpsProxy]) {
     if (!proxy || (URL.canParse(proxy) && /^https?:$/.test(new URL(proxy).protocol))) continue;

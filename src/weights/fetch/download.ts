@@ -11,7 +11,7 @@ import { withLock } from '../../engine/setup/lock.js';
 import { ToolkitError, WeightsError } from '../../errors.js';
 import { fileError } from '../../files.js';
 import { type Environment, fileName, hubAddress, mirrored, onHub, publishersAddress, shown } from './address.js';
-import { type Connection, connect, type TimeLimits } from './connection.js';
+import { type Connection, connect, proxiesOf, type TimeLimits } from './connection.js';
 import { FetchFault } from './fault.js';
 import { type Listeners, type Origin, startGrowing } from './growing.js';
 import { findOnHub } from './hub.js';
@@ -26,7 +26,7 @@ export type Timing = TimeLimits & Patience;
  * Half a minute without a byte is a dropped connection, however slow the line; six tries with waits that double from 1 s
  * outlast the restart of a router or a server.
  */
-export const patient: Timing = {
+const patient: Timing = {
   connectMs: 15_000,
   answerMs: 60_000,
   silenceMs: 30_000,
@@ -191,7 +191,8 @@ interface Circumstances {
 }
 
 function failed(from: string, fault: FetchFault, { part, download, env, byHand }: Circumstances): WeightsError {
-  const proxy = env.https_proxy || env.HTTPS_PROXY || env.http_proxy || env.HTTP_PROXY;
+  const { httpProxy, httpsProxy } = proxiesOf(env);
+  const proxy = httpsProxy || httpProxy;
   const through = proxy ? ` (the environment names the proxy ${shown(proxy)})` : '';
   const kept = (part?.size() ?? 0) > 0 ? `; ${keptWords(part)}, and the same command goes on from there` : '';
   const { status } = fault;

@@ -13,7 +13,7 @@ export class FetchFault extends Error {
 
   constructor(
     reason: string,
-    options: { again: boolean; status?: number; afterMs?: number | undefined; cause?: unknown },
+    options: { again: boolean; status?: number | undefined; afterMs?: number | undefined; cause?: unknown },
   ) {
     super(reason, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'FetchFault';

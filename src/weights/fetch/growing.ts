@@ -3,7 +3,7 @@ import type { KnownOfFile } from '../../backbones/index.js';
 import { type Address, shown } from './address.js';
 import { type Answer, type Connection, discard } from './connection.js';
 import { FetchFault, networkFault, statusFault } from './fault.js';
-import { checkSpace, type Part, type PartRecord, type Place } from './part.js';
+import { checkSpace, type Part, type PartRecord, type Place, removeDownload } from './part.js';
 import { checkSize, type Digest, googleStatements, type Statement, startDigest, wrongFile } from './verify.js';
 
 /** Where a file comes from, and what is known of it before it is asked for. */
@@ -188,7 +188,7 @@ export function startGrowing(
           await restart('what an earlier run has left is damaged');
           return false;
         }
-        await part.remove();
+        await removeDownload(place);
         throw error;
       }
       await part.finish();

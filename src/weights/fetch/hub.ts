@@ -53,7 +53,7 @@ export async function findOnHub(
 function hubFault(error: HubApiError): FetchFault {
   const { message, status } = statusFault(error.statusCode);
   const said = typeof error.data?.error === 'string' ? `: ${error.data.error.slice(0, 300)}` : '';
-  return new FetchFault(`${message}${said}`, { again: false, status: status!, cause: error });
+  return new FetchFault(`${message}${said}`, { again: false, status, cause: error });
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, readFile, rename, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ToolkitError } from '../../errors.js';
@@ -59,23 +59,12 @@ export interface Part {
   read(): AsyncIterable<Uint8Array>;
   /** Gives it the name of the whole file. */
   finish(): Promise<void>;
-  /** Removes it. */
-  remove(): Promise<void>;
   close(): Promise<void>;
 }
 
 /** @throws FILE_NOT_WRITTEN */
 export async function openPart(place: Place): Promise<Part> {
   const { folder, part } = place;
-  let handle: FileHandle;
-  let size: number;
-  try {
-    await mkdir(folder, { recursive: true });
-    handle = await open(part, 'a'); // made where it is missing
-    size = (await handle.stat()).size;
-  } catch (error) {
-    throw fileError('FILE_NOT_WRITTEN', part, 'the download cannot be written', error);
-  }
   const writing = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
       return await work();
@@ -83,6 +72,11 @@ export async function openPart(place: Place): Promise<Part> {
       throw fileError('FILE_NOT_WRITTEN', part, 'the download cannot be written', error);
     }
   };
+  const handle = await writing(async () => {
+    await mkdir(folder, { recursive: true });
+    return await open(part, 'a'); // made where it is missing
+  });
+  let size = await writing(async () => (await handle.stat()).size);
   let record = await readRecord(place.record);
   return {
     size: () => size,
@@ -106,7 +100,6 @@ export async function openPart(place: Place): Promise<Part> {
         await handle.sync();
         await rename(part, place.file);
       }),
-    remove: () => removeDownload(place),
     close: () => handle.close(),
   };
 }

@@ -39,12 +39,12 @@ export async function withRetries<T>(attempt: () => Promise<T>, options: RetryOp
       const { afterMs } = error;
       if (afterMs !== undefined && afterMs > longestWaitMs) {
         const asked = `${error.message}, and asks to wait ${Math.ceil(afterMs / 1000)} s`;
-        throw new FetchFault(asked, { again: false, ...withStatus(error), cause: error });
+        throw new FetchFault(asked, { again: false, status: error.status, cause: error });
       }
       if (failures >= tries) {
         throw new FetchFault(`${error.message}, ${tries} times in a row`, {
           again: false,
-          ...withStatus(error),
+          status: error.status,
           cause: error,
         });
       }
@@ -54,8 +54,6 @@ export async function withRetries<T>(attempt: () => Promise<T>, options: RetryOp
     }
   }
 }
-
-const withStatus = ({ status }: FetchFault): { status?: number } => (status === undefined ? {} : { status });
 
 /** Doubled, with up to a quarter more by chance, so that many who were dropped at once do not come back at once. */
 function backOff(failures: number, firstWaitMs: number, longestWaitMs: number): number {

@@ -4,7 +4,7 @@
  * only where the file has as many layers of each class as the network; otherwise it keeps the names that it has.
  */
 import { buildBackbone, type Published } from '../../backbones/index.js';
-import type { Parameter, Role } from '../../engine/graph.js';
+import { ownerOf, type Parameter, type Role } from '../../engine/graph.js';
 import { dialectOf } from '../plan/dialects.js';
 import { layoutsOf, sameShape } from '../plan/layouts.js';
 import type { TensorInfo, TensorSource } from '../source.js';
@@ -133,7 +133,7 @@ export function kerasLayers(
   const places = placesOf(graph);
   const owners = new Map<string, Parameter[]>();
   for (const parameter of graph.parameters) {
-    const owner = parameter.path.slice(0, parameter.path.lastIndexOf('.'));
+    const owner = ownerOf(parameter.path);
     owners.set(owner, [...(owners.get(owner) ?? []), parameter]);
   }
   const layers = [...owners].map(([owner, parameters]) => {

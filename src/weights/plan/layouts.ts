@@ -1,6 +1,6 @@
 /** In which dimensions and order of axes a file may hold the numbers of a parameter. */
 import type { Backbone, Published } from '../../backbones/index.js';
-import type { Parameter, Shape } from '../../engine/graph.js';
+import { ownerOf, type Parameter, type Shape } from '../../engine/graph.js';
 import { dialectOf, type Layout } from './dialects.js';
 
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((n, i) => n === b[i]);
@@ -8,7 +8,7 @@ export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length 
 /** Every layout in which a published variant's files may hold a parameter, the usual one first. */
 export function layoutsOf(published: Published, parameter: Parameter): readonly Layout[] {
   const layouts = published.layouts?.(parameter) ?? dialectOf(published.dialect).layouts(parameter);
-  const part = published.part?.(parameter.path.slice(0, parameter.path.lastIndexOf('.')));
+  const part = published.part?.(ownerOf(parameter.path));
   if (part === undefined) return layouts;
   return layouts.map((layout) => {
     const [first, ...others] = layout.shape as [number, ...number[]];

@@ -3,7 +3,7 @@
  * table gives the layer's name, the dialect's the parameter's; a user's own table goes before both.
  */
 import { type BuildOptions, buildBackbone, type Published } from '../../backbones/index.js';
-import type { Graph, Parameter } from '../../engine/graph.js';
+import { type Graph, ownerOf, type Parameter } from '../../engine/graph.js';
 import { isCounted, namesByPosition } from '../keras/keras-positions.js';
 import type { TensorInfo, TensorSource } from '../source.js';
 import { placesOf, withOuterNames, withoutCounts } from './counted-names.js';
@@ -116,7 +116,6 @@ function mappable(published: Published, headless: Graph, map: NameMap): Paramete
 }
 
 /** `stem.conv.kernel` -> `stem.conv`. */
-const ownerOf = (path: string): string => path.slice(0, path.lastIndexOf('.'));
 
 /** Every name under which a parameter may stand in a published file, best first. */
 export function soughtNames(published: Published, parameter: Named): string[] {

@@ -3,7 +3,7 @@
  * publisher loads it, and how each is made of our parameters. Decided from names and shapes alone, as reading is.
  */
 import type { DialectName, Layout, Published } from '../../backbones/index.js';
-import type { Parameter, Shape } from '../../engine/graph.js';
+import { ownerOf, type Parameter, type Shape } from '../../engine/graph.js';
 import type { ReadParameter } from '../../engine/network.js';
 import { elementsOf } from '../float-formats.js';
 import type { TensorToWrite } from '../tensor-to-write.js';
@@ -53,10 +53,14 @@ function assertWhole({ source }: Published, name: string, parts: PlannedTensor['
   throw new Error(`${name} of ${source} is made of ${parts.map((each) => each.parameter.path).join(', ')}`);
 }
 
+/** What today's code of the publisher calls a layer; undefined where it has no name for it. */
+export const writtenOwner = ({ ownerNames, reference }: Published, path: string): string | undefined =>
+  ownerNames(path)[reference?.naming ?? 0];
+
 function writtenName(published: Published, parameter: Parameter): { name: string; owner: string } {
-  const { reference, ownerNames } = published;
+  const { reference } = published;
   const { leafs, separator } = dialectOf(published.dialect);
-  const owner = ownerNames(parameter.path.slice(0, parameter.path.lastIndexOf('.')))[reference?.naming ?? 0];
+  const owner = writtenOwner(published, ownerOf(parameter.path));
   if (owner === undefined) throw new Error(`${published.source} has no name for ${parameter.path}`);
   const layer = owner.slice(owner.lastIndexOf('/') + 1);
   const leaf = reference?.leaf?.(parameter) ?? leafs(parameter.role, layer)[0]!;

@@ -26,10 +26,12 @@ import {
   symlinkSync,
   writeSync,
 } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
+import { pythonOf, root, toolkitHome } from './environment.mjs';
+import { median } from './report.mjs';
 
 /** File -> network, source, Python environment that writes it. */
 const KINDS = {
@@ -49,7 +51,6 @@ const USED =
   "data:text/javascript,process.on('exit',()=>{const u=process.resourceUsage();process.stderr.write(' used '+u.maxRSS+' '+(u.userCPUTime+u.systemCPUTime))})";
 
 const here = fileURLToPath(import.meta.url);
-const root = join(dirname(here), '..');
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -88,7 +89,7 @@ async function main() {
   const folder = resolve(options.files ?? join(scratch, 'files'));
   mkdirSync(folder, { recursive: true });
   mkdirSync(join(scratch, 'home'));
-  const engine = join(process.env.TL_HOME ?? join(homedir(), '.cache', 'tl'), 'engine');
+  const engine = join(toolkitHome, 'engine');
   if (existsSync(engine)) symlinkSync(engine, join(scratch, 'home', 'engine'));
   process.stdout.write(
     'file                     MB  store  seconds: import / baseline = ratio (rounds)          processor seconds: the same                            peak MB  tensor  beyond\n',
@@ -139,15 +140,10 @@ function write(kind, folder, environment) {
   if (kind.endsWith('.tar.gz')) write('vit_h14.npz', folder, environment);
   const there = readdirSync(folder).some((name) => name === kind || name.startsWith(`${kind}.`));
   if (there) return;
-  const home = process.env.TL_GOLDEN_HOME ?? join(homedir(), '.cache', 'tl', 'golden');
-  execFileSync(
-    join(home, environment, 'bin', 'python'),
-    [join(root, 'bench', 'import_files.py'), kind, join(folder, kind)],
-    {
-      stdio: 'inherit',
-      env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', TF_CPP_MIN_LOG_LEVEL: '3' },
-    },
-  );
+  execFileSync(pythonOf(environment), [join(root, 'bench', 'import_files.py'), kind, join(folder, kind)], {
+    stdio: 'inherit',
+    env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', TF_CPP_MIN_LOG_LEVEL: '3' },
+  });
 }
 
 async function importOf(path, backbone, source, home) {
@@ -178,9 +174,4 @@ async function run(words, home) {
   const seconds = (performance.now() - start) / 1000;
   const [, kilobytes, microseconds] = /used (\d+) (\d+)/.exec(stderr);
   return { stdout, seconds, processor: Number(microseconds) / 1e6, peak: Number(kilobytes) * 1024 };
-}
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 }

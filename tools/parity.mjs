@@ -7,13 +7,12 @@
  * weights, one with the file itself. Every tap, pre_logits and logits are compared by numpy. The last rows are real
  * ImageNet weights on photographs. Exit code 1 above 1e-4 of the reference's largest absolute value.
  */
-import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { promisify } from 'node:util';
+import { pathToFileURL } from 'node:url';
 import { asset } from './assets.mjs';
+import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, say } from './references.mjs';
 
 const TOLERANCE = 1e-4;
 
@@ -41,62 +40,17 @@ const WRITERS = [
   ['flax', 'parity_flax.py'],
 ];
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const golden = join(root, 'tools', 'golden');
-const goldenHome = process.env.TL_GOLDEN_HOME ?? join(homedir(), '.cache', 'tl', 'golden');
-const toolkitHome = process.env.TL_HOME ? resolve(process.env.TL_HOME) : join(homedir(), '.cache', 'tl');
-
-const { filters, keep, dist } = readArguments(process.argv.slice(2));
-const run = promisify(execFile);
-const say = (text) => process.stderr.write(`${text}\n`);
-
-function readArguments(words) {
-  const found = { filters: [], keep: false, dist: join(root, 'dist') };
-  for (let i = 0; i < words.length; i++) {
-    if (words[i] === '--keep') found.keep = true;
-    else if (words[i] === '--dist' && words[i + 1]) found.dist = resolve(words[++i]);
-    else if (words[i].startsWith('-')) {
-      process.stderr.write('usage: node tools/parity.mjs [FILTER...] [--keep] [--dist DIR]\n');
-      process.exit(2);
-    } else found.filters.push(words[i]);
-  }
-  return found;
-}
-
-async function python(environment, script, ...args) {
-  const env = {
-    ...process.env,
-    TL_GOLDEN_HOME: goldenHome,
-    TF_CPP_MIN_LOG_LEVEL: '3',
-    TF_ENABLE_ONEDNN_OPTS: '0',
-    PYTHONDONTWRITEBYTECODE: '1',
-    PYTHONWARNINGS: 'ignore',
-  };
-  const program = join(goldenHome, environment, 'bin', 'python');
-  const { stdout } = await run(program, [join(golden, script), ...args], { env, maxBuffer: 1 << 26 });
-  return stdout;
-}
+const { filters, keep, dist } = readArguments('parity.mjs', process.argv.slice(2));
 
 /** Every network that a reference can be had of, with the script that writes it. */
 async function listVariants() {
   const lists = await Promise.all(WRITERS.map(([environment, script]) => python(environment, script, '--list')));
-  return lists.flatMap((names, i) => {
+  return lists.flatMap(({ stdout }, i) => {
     const [environment, script] = WRITERS[i];
-    return names
+    return stdout
       .split('\n')
       .flatMap((name) => (name.trim() === '' ? [] : [{ name: name.trim(), environment, script }]));
   });
-}
-
-/** Runs `tl ... --json` with a store of its own, beside the engine that is set up. */
-function commandLine(home) {
-  return async (...args) => {
-    const { stdout } = await run(process.execPath, [join(dist, 'cli', 'main.js'), ...args, '--json'], {
-      env: { ...process.env, TL_HOME: home },
-      maxBuffer: 1 << 26,
-    });
-    return JSON.parse(stdout);
-  };
 }
 
 /** One row of the table: a variant's differences over all its inputs. */
@@ -120,8 +74,8 @@ async function compareVariant({ name, environment, script }, folder, tl, writerA
       ...['--input', join(folder, `input-${input}.npy`), '--output', output],
       ...['--tap', record.taps.join(',')],
     );
-    const compared = JSON.parse(await python('tf', 'compare.py', join(folder, `expected-${input}.npz`), output));
-    found.push({ input, ...compared });
+    const { stdout } = await python('tf', 'compare.py', join(folder, `expected-${input}.npz`), output);
+    found.push({ input, ...JSON.parse(stdout) });
   }
   const { size } = await stat(file);
   const { value, at } = worstOf({ found });
@@ -194,7 +148,9 @@ async function comparePhotographs(result, photographs, tl, background) {
     const output = join(folder, `own-${stem}.npz`);
     await writeNpy(input, await loadOne(path, published.preprocessing, { height: 224, width: 224 }), [224, 224]);
     await tl('forward', '--backbone', backbone, '--source', source, '--input', input, '--output', output);
-    const { top, taps } = JSON.parse(await python('tf', 'compare.py', join(folder, `expected-${stem}.npz`), output));
+    const { top, taps } = JSON.parse(
+      (await python('tf', 'compare.py', join(folder, `expected-${stem}.npz`), output)).stdout,
+    );
     const wanted = PHOTOGRAPHS[name] + background;
     const spoken = (of) =>
       of
@@ -228,10 +184,8 @@ async function main() {
     return 2;
   }
   const work = await mkdtemp(join(tmpdir(), 'tl-parity-'));
-  const home = join(work, 'home');
-  await mkdir(home);
-  await symlink(join(toolkitHome, 'engine'), join(home, 'engine'));
-  const tl = commandLine(home);
+  const home = await makeHome(work);
+  const tl = commandLine(dist, home);
   const results = [];
   const broken = [];
   const photographRows = [];

@@ -3,26 +3,19 @@
  * 1's Saver in both versions: all 137 tensors must be the same bits in the three files. `node tools/real-checkpoints.mjs`
  * needs the environments of `npm run golden`, and a build.
  */
-import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { openWeights } from '../dist/weights/source.js';
 import { asset } from './assets.mjs';
+import { python } from './references.mjs';
 
-const run = promisify(execFile);
-const golden = fileURLToPath(new URL('golden', import.meta.url));
-const goldenHome = process.env.TL_GOLDEN_HOME ?? join(homedir(), '.cache', 'tl', 'golden');
 const TENSORS = 137; // slim's, of version 1.0
 
 const folder = await mkdtemp(join(tmpdir(), 'tl-real-'));
 const graph = await openWeights(await asset('mobilenet_v1_1.0_224.pb'));
 try {
-  const env = { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', PYTHONDONTWRITEBYTECODE: '1', PYTHONWARNINGS: 'ignore' };
-  const python = join(goldenHome, 'tf', 'bin', 'python');
-  const { stdout } = await run(python, [join(golden, 'parity_slim.py'), 'real-files', folder], { env });
+  const { stdout } = await python('tf', 'parity_slim.py', 'real-files', folder);
   for (const name of stdout.trim().split('\n')) {
     const checkpoint = await openWeights(join(folder, name));
     let equal = 0;

@@ -7,12 +7,10 @@
  * in every environment that has the network. Then `tl finetune` trains heads of five classes, whose models go the same
  * way and are compared with `tl forward`. Exit code 1 above 1e-5 of the largest absolute logit.
  */
-import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { commandLine, makeHome, python, readArguments, say } from './references.mjs';
 
 const TOLERANCE = 1e-5;
 
@@ -96,42 +94,7 @@ const TRAINED = [
   ['flax', 'vit_ti16.flax', 'mlp:32'],
 ];
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const golden = join(root, 'tools', 'golden');
-const goldenHome = process.env.TL_GOLDEN_HOME ?? join(homedir(), '.cache', 'tl', 'golden');
-const toolkitHome = process.env.TL_HOME ? resolve(process.env.TL_HOME) : join(homedir(), '.cache', 'tl');
-const run = promisify(execFile);
-const say = (text) => process.stderr.write(`${text}\n`);
-
-const words = process.argv.slice(2);
-const at = words.indexOf('--dist');
-const dist = at < 0 ? join(root, 'dist') : resolve(words.splice(at, 2)[1]);
-const keep = words.includes('--keep');
-const filters = words.filter((word) => word !== '--keep');
-if (filters.some((word) => word.startsWith('-'))) {
-  say('usage: node tools/roundtrip.mjs [FILTER...] [--keep] [--dist DIR]');
-  process.exit(2);
-}
-
-async function python(environment, script, ...args) {
-  const env = {
-    ...process.env,
-    ...{ TL_GOLDEN_HOME: goldenHome, TF_CPP_MIN_LOG_LEVEL: '3', TF_ENABLE_ONEDNN_OPTS: '0' },
-    ...{ PYTHONDONTWRITEBYTECODE: '1', PYTHONWARNINGS: 'ignore' },
-  };
-  const program = join(goldenHome, environment, 'bin', 'python');
-  return await run(program, [join(golden, script), ...args], { env, maxBuffer: 1 << 26 });
-}
-
-/** `tl ... --json` with a store of its own, beside the engine that is set up. */
-async function tl(home, ...args) {
-  const env = { ...process.env, TL_HOME: home };
-  const { stdout } = await run(process.execPath, [join(dist, 'cli', 'main.js'), ...args, '--json'], {
-    env,
-    maxBuffer: 1 << 26,
-  });
-  return JSON.parse(stdout);
-}
+const { filters, keep, dist } = readArguments('roundtrip.mjs', process.argv.slice(2));
 
 /** Largest difference of the logits, as a share of the largest absolute one. */
 async function difference(expected, actual) {
@@ -171,14 +134,14 @@ async function load(publisher, name, what, exported, { input, expected, folder }
   return rows;
 }
 
-async function published(publisher, name, work, home, dialect, target = publisher) {
+async function published(publisher, name, work, tl, dialect, target = publisher) {
   const folder = join(work, name);
   say(`${name}: reference`);
   const made = await makeCase(publisher, name, folder);
   say(`${name}: tl export`);
   const out = join(folder, 'exported');
   const options = ['--weights', made.file, '--out', out, ...(dialect === undefined ? [] : ['--dialect', dialect])];
-  const exported = await tl(home, 'export', '--format', 'weights', ...made.which, ...options);
+  const exported = await tl('export', '--format', 'weights', ...made.which, ...options);
   return await load(target, name, 'published', exported, { ...made, folder });
 }
 
@@ -195,7 +158,7 @@ async function colours(folder) {
   }
 }
 
-async function trained(publisher, name, head, work, home) {
+async function trained(publisher, name, head, work, tl) {
   const folder = join(work, `${name}-${head.replace(':', '-')}`);
   say(`${name} ${head}: reference`);
   const made = await makeCase(publisher, name, folder);
@@ -204,20 +167,18 @@ async function trained(publisher, name, head, work, home) {
   say(`${name} ${head}: tl finetune`);
   const run_ = join(folder, 'run');
   const options = ['--data', data, '--out', run_, '--head', head, '--epochs', '2', '--batch-size', '8', '--quiet'];
-  await tl(home, 'finetune', ...made.which, '--weights', made.file, ...options);
+  await tl('finetune', ...made.which, '--weights', made.file, ...options);
   const expected = join(folder, 'expected.npz');
-  await tl(home, 'forward', '--model', run_, '--input', made.input, '--output', expected);
+  await tl('forward', '--model', run_, '--input', made.input, '--output', expected);
   const out = join(folder, 'exported');
-  const exported = await tl(home, 'export', '--format', 'weights', '--model', run_, '--out', out);
+  const exported = await tl('export', '--format', 'weights', '--model', run_, '--out', out);
   return await load(publisher, name, head, exported, { input: made.input, expected, folder });
 }
 
 async function main() {
   const chosen = (name) => filters.length === 0 || filters.some((filter) => name.includes(filter));
   const work = await mkdtemp(join(tmpdir(), 'tl-roundtrip-'));
-  const home = join(work, 'home');
-  await mkdir(home);
-  await symlink(join(toolkitHome, 'engine'), join(home, 'engine'));
+  const tl = commandLine(dist, await makeHome(work));
   const rows = [];
   const broken = [];
   const attempt = async (name, make) => {
@@ -233,13 +194,13 @@ async function main() {
   };
   try {
     for (const [publisher, names] of Object.entries(NETWORKS)) {
-      for (const name of names) await attempt(name, () => published(publisher, name, work, home));
+      for (const name of names) await attempt(name, () => published(publisher, name, work, tl));
     }
     for (const [publisher, name, dialect, target] of CROSSED) {
-      await attempt(`${name} as ${dialect}`, () => published(publisher, name, work, home, dialect, target));
+      await attempt(`${name} as ${dialect}`, () => published(publisher, name, work, tl, dialect, target));
     }
     for (const [publisher, name, head] of TRAINED) {
-      await attempt(`${name} ${head}`, () => trained(publisher, name, head, work, home));
+      await attempt(`${name} ${head}`, () => trained(publisher, name, head, work, tl));
     }
   } finally {
     if (keep) say(`kept ${work}`);

@@ -1,7 +1,7 @@
 /** Normalisation over the values of one picture, and of kernels: tfjs's operations, with their gradients written out. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { KernelStandardization } from './operations.js';
-import { composed, type Operator, sumToLast } from './operator.js';
+import { type Operator, sumToLast } from './operator.js';
 
 /** Over the last dimension: gamma (x - mean) / sqrt(variance + epsilon) + beta. Ba et al. 2016, equation 3. */
 export function layerNorm(epsilon: number): Operator {
@@ -77,9 +77,24 @@ export function groupNorm({ groups, epsilon }: { readonly groups: number; readon
 }
 
 /** Each output channel of a kernel to mean 0 and deviation 1. Qiao et al. 2019, equation 6. */
-export const standardizeKernel = ({ epsilon, addedTo }: KernelStandardization): Operator =>
-  composed(1, ([kernel]) => {
-    const { mean, variance } = tf.moments(kernel!, [0, 1, 2], true);
-    const deviation = addedTo === 'variance' ? tf.sqrt(tf.add(variance, epsilon)) : tf.add(tf.sqrt(variance), epsilon);
-    return tf.div(tf.sub(kernel!, mean), deviation);
-  });
+export function standardizeKernel({ epsilon, addedTo }: KernelStandardization): Operator {
+  const statistics = (kernel: tf.Tensor) => {
+    const { mean, variance } = tf.moments(kernel, [0, 1, 2], true);
+    const root = tf.sqrt(addedTo === 'variance' ? tf.add(variance, epsilon) : variance);
+    return { centred: tf.sub(kernel, mean), root, deviation: addedTo === 'variance' ? root : tf.add(root, epsilon) };
+  };
+  return {
+    forward: ([kernel]) => {
+      const { centred, deviation } = statistics(kernel!);
+      return [tf.div(centred, deviation)];
+    },
+    saves: { inputs: [0], outputs: [] },
+    backward: ({ dy, inputs: [kernel] }) => {
+      const { centred, root, deviation } = statistics(kernel!);
+      // (dy - mean(dy)) / deviation - centred mean(dy centred) / (deviation^2 root)
+      const products = tf.mean(tf.mul(dy, centred), [0, 1, 2], true);
+      const along = tf.mul(centred, tf.div(products, tf.mul(tf.square(deviation), root)));
+      return [tf.sub(tf.div(tf.sub(dy, tf.mean(dy, [0, 1, 2], true)), deviation), along)];
+    },
+  };
+}

@@ -19,19 +19,6 @@ export interface Operator {
   backward(saved: Saved, wanted: readonly boolean[]): (tf.Tensor | undefined)[];
 }
 
-/** An operator of tfjs operations, with tfjs's gradient: the forward pass is done once more in the backward pass. */
-export function composed(inputCount: number, compute: (inputs: readonly tf.Tensor[]) => tf.Tensor): Operator {
-  return {
-    forward: (inputs) => [compute(inputs)],
-    saves: { inputs: Array.from({ length: inputCount }, (_, i) => i), outputs: [] },
-    backward: ({ dy, inputs }, wanted) => {
-      const xs = inputs.filter((_, i) => wanted[i]);
-      const { grads } = tf.engine().gradients(() => compute(inputs), xs, dy, true);
-      return wanted.map((each) => (each ? grads.shift() : undefined));
-    },
-  };
-}
-
 /** Sum over every dimension but the last. */
 export function sumToLast(x: tf.Tensor): tf.Tensor {
   return tf.sum(

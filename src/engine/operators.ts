@@ -1,26 +1,20 @@
 /**
  * The numeric operators that a network is made of, each with its gradient, for the engine that is loaded. TensorFlow's
  * fused kernels (`native-operators.ts`) stand in for what tfjs composes of many slow ones; what is not there is
- * composed of tfjs's operations, and its gradient is tfjs's own.
+ * composed of tfjs's operations, and so is its gradient: tfjs registers none of its own for tfjs-core alone.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { activationOperator } from './activations.js';
 import { tokenOperators } from './attention.js';
+import { batchNorm, batchNormTraining } from './batch-norm.js';
 import { groupsApart } from './native-groups.js';
 import { nativeOperators } from './native-operators.js';
 import { groupNorm, layerNorm, standardizeKernel } from './normalizations.js';
-import {
-  type ActivationName,
-  type KernelStandardization,
-  LOWEST,
-  type Padding,
-  type Pair,
-  windowPadding,
-} from './operations.js';
-import { composed, type Operator, sumToLast } from './operator.js';
-import { padExplicitly } from './padding.js';
+import type { ActivationName, KernelStandardization, Padding, Pair } from './operations.js';
+import { type Operator, sumToLast } from './operator.js';
 import { gridOperators } from './pools.js';
 import type { Engine } from './tensorflow.js';
+import { averagePool, conv2d, depthwiseConv2d, maxPool } from './windows.js';
 
 export type { Operator } from './operator.js';
 
@@ -92,75 +86,6 @@ export function operatorsOf(engine: Engine): Operators {
   return engine.native === undefined ? composedOperators : { ...composedOperators, ...nativeOperators(engine.native) };
 }
 
-const paddingName = (padding: Padding): 'same' | 'valid' => (padding === 'same' ? 'same' : 'valid');
-const stridesOf = ({ strides }: ConvolutionGeometry): [number, number] => [strides[0], strides[1]];
-const sizeOf = (kernel: tf.Tensor): Pair => [kernel.shape[0]!, kernel.shape[1]!];
-
-function plainConv2d(x: tf.Tensor4D, kernel: tf.Tensor4D, geometry: ConvolutionGeometry): tf.Tensor4D {
-  return tf.conv2d(
-    padExplicitly(x, sizeOf(kernel), geometry, 0),
-    kernel,
-    stridesOf(geometry),
-    paddingName(geometry.padding),
-  );
-}
-
-/**
- * Sums of zero-padded windows, divided by how many cells of each lie in the picture: tfjs's own gradient of a pool with
- * SAME padding divides by all of them.
- */
-function averagePool(x: tf.Tensor4D, size: Pair, { strides, padding }: ConvolutionGeometry): tf.Tensor {
-  const [height, width] = [x.shape[1], x.shape[2]];
-  const rows = windowPadding(height, size[0], strides[0], padding, 0);
-  const columns = windowPadding(width, size[1], strides[1], padding, 1);
-  const pool = (of: tf.Tensor4D): tf.Tensor =>
-    tf.avgPool(tf.pad4d(of, [[0, 0], [...rows], [...columns], [0, 0]]), [...size], [...strides], 'valid');
-  if (rows[0] + rows[1] + columns[0] + columns[1] === 0) return tf.avgPool(x, [...size], [...strides], 'valid');
-  return tf.div(pool(x), pool(tf.ones([1, height, width, 1])));
-}
-
-interface Moments {
-  readonly mean: tf.Tensor1D;
-  readonly variance: tf.Tensor1D;
-}
-
-function batchMoments(x: tf.Tensor): Moments {
-  const { mean, variance } = tf.moments(x, [0, 1, 2]);
-  return { mean: mean as tf.Tensor1D, variance: variance as tf.Tensor1D };
-}
-
-/** The unbiased batch variance goes into the moving one: see `VarianceRule`. */
-function movingStatistics(x: tf.Tensor, moments: Moments, old: Moments, momentum: number): tf.Tensor[] {
-  const count = x.size / x.shape.at(-1)!;
-  const blend = (a: tf.Tensor, b: tf.Tensor) => tf.add(tf.mul(a, momentum), tf.mul(b, 1 - momentum));
-  const unbiased = tf.mul(moments.variance, count / Math.max(1, count - 1));
-  return [blend(old.mean, moments.mean), blend(old.variance, unbiased)];
-}
-
-function trainingBatchNorm({ epsilon, momentum }: BatchNormRule): Operator {
-  const normalised = composed(3, ([x, gamma, beta]) => {
-    const { mean, variance } = batchMoments(x!);
-    return tf.batchNorm(x!, mean, variance, beta as tf.Tensor1D, gamma as tf.Tensor1D, epsilon);
-  });
-  return {
-    forward: ([x, gamma, beta, mean, variance]) => [
-      ...normalised.forward([x!, gamma!, beta!]),
-      ...movingStatistics(
-        x!,
-        batchMoments(x!),
-        { mean: mean as tf.Tensor1D, variance: variance as tf.Tensor1D },
-        momentum,
-      ),
-    ],
-    saves: { inputs: [0, 1, 2], outputs: [] },
-    backward: (saved, wanted) => [
-      ...normalised.backward({ ...saved, inputs: saved.inputs.slice(0, 3) }, wanted.slice(0, 3)),
-      undefined,
-      undefined,
-    ],
-  };
-}
-
 /** Every dimension but the last in one. */
 const rolled = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
 /** The other way, with the outer dimensions of `like`. */
@@ -168,19 +93,8 @@ const unrolled = (x: tf.Tensor2D, like: tf.Tensor): tf.Tensor =>
   like.rank === 2 ? x : tf.reshape(x, [...like.shape.slice(0, -1), x.shape[1]]);
 
 const composedOperators: Operators = {
-  conv2d: (geometry, groups) => {
-    const plain = composed(2, ([x, kernel]) => plainConv2d(x as tf.Tensor4D, kernel as tf.Tensor4D, geometry));
-    return groups === 1 ? plain : groupsApart(plain, groups);
-  },
-  depthwiseConv2d: (geometry) =>
-    composed(2, ([x, kernel]) =>
-      tf.depthwiseConv2d(
-        padExplicitly(x as tf.Tensor4D, sizeOf(kernel!), geometry, 0),
-        kernel as tf.Tensor4D,
-        stridesOf(geometry),
-        paddingName(geometry.padding),
-      ),
-    ),
+  conv2d: (geometry, groups) => (groups === 1 ? conv2d(geometry) : groupsApart(conv2d(geometry), groups)),
+  depthwiseConv2d,
   matMul: {
     forward: ([x, kernel]) => [unrolled(tf.matMul(rolled(x!), kernel as tf.Tensor2D), x!)],
     saves: { inputs: [0, 1], outputs: [] },
@@ -218,28 +132,10 @@ const composedOperators: Operators = {
   standardizeKernel,
   ...tokenOperators,
   ...gridOperators,
-  averagePool: (size, geometry) => composed(1, ([x]) => averagePool(x as tf.Tensor4D, size, geometry)),
-  batchNorm: ({ epsilon }) =>
-    composed(5, ([x, gamma, beta, mean, variance]) =>
-      tf.batchNorm(
-        x!,
-        mean as tf.Tensor1D,
-        variance as tf.Tensor1D,
-        beta as tf.Tensor1D,
-        gamma as tf.Tensor1D,
-        epsilon,
-      ),
-    ),
-  batchNormTraining: trainingBatchNorm,
-  maxPool: (size, geometry) =>
-    composed(1, ([x]) =>
-      tf.maxPool(
-        padExplicitly(x as tf.Tensor4D, size, geometry, LOWEST),
-        [size[0], size[1]],
-        stridesOf(geometry),
-        paddingName(geometry.padding),
-      ),
-    ),
+  averagePool,
+  batchNorm,
+  batchNormTraining,
+  maxPool,
   globalAveragePool: {
     forward: ([x]) => [tf.mean(x!, [1, 2])],
     saves: { inputs: [0], outputs: [] },

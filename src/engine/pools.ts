@@ -1,7 +1,7 @@
 /** Operators that move, join and weigh channels and places, with their gradients written out. */
 import * as tf from '@tensorflow/tfjs-core';
 import { adaptiveWindows, type Pair } from './operations.js';
-import { composed, type Operator, sumToLast } from './operator.js';
+import { type Operator, sumToLast } from './operator.js';
 
 const scaleChannels: Operator = {
   forward: ([x, scale]) => [tf.mul(x!, eachPlace(scale!))],
@@ -45,12 +45,20 @@ function averaging(length: number, size: number): tf.Tensor3D {
   return tf.tensor3d(values, [1, size, length]);
 }
 
-const adaptiveAveragePool = (size: Pair): Operator =>
-  composed(1, ([x]) => {
+const adaptiveAveragePool = (size: Pair): Operator => ({
+  forward: ([x]) => {
     const [count, height, width, channels] = x!.shape as [number, number, number, number];
     const rows = tf.matMul(averaging(height, size[0]), tf.reshape(x!, [count, height, width * channels]));
     const cells = tf.matMul(averaging(width, size[1]), tf.reshape(rows, [count * size[0], width, channels]));
-    return tf.reshape(cells, [count, size[0], size[1], channels]);
-  });
+    return [tf.reshape(cells, [count, size[0], size[1], channels])];
+  },
+  saves: { inputs: [0], outputs: [] },
+  backward: ({ dy, inputs: [x] }) => {
+    const [count, height, width, channels] = x!.shape as [number, number, number, number];
+    const cells = tf.reshape(dy, [count * size[0], size[1], channels]);
+    const rows = tf.reshape(tf.matMul(averaging(width, size[1]), cells, true), [count, size[0], width * channels]);
+    return [tf.reshape(tf.matMul(averaging(height, size[0]), rows, true), [count, height, width, channels])];
+  },
+});
 
 export const gridOperators = { scaleChannels, layerScale, concat, reshape, adaptiveAveragePool };

@@ -1,11 +1,12 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { operatorsOf } from '../../src/engine/operators.js';
 import { enginesDir, findSetUp, RECORD_FILE } from '../../src/engine/setup/home.js';
 import { bfloat16Support } from '../../src/engine/setup/inspect.js';
-import { engineKey, TENSORFLOW_VERSION } from '../../src/engine/setup/recipe.js';
+import { engineKey, NODE_API_VERSION, TENSORFLOW_VERSION } from '../../src/engine/setup/recipe.js';
 import { findResolvable } from '../../src/engine/setup/resolvable.js';
 import { inspectEngines, loadEngine, toolkitHome } from '../../src/engine/tensorflow.js';
 
@@ -17,19 +18,15 @@ beforeEach(() => {
 });
 afterAll(() => rm(scratch, { recursive: true }));
 
-/** A finished engine whose package throws as it loads. */
+/** A finished engine whose binary was cut off. */
 async function plantBrokenEngine(version = TENSORFLOW_VERSION): Promise<string> {
   const engineDir = join(enginesDir(), engineKey('cpu', version, process.platform, process.arch));
   const packageDir = join(engineDir, 'node_modules', '@tensorflow', 'tfjs-node');
-  await mkdir(packageDir, { recursive: true });
-  await writeFile(
-    join(packageDir, 'package.json'),
-    '{ "name": "@tensorflow/tfjs-node", "version": "4.22.0", "main": "index.js" }',
-  );
-  await writeFile(
-    join(packageDir, 'index.js'),
-    "throw new Error('libtensorflow_cc.so.2: cannot open shared object file');",
-  );
+  const binary = join(packageDir, 'lib', `napi-v${NODE_API_VERSION}`, 'tfjs_binding.node');
+  await mkdir(dirname(binary), { recursive: true });
+  const manifest = { name: '@tensorflow/tfjs-node', version: '4.22.0', main: relative(packageDir, binary) };
+  await writeFile(join(packageDir, 'package.json'), JSON.stringify(manifest));
+  await writeFile(binary, '');
   await writeFile(
     join(engineDir, RECORD_FILE),
     JSON.stringify({ packageName: '@tensorflow/tfjs-node', tensorflowVersion: version }),
@@ -53,6 +50,15 @@ describe('loadEngine without a native engine', () => {
     });
   });
 
+  it('has the gradient of a convolution in plain JavaScript', async () => {
+    const { conv2d } = operatorsOf(await loadEngine({ engine: 'cpu' }));
+    const inputs = [tf.ones([1, 5, 5, 2]), tf.ones([3, 3, 2, 4])];
+    const saved = { dy: tf.ones([1, 3, 3, 4]), inputs, outputs: [] };
+    const [byPicture, byKernel] = conv2d({ strides: [1, 1], padding: 'valid' }, 1).backward(saved, [true, true]);
+    expect(byPicture!.dataSync()[0]).toBe(4); // one place of one window, four channels out
+    expect([...byKernel!.dataSync()].every((value) => value === 9)).toBe(true); // as many windows
+  });
+
   it('throws where a GPU was asked for', async () => {
     await expect(loadEngine({ device: 'gpu' })).rejects.toMatchObject({ code: 'ENGINE_NO_GPU' });
   });
@@ -64,19 +70,22 @@ describe('loadEngine with a broken native engine', () => {
     const engine = await loadEngine();
     expect(engine.name).toBe('wasm');
     expect(engine.limits.at(-1)).toContain(engineDir);
-    expect(engine.limits.at(-1)).toContain('cannot open shared object file');
+    expect(engine.limits.at(-1)).toContain('tfjs_binding.node: ');
   });
 
   it('names them in the error where the native engine was asked for', async () => {
     await plantBrokenEngine();
-    await expect(loadEngine({ engine: 'tensorflow' })).rejects.toThrow(/tried:\n.*cannot open shared object file/);
+    await expect(loadEngine({ engine: 'tensorflow' })).rejects.toThrow(/tried:\n.*tfjs_binding.node: /);
   });
 
   it('is reported by inspectEngines', async () => {
     await plantBrokenEngine();
     const { native } = await inspectEngines();
     expect(native).toHaveLength(1);
-    expect(native[0]).toMatchObject({ tensorflowVersion: undefined, failure: expect.stringContaining('cannot open') });
+    expect(native[0]).toMatchObject({
+      tensorflowVersion: undefined,
+      failure: expect.stringContaining('tfjs_binding.node: '),
+    });
   });
 });
 

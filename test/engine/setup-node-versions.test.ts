@@ -7,14 +7,12 @@ const SCRIPT = `
 const { name } = await loadEngine({ engine: 'tensorflow' });
 const product = tf.matMul([[1, 2], [3, 4]], [[5, 6], [7, 8]]);
 const image = tf.ones([1, 6, 6, 2]);
-const kernel = tf.variable(tf.ones([3, 3, 2, 4]));
-const { value, grads } = tf.variableGrads(() => tf.sum(tf.conv2d(image, kernel, 1, 'valid')), [kernel]);
+const convolved = tf.conv2d(image, tf.ones([3, 3, 2, 4]), 1, 'valid');
 process.stdout.write(JSON.stringify({
   name,
   major: Number(process.versions.node.split('.')[0]),
   product: [...product.dataSync()],
-  sum: value.dataSync()[0],
-  gradient: grads[kernel.name].dataSync()[0],
+  sum: tf.sum(convolved).dataSync()[0],
   top: [...tf.topk([1, 5, 3], 2).values.dataSync()],
   split: tf.split(tf.tensor1d([1, 2, 3, 4]), 2).map((part) => [...part.dataSync()]),
 }));
@@ -36,7 +34,6 @@ describe.each([20, 22, 24])('Node %i', (major) => {
       major,
       product: [19, 22, 43, 50],
       sum: 4 * 4 * 9 * 2 * 4,
-      gradient: 16,
       top: [5, 3],
       split: [
         [1, 2],

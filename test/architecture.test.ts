@@ -10,7 +10,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const src = join(root, 'src');
 
 /** What every room may use: files at the top of src/ that know nothing of networks. */
-const GROUND: readonly string[] = ['errors', 'rng', 'files', 'version'];
+const GROUND: readonly string[] = ['errors', 'rng', 'files', 'version', 'protobuf'];
 
 /**
  * Which room may import which. Arrows point down: cli -> export, explain, report, train -> data, weights, heads,
@@ -21,6 +21,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   rng: [],
   version: [],
+  protobuf: [],
   files: ['errors'],
   engine: [],
   augment: [],
@@ -36,7 +37,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The few files above the engine that hold tensors: between a batch and the loss there is nothing else to hold. */
-const TENSORS_IN_TRAIN = ['checkpoint', 'classifier', 'epochs', 'features', 'optimizers', 'trainable'];
+const TENSORS_IN_TRAIN = ['checkpoint', 'classifier', 'epochs', 'features', 'optimizers', 'step', 'trainable'];
 
 /** Runs what was exported in stock TensorFlow.js, on a thread of its own, as the model's user will. */
 const STOCK = /^export\/(check|stock)\.ts$/;

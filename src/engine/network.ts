@@ -1,5 +1,6 @@
 /** A network with its numbers, ready for inference. */
 import * as tf from '@tensorflow/tfjs-core';
+import { type BatchFunction, compileBatches } from './compile.js';
 import { foldGraph, type ReadParameter } from './fold.js';
 import { type Graph, type Node, nodesBetween, tapOf } from './graph.js';
 import { operatorsOf } from './operators.js';
@@ -21,6 +22,8 @@ export interface LoadOptions {
   readonly outputs: readonly string[];
   /** Fold what can be folded into kernels: the same function, faster, and rounded differently in the last digits. */
   readonly fold?: boolean;
+  /** Compile it for the sizes of batches that come: worth its second for many pictures, not for a few. */
+  readonly compiled?: boolean;
 }
 
 /** Reads a network's parameters one after the other and keeps them as constants of the engine. */
@@ -28,7 +31,7 @@ export async function loadNetwork(
   original: Graph,
   read: ReadParameter,
   engine: Engine,
-  { outputs, fold = true }: LoadOptions,
+  { outputs, fold = true, compiled = false }: LoadOptions,
 ): Promise<Network> {
   const folded = fold ? foldGraph(original) : { graph: original, read: (r: ReadParameter) => r };
   const { graph } = folded;
@@ -39,21 +42,56 @@ export async function loadNetwork(
   );
   const values = await loadConstants(needed, folded.read(read));
   const operators = operatorsOf(engine);
-  const parameters = (path: string): tf.Tensor => values.get(path)!;
+  const paths = [...values.keys()];
+  const runOn = (x: tf.Tensor, constants: readonly tf.Tensor[], taps: readonly string[]): Map<string, tf.Tensor> => {
+    const byPath = new Map(paths.map((path, i) => [path, constants[i]!]));
+    const parameters = (path: string): tf.Tensor => byPath.get(path)!;
+    return run(graph, new Map([[graph.input, x]]), taps, { operators, parameters, mode: inference });
+  };
+  const functions = new Map<string, BatchFunction>(); // by the taps that are asked for
   return {
     graph,
-    run: (x, taps) => run(graph, new Map([[graph.input, x]]), taps, { operators, parameters, mode: inference }),
+    run: (x, taps) => {
+      const constants = [...values.values()];
+      if (!compiled) return runOn(x, constants, taps);
+      const key = JSON.stringify(taps);
+      const compiledTaps =
+        functions.get(key) ?? compileBatches(engine, (...given) => [...runOn(...given, taps).values()]);
+      functions.set(key, compiledTaps);
+      const results = compiledTaps.run(x, constants);
+      return new Map(taps.map((tap, i) => [tap, results[i]!]));
+    },
     dispose: () => {
+      for (const each of functions.values()) each.dispose();
       tf.dispose([...values.values()]);
       values.clear();
     },
   };
 }
 
+/** While one parameter is folded, so many more are read: Node has four threads for that (UV_THREADPOOL_SIZE). */
+const READ_AHEAD = 4;
+
 async function loadConstants(nodes: readonly Node[], read: ReadParameter): Promise<Map<string, tf.Tensor>> {
+  const parameters = nodes.flatMap((node) => node.parameters);
   const values = new Map<string, tf.Tensor>();
-  for (const node of nodes) {
-    for (const { path, shape } of node.parameters) values.set(path, tf.tensor(await read(path), [...shape]));
+  const ahead: Promise<Float32Array>[] = [];
+  let started = 0;
+  const startReading = (): void => {
+    const next = parameters[started++];
+    if (next === undefined) return;
+    const numbers = read(next.path);
+    numbers.catch(() => undefined); // thrown when its turn comes
+    ahead.push(numbers);
+  };
+  try {
+    for (let i = 0; i < READ_AHEAD; i++) startReading();
+    for (const { path, shape } of parameters) {
+      values.set(path, tf.tensor(await ahead.shift()!, [...shape]));
+      startReading();
+    }
+    return values;
+  } finally {
+    await Promise.allSettled(ahead); // whoever closes the file does so when nothing reads it
   }
-  return values;
 }

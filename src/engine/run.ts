@@ -1,8 +1,8 @@
 /** The only forward pass: a graph, its parameters and the values of some nodes give the values of others. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Rng } from '../rng.js';
 import { type Graph, hasBias, hasGamma, type Node, nodesBetween, tapOf } from './graph.js';
 import { channels } from './layers.js';
+import { type MaskNeed, maskNeedOf } from './masks.js';
 import type { OperationOf } from './operations.js';
 import type { Operator, Operators } from './operators.js';
 import { type Apply, applyOnly } from './tape.js';
@@ -16,8 +16,13 @@ export type OnStatistics = (node: Node, statistics: { mean: tf.Tensor; variance:
 export type RunMode =
   /** Dropout off; moving statistics used and left alone. */
   | { readonly kind: 'inference'; readonly apply: Apply }
-  /** Dropout on, its masks drawn from `random`; batch statistics used, and the new moving ones handed on. */
-  | { readonly kind: 'training'; readonly apply: Apply; readonly random: Rng; readonly onStatistics: OnStatistics };
+  /** Dropout on, each mask a tensor of its own; batch statistics used, and the new moving ones handed on. */
+  | {
+      readonly kind: 'training';
+      readonly apply: Apply;
+      readonly mask: (need: MaskNeed) => tf.Tensor;
+      readonly onStatistics: OnStatistics;
+    };
 
 /** How inference runs: nothing is recorded. */
 export const inference: RunMode = { kind: 'inference', apply: applyOnly };
@@ -119,11 +124,12 @@ function evaluate(
     kernel.dispose();
     return y;
   };
-  const masked = (shape: readonly number[], rate: number): tf.Tensor => {
+  const masked = (): tf.Tensor => {
     const [x] = inputs;
+    const need = maskNeedOf(node, x!.shape[0]!);
     // not a clone, which a tape would not see
-    if (mode.kind === 'inference' || rate === 0) return only(operators.reshape(node.shape, node.shape), inputs);
-    const mask = dropoutMask(shape, rate, mode.random.split(node.path));
+    if (mode.kind === 'inference' || need === undefined) return only(operators.reshape(node.shape, node.shape), inputs);
+    const mask = mode.mask(need);
     const result = only(operators.mask, [x!, mask]);
     mask.dispose();
     return result;
@@ -191,20 +197,11 @@ function evaluate(
     case 'take_token':
       return only(operators.takeToken(operation.index, node.inputs[0]!.shape[0]!), inputs);
     case 'dropout':
-      return masked(inputs[0]!.shape, operation.rate);
     case 'drop_path':
-      // one number a picture
-      return masked([inputs[0]!.shape[0]!, ...node.shape.map(() => 1)], operation.rate);
+      return masked();
   }
 }
 
 /** The moving mean as it would be had the bias been added: the batch mean's share of it. */
 const shiftedMean = (mean: tf.Tensor, bias: tf.Tensor, momentum: number): tf.Tensor =>
   tf.tidy(() => tf.add(mean, tf.mul(bias, 1 - momentum)));
-
-/** Zero with probability `rate`, else 1 / (1 - rate); drawn from our own generator so that a run repeats exactly. */
-function dropoutMask(shape: readonly number[], rate: number, random: Rng): tf.Tensor {
-  const mask = new Float32Array(shape.reduce((a, b) => a * b, 1));
-  for (let i = 0; i < mask.length; i++) mask[i] = random.uniform() < rate ? 0 : 1 / (1 - rate);
-  return tf.tensor(mask, [...shape]);
-}

@@ -98,7 +98,7 @@ async function train(job: Job): Promise<FinetuneResult> {
   const { folder, start, state, options, reporter } = job;
   const { settings, resolved } = start.args;
   const history = state === undefined ? [] : await readHistory(folder, state.epoch);
-  const network = await loadTrainable(start.graph, start.read, start.engine, start.cut, start.auxiliary);
+  const network = await loadTrainable(start.graph, start.read, start.engine, { cut: start.cut, auxiliary: start.auxiliary });
   const optimizer = createOptimizer(network.trainable, network.updates, {
     name: settings.optimizer,
     momentum: settings.momentum,

@@ -3,14 +3,18 @@
  * variables.
  */
 import * as tf from '@tensorflow/tfjs-core';
+import { type BatchFunction, type Compiled, compile, compileBatches } from '../engine/compile.js';
 import { type Cut, cutAt, type Graph, type Node, nodesBetween, type Parameter, tapOf } from '../engine/graph.js';
+import { drawMask } from '../engine/masks.js';
 import { loadNetwork, type Network, type ReadParameter } from '../engine/network.js';
-import { type Operator, type Operators, operatorsOf } from '../engine/operators.js';
+import { type Operators, operatorsOf } from '../engine/operators.js';
 import { inference, run } from '../engine/run.js';
-import { type Apply, startTape } from '../engine/tape.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
 import type { Rng } from '../rng.js';
+import { type AuxiliaryLoss, masksOf, type StepNetwork, type StepOutputs, statisticsOf, stepOf } from './step.js';
+
+export { type AuxiliaryLoss, countCorrect } from './step.js';
 
 /** What one training step tells. */
 export interface StepResult {
@@ -33,12 +37,12 @@ export interface StepInput {
   readonly random: Rng;
 }
 
-/** What an auxiliary classifier adds to the loss, for the same targets. */
-export interface AuxiliaryLoss {
-  /** Of its logits. */
-  readonly tap: string;
-  /** Share of its loss in the whole. */
-  readonly weight: number;
+/** How a network is loaded for training. */
+export interface TrainableOptions {
+  /** Everything up to and with this tap is frozen; undefined: nothing is. */
+  readonly cut?: string | undefined;
+  /** They stand behind the cut. */
+  readonly auxiliary?: readonly AuxiliaryLoss[];
 }
 
 export interface TrainableNetwork {
@@ -66,19 +70,18 @@ export interface TrainableNetwork {
 /**
  * Loads a network for training.
  * @param read gives the starting numbers, and later those of the frozen part again
- * @param auxiliary stand behind the cut
  */
 export async function loadTrainable(
   graph: Graph,
   read: ReadParameter,
   engine: Engine,
-  cutTap: string | undefined,
-  auxiliary: readonly AuxiliaryLoss[] = [],
+  { cut: cutTap, auxiliary = [] }: TrainableOptions = {},
 ): Promise<TrainableNetwork> {
   const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
   const operators = operatorsOf(engine);
   const updates = updatesOf(engine);
-  const frozen = cut === undefined ? undefined : await loadNetwork(graph, read, engine, { outputs: [cut.tap] });
+  const frozen =
+    cut === undefined ? undefined : await loadNetwork(graph, read, engine, { outputs: [cut.tap], compiled: true });
   const entry = cut === undefined ? graph.input : cut.node;
   const neededBy = (...taps: string[]): Parameter[] =>
     nodesBetween(
@@ -90,22 +93,36 @@ export async function loadTrainable(
   const variables = await loadVariables(parameters, read, updates);
   const trainable = new Map(parameters.filter((p) => p.trainable).map((p) => [p.path, variables.get(p.path)!]));
   const kept = new Set(neededBy('logits').map(({ path }) => path));
+  const paths = [...variables.keys()];
+  const stepper = startStepper(
+    { graph, entry, operators, auxiliary, paths, trainable: [...trainable.keys()] },
+    variables,
+    engine,
+  );
+  const classify = classifierBehind(graph, entry, operators, engine, paths);
   return {
     graph,
     updates,
     entryShape: entry.shape,
     trainable,
     variables,
-    auxiliary: new Set([...variables.keys()].filter((path) => !kept.has(path))),
+    auxiliary: new Set(paths.filter((path) => !kept.has(path))),
     enter: (pixels) => enter(pixels, cut, frozen),
-    step: (input) => step(graph, entry, { operators, variables, trainable, auxiliary }, input),
-    logits: (x) => logits(graph, entry, operators, variables, x),
+    step: stepper.step,
+    logits: (x) => {
+      const values = paths.map((path) => variables.get(path)!.read());
+      const result = classify.run(x, values);
+      tf.dispose(values);
+      return result[0] as tf.Tensor2D;
+    },
     read: async (path) => {
       const variable = variables.get(path);
       return variable === undefined ? read(path) : numbersOf(variable);
     },
     dispose: () => {
       frozen?.dispose();
+      stepper.dispose();
+      classify.dispose();
       for (const variable of variables.values()) variable.dispose();
     },
   };
@@ -147,91 +164,69 @@ function enter(pixels: tf.Tensor, cut: Cut | undefined, frozen: Network | undefi
   });
 }
 
-interface Parts {
-  readonly operators: Operators;
-  readonly variables: ReadonlyMap<string, Variable>;
-  readonly trainable: ReadonlyMap<string, Variable>;
-  readonly auxiliary: readonly AuxiliaryLoss[];
-}
-
-function step(graph: Graph, entry: Node, parts: Parts, input: StepInput): StepResult {
-  const { operators, variables, trainable, auxiliary } = parts;
-  const values = new Map([...variables].map(([path, variable]) => [path, variable.read()]));
-  const paths = [...trainable.keys()];
-  const statistics: { path: string; value: tf.Tensor }[] = [];
-  const tape = startTape(paths.map((path) => values.get(path)!));
-  const outputs = run(graph, new Map([[entry, input.x]]), ['logits', ...auxiliary.map(({ tap }) => tap)], {
-    operators,
-    parameters: (path) => values.get(path)!,
-    mode: {
-      kind: 'training',
-      apply: tape.apply,
-      random: input.random,
-      onStatistics: (node, { mean, variance }) => {
-        statistics.push({ path: `${node.path}.mean`, value: mean }, { path: `${node.path}.variance`, value: variance });
-      },
+/** Runs steps and updates the moving statistics; on TensorFlow's engine it compiles one for each size of a batch. */
+function startStepper(
+  network: StepNetwork,
+  variables: ReadonlyMap<string, Variable>,
+  { native }: Engine,
+): { step(input: StepInput): StepResult; dispose(): void } {
+  const statistics = statisticsOf(network);
+  const compiled = new Map<number, Compiled>();
+  /** All tensors of a step in one list, and back. */
+  const work = (tensors: readonly tf.Tensor[]): tf.Tensor[] => {
+    const [x, targets, labels, ...rest] = tensors as [tf.Tensor, tf.Tensor, tf.Tensor, ...tf.Tensor[]];
+    const [parameters, masks] = [rest.slice(0, network.paths.length), rest.slice(network.paths.length)];
+    const { loss, correct, gradients, statistics: fresh } = stepOf(network, { x, targets, labels, parameters, masks });
+    return [loss, correct, ...gradients, ...fresh];
+  };
+  const results = (tensors: readonly tf.Tensor[]): StepOutputs => {
+    const [loss, correct, ...rest] = tensors as [tf.Tensor, tf.Tensor, ...tf.Tensor[]];
+    const count = network.trainable.length;
+    return { loss, correct, gradients: rest.slice(0, count), statistics: rest.slice(count) };
+  };
+  const runStep = (count: number, inputs: readonly tf.Tensor[]): tf.Tensor[] => {
+    if (native === undefined) return work(inputs);
+    const graph = compiled.get(count) ?? compile(native, inputs, () => work(inputs));
+    compiled.set(count, graph);
+    return graph.run(inputs);
+  };
+  return {
+    step: ({ x, targets, labels, random }) => {
+      const count = x.shape[0]!;
+      const masks = masksOf(network, count).map((need) => drawMask(need, random));
+      const values = network.paths.map((path) => variables.get(path)!.read());
+      const outputs = results(runStep(count, [x, targets, labels, ...values, ...masks]));
+      const result: StepResult = {
+        loss: outputs.loss.dataSync()[0]!,
+        correct: outputs.correct.dataSync()[0]!,
+        gradients: new Map(network.trainable.map((path, i) => [path, outputs.gradients[i]!])),
+      };
+      // The tensors that were read go before anything is written, so that variables are updated in place.
+      tf.dispose([outputs.loss, outputs.correct, ...values, ...masks]);
+      statistics.forEach((path, i) => {
+        variables.get(path)!.assign(outputs.statistics[i]!);
+        outputs.statistics[i]!.dispose();
+      });
+      return result;
     },
-  });
-  const logits = outputs.get('logits') as tf.Tensor2D;
-  const losses = lossesOf(outputs, input.targets, auxiliary, operators, tape.apply);
-  const count = logits.shape[0];
-  const correct = countCorrect(logits, input.labels);
-  const seed = tf.fill([count], 1 / count); // the loss is the mean over the batch
-  const gradients = tape.gradients(losses, seed);
-  const mean = tf.mean(losses);
-  const result: StepResult = {
-    loss: mean.dataSync()[0]!,
-    correct: correct.dataSync()[0]!,
-    gradients: new Map(paths.map((path, i) => [path, gradients[i]!])),
+    dispose: () => {
+      for (const graph of compiled.values()) graph.dispose();
+    },
   };
-  // The tensors that were read go before anything is written, so that variables are updated in place.
-  tf.dispose([mean, correct, seed, losses, ...outputs.values(), ...values.values()]);
-  for (const { path, value } of statistics) {
-    variables.get(path)!.assign(value);
-    value.dispose();
-  }
-  return result;
 }
 
-/** Loss of each picture, `[N]`: that of `logits`, and the auxiliary ones times their weights. */
-function lossesOf(
-  outputs: ReadonlyMap<string, tf.Tensor>,
-  targets: tf.Tensor2D,
-  auxiliary: readonly AuxiliaryLoss[],
-  operators: Operators,
-  apply: Apply,
-): tf.Tensor {
-  /** Keeps the first result alone. */
-  const only = (operator: Operator, inputs: readonly tf.Tensor[]): tf.Tensor => {
-    const [result, ...others] = apply(operator, inputs);
-    tf.dispose(others);
-    return result!;
-  };
-  const lossOf = (tap: string): tf.Tensor => only(operators.softmaxCrossEntropy, [outputs.get(tap)!, targets]);
-  return auxiliary.reduce((sum, { tap, weight }) => {
-    const [own, weights] = [lossOf(tap), tf.fill([targets.shape[0]], weight)];
-    const weighted = only(operators.multiply, [own, weights]);
-    const longer = only(operators.add, [sum, weighted]);
-    tf.dispose([sum, own, weights, weighted]);
-    return longer;
-  }, lossOf('logits'));
-}
-
-function logits(
+/** Value of the entry and the parameters -> logits, in inference mode. */
+function classifierBehind(
   graph: Graph,
   entry: Node,
   operators: Operators,
-  variables: ReadonlyMap<string, Variable>,
-  x: tf.Tensor,
-): tf.Tensor2D {
-  const values = new Map([...variables].map(([path, variable]) => [path, variable.read()]));
-  const parameters = (path: string): tf.Tensor => values.get(path)!;
-  const outputs = run(graph, new Map([[entry, x]]), ['logits'], { operators, parameters, mode: inference });
-  tf.dispose([...values.values()]);
-  return outputs.get('logits') as tf.Tensor2D;
-}
-
-/** How many rows of the logits `[N, classes]` have their largest value at the label. */
-export function countCorrect(logitsOfBatch: tf.Tensor2D, labels: tf.Tensor1D): tf.Tensor {
-  return tf.tidy(() => tf.sum(tf.cast(tf.equal(tf.argMax(logitsOfBatch, 1), labels), 'int32')));
+  engine: Engine,
+  paths: readonly string[],
+): BatchFunction {
+  return compileBatches(engine, (x, parameters) => {
+    const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
+    const given = new Map([[entry, x]]);
+    const mode = inference;
+    return [run(graph, given, ['logits'], { operators, parameters: (path) => values.get(path)!, mode }).get('logits')!];
+  });
 }

@@ -5,6 +5,7 @@ import { buildGraph } from '../../src/engine/graph.js';
 import { add, dropPath } from '../../src/engine/layers.js';
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { inference, type RunMode, run } from '../../src/engine/run.js';
+import { drawMask } from '../../src/engine/masks.js';
 import { type Apply, applyOnly, startTape } from '../../src/engine/tape.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { rng } from '../../src/rng.js';
@@ -20,7 +21,7 @@ const kept = Math.fround(1 / (1 - rate));
 const training = (seed: number, apply: Apply = applyOnly): RunMode => ({
   kind: 'training',
   apply,
-  random: rng(seed),
+  mask: (need) => drawMask(need, rng(seed)),
   onStatistics: () => {},
 });
 

@@ -7,6 +7,7 @@ import { activation, batchNorm, conv2d, dropout, dropPath, globalAveragePool } f
 import { loadNetwork } from '../../src/engine/network.js';
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { inference, type RunMode, run } from '../../src/engine/run.js';
+import { drawMask } from '../../src/engine/masks.js';
 import { applyOnly, startTape } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { withHead } from '../../src/heads/heads.js';
@@ -172,7 +173,7 @@ describe('training mode', () => {
   const training = (seed: number, onStatistics = () => {}): Extract<RunMode, { kind: 'training' }> => ({
     kind: 'training',
     apply: applyOnly,
-    random: rng(seed),
+    mask: (need) => drawMask(need, rng(seed)),
     onStatistics,
   });
 
@@ -238,7 +239,7 @@ describe('training mode', () => {
     const mode: RunMode = {
       kind: 'training',
       apply: applyOnly,
-      random: rng(0),
+      mask: (need) => drawMask(need, rng(0)),
       onStatistics: (node, { mean, variance }) => {
         handedOn.push(node.path);
         expect([mean.shape, variance.shape]).toEqual([[4], [4]]);
@@ -277,7 +278,7 @@ test.each([false, true])(
       mode: {
         kind: 'training',
         apply: applyOnly,
-        random: rng(0),
+        mask: (need) => drawMask(need, rng(0)),
         onStatistics: (_, { mean, variance }) => void statistics.push(mean, variance),
       },
     });
@@ -343,7 +344,7 @@ test.each(['native', 'composed'])('a batch norm without gamma is one whose gamma
     {
       kind: 'training',
       apply: applyOnly,
-      random: rng(0),
+      mask: (need) => drawMask(need, rng(0)),
       onStatistics: (_, { mean, variance }) => void into.push(mean, variance),
     },
   ];

@@ -18,6 +18,7 @@ import {
 } from '../../src/engine/layers.js';
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { run } from '../../src/engine/run.js';
+import { drawMask } from '../../src/engine/masks.js';
 import { applyOnly, startTape } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { rng } from '../../src/rng.js';
@@ -99,7 +100,7 @@ function trainingStep(numbers: Numbers, { operators, graph, gradients }: StepOpt
     mode: {
       kind: 'training',
       apply: tape.apply,
-      random: rng('dropout'),
+      mask: (need) => drawMask(need, rng('dropout')),
       onStatistics: (_, { mean, variance }) => tf.dispose([mean, variance]),
     },
   });

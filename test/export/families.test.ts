@@ -94,7 +94,7 @@ describe.each(families)('%s', (family) => {
     const stock = relativeDifference(await plainLogits(fuseOperations(lowered), pictures), expected);
 
     const before = tf.memory().numTensors;
-    const network = await loadTrainable(graph, model.read, await loadEngine({ engine: 'wasm' }), 'pre_logits');
+    const network = await loadTrainable(graph, model.read, await loadEngine({ engine: 'wasm' }), { cut: 'pre_logits' });
     const labels = [2, 5];
     const tensors = {
       x: tf.tensor(pictures.data, [...pictures.shape]),

@@ -88,7 +88,7 @@ describe.each(listTrainGoldens())('$backbone $source', ({ backbone, source }) =>
     const nameOf = (path: string) => publishedName(published, byPath.get(path)!, names);
     const read = async (path: string) => ours(published, byPath.get(path)!, generateTensor(...rows.get(nameOf(path))!));
 
-    const network = await loadTrainable(graph, read, engine, undefined, lossesOf(auxiliary));
+    const network = await loadTrainable(graph, read, engine, { auxiliary: lossesOf(auxiliary) });
     const optimizer = createOptimizer(network.trainable, network.updates, {
       name: 'adam',
       momentum: 0,

@@ -4,6 +4,7 @@ import { buildGraph, cutAt, type Graph, tapOf } from '../../src/engine/graph.js'
 import { globalAveragePool } from '../../src/engine/layers.js';
 import { operatorsOf } from '../../src/engine/operators.js';
 import { inference, type RunMode, run } from '../../src/engine/run.js';
+import { drawMask } from '../../src/engine/masks.js';
 import { applyOnly } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { UsageError } from '../../src/errors.js';
@@ -132,7 +133,7 @@ describe('values', () => {
   const training = (seed: number): RunMode => ({
     kind: 'training',
     apply: applyOnly,
-    random: rng(seed),
+    mask: (need) => drawMask(need, rng(seed)),
     onStatistics: () => {},
   });
 

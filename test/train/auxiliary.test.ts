@@ -58,7 +58,7 @@ describe('a step', () => {
 
   /** Loss and gradients; and the values of the taps that the losses are of. */
   async function step(auxiliary: readonly AuxiliaryLoss[], cut?: string, network = graph) {
-    const trainable = await loadTrainable(network, readerOf(network), engine, cut, auxiliary);
+    const trainable = await loadTrainable(network, readerOf(network), engine, { cut, auxiliary });
     const x = tf.tensor(pixels([labels.length, 6, 6, 3]), [labels.length, 6, 6, 3]);
     const entered = trainable.enter(x);
     const labelTensor = tf.tensor1d(labels, 'int32');

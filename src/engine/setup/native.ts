@@ -6,6 +6,8 @@ import { createRequire, Module } from 'node:module';
 import { join } from 'node:path';
 import util from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
+import { type RecordedCalls, type Recording, startRecorder } from '../recording.js';
+import { SERVE } from '../saved-model.js';
 import { NODE_API_VERSION } from './recipe.js';
 
 /** One attribute of a TensorFlow operation, made by the constructors of {@link NativeKernels}. */
@@ -61,6 +63,14 @@ export interface NativeKernels {
   /** Makes a tensor of a handle of a type that tfjs has; the handle is spent. */
   toTensor(handle: NativeHandle): tf.Tensor;
   release(handle: NativeHandle): void;
+  /**
+   * Runs `work` and writes down every operation that it does.
+   * @param inputs stand for values that will be given anew
+   * @param work gives the tensors that are wanted; they are disposed of
+   */
+  record(inputs: readonly tf.Tensor[], work: () => tf.Tensor[]): Recording;
+  /** Loads the graph of a SavedModel in a folder, which is not needed afterwards. */
+  openSession(folder: string): NativeSession;
 
   typeAttribute(name: string, dtype: NativeType): NativeAttribute;
   intAttribute(name: string, value: number): NativeAttribute;
@@ -69,6 +79,13 @@ export interface NativeKernels {
   stringAttribute(name: string, value: string): NativeAttribute;
   intListAttribute(name: string, value: readonly number[]): NativeAttribute;
   shapeAttribute(name: string, value: readonly number[]): NativeAttribute;
+}
+
+/** A graph that TensorFlow has loaded. */
+export interface NativeSession {
+  /** @param given and @param wanted names of values, as `x0:0` */
+  run(given: readonly string[], values: readonly tf.Tensor[], wanted: readonly string[]): tf.Tensor[];
+  close(): void;
 }
 
 /** A loaded tfjs-node. */
@@ -97,10 +114,13 @@ const DATA_TYPE: Readonly<Record<NativeType, number>> = {
 
 interface UntypedBackend extends tf.KernelBackend {
   readonly isUsingGpuDevice: boolean;
-  readonly binding: {
+  /** What it calls; another may be put in its place. */
+  binding: RecordedCalls & {
     readonly TF_Version: string;
-    executeOp(op: string, attributes: readonly NativeAttribute[], inputs: number[], outputs: number): NativeHandle[];
     deleteTensor(id: number): void;
+    loadSavedModel(folder: string, tags: string): number;
+    runSavedModel(id: number, inputs: readonly number[], inputNames: string, outputNames: string): NativeHandle[];
+    deleteSavedModel(id: number): void;
   };
   executeSingleOutput(op: string, attributes: readonly NativeAttribute[], inputs: readonly tf.Tensor[]): tf.Tensor;
   executeMultipleOutputs(
@@ -182,9 +202,21 @@ function nativeKernels(backend: UntypedBackend): NativeKernels {
   return {
     execute: (op, attributes, inputs) => backend.executeSingleOutput(op, attributes, inputs),
     executeMany: (op, attributes, inputs, outputs) => backend.executeMultipleOutputs(op, attributes, inputs, outputs),
-    executeRaw: (op, attributes, inputs, outputs) => binding.executeOp(op, attributes, inputs.map(idOf), outputs),
+    executeRaw: (op, attributes, inputs, outputs) =>
+      backend.binding.executeOp(op, attributes, inputs.map(idOf), outputs),
     toTensor: (handle) => backend.createOutputTensor(handle),
     release: (handle) => binding.deleteTensor(handle.id),
+    record: (inputs, work) => record(backend, inputs, work),
+    openSession: (folder) => {
+      const session = binding.loadSavedModel(folder, SERVE);
+      return {
+        run: (given, values, wanted) =>
+          binding
+            .runSavedModel(session, values.map(idOf), given.join(','), wanted.join(','))
+            .map((handle) => backend.createOutputTensor(handle)),
+        close: () => binding.deleteSavedModel(session),
+      };
+    },
     typeAttribute: (name, dtype) => ({ name, type: ATTRIBUTE.type, value: DATA_TYPE[dtype] }),
     intAttribute: (name, value) => ({ name, type: ATTRIBUTE.int, value }),
     floatAttribute: (name, value) => ({ name, type: ATTRIBUTE.float, value }),
@@ -193,4 +225,26 @@ function nativeKernels(backend: UntypedBackend): NativeKernels {
     intListAttribute: (name, value) => ({ name, type: ATTRIBUTE.int, value }),
     shapeAttribute: (name, value) => ({ name, type: ATTRIBUTE.shape, value }),
   };
+}
+
+/** While `work` runs, the backend calls a binding that writes down what it is asked for. */
+function record(backend: UntypedBackend, inputs: readonly tf.Tensor[], work: () => tf.Tensor[]): Recording {
+  const { binding } = backend;
+  const recorder = startRecorder(binding);
+  backend.getInputTensorIds(inputs).forEach((id, i) => {
+    const { dtype, shape } = inputs[i]!;
+    recorder.input(id, DATA_TYPE[dtype as NativeType], shape);
+  });
+  backend.binding = Object.create(binding, {
+    executeOp: { value: recorder.calls.executeOp },
+    createTensor: { value: recorder.calls.createTensor },
+  }) as UntypedBackend['binding'];
+  try {
+    const outputs = work();
+    const recording = recorder.finish(backend.getInputTensorIds(outputs));
+    tf.dispose(outputs);
+    return recording;
+  } finally {
+    backend.binding = binding;
+  }
 }

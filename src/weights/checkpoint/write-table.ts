@@ -4,7 +4,7 @@
  */
 import { maskedCrc32c } from '../crc32.js';
 import { type Entry, TABLE_MAGIC } from './table.js';
-import { varint } from './write-protobuf.js';
+import { varint } from '../../protobuf.js';
 
 /** table_options.h: `block_size` and `block_restart_interval`. */
 const BLOCK_BYTES = 262_144;

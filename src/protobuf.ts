@@ -23,3 +23,17 @@ export function fixed32Field(field: number, value: number): Buffer {
   bytes.writeUInt32LE(value);
   return Buffer.concat([varint(field * 8 + 5), bytes]);
 }
+
+/** A field with text. */
+export const textField = (field: number, text: string): Buffer => messageField(field, Buffer.from(text));
+
+/** A repeated field of numbers, packed. Negative ones are not written here. */
+export const packedField = (field: number, values: readonly number[]): Buffer =>
+  messageField(field, Buffer.concat(values.map(varint)));
+
+/** A field with a float32; zero is written too. */
+export function floatField(field: number, value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeFloatLE(value);
+  return Buffer.concat([varint(field * 8 + 5), bytes]);
+}

@@ -1,0 +1,130 @@
+/** One training step as a function of tensors: what is compiled, or run operation by operation. */
+import * as tf from '@tensorflow/tfjs-core';
+import { type Graph, type Node, nodesBetween, tapOf } from '../engine/graph.js';
+import { type MaskNeed, maskNeedOf } from '../engine/masks.js';
+import type { Operator, Operators } from '../engine/operators.js';
+import { run } from '../engine/run.js';
+import { type Apply, startTape } from '../engine/tape.js';
+
+/** What an auxiliary classifier adds to the loss, for the same targets. */
+export interface AuxiliaryLoss {
+  /** Of its logits. */
+  readonly tap: string;
+  /** Share of its loss in the whole. */
+  readonly weight: number;
+}
+
+/** What is trained. */
+export interface StepNetwork {
+  readonly graph: Graph;
+  /** Where a step begins: the node of the cut, or the input. */
+  readonly entry: Node;
+  readonly operators: Operators;
+  readonly auxiliary: readonly AuxiliaryLoss[];
+  /** Every parameter behind the entry, in the order of {@link StepValues.parameters}. */
+  readonly paths: readonly string[];
+  /** Those with a gradient. */
+  readonly trainable: readonly string[];
+}
+
+/** What a step is given. */
+export interface StepValues {
+  /** `[N, ...entry]` */
+  readonly x: tf.Tensor;
+  /** `[N, classes]`, each row sums to one. */
+  readonly targets: tf.Tensor;
+  /** `[N]`, class indices. */
+  readonly labels: tf.Tensor;
+  readonly parameters: readonly tf.Tensor[];
+  /** In the order of {@link masksOf}. */
+  readonly masks: readonly tf.Tensor[];
+}
+
+/** What a step gives. */
+export interface StepOutputs {
+  /** Scalar: the mean over the batch; auxiliary losses times their weights are in it. */
+  readonly loss: tf.Tensor;
+  /** Scalar: pictures whose largest logit is their label's. */
+  readonly correct: tf.Tensor;
+  /** In the order of `trainable`. */
+  readonly gradients: readonly tf.Tensor[];
+  /** New moving statistics, in the order of {@link statisticsOf}. */
+  readonly statistics: readonly tf.Tensor[];
+}
+
+/** The nodes that a step runs through, in their order. */
+function planOf({ graph, entry, auxiliary }: StepNetwork): Node[] {
+  const taps = ['logits', ...auxiliary.map(({ tap }) => tap)];
+  return nodesBetween(
+    graph,
+    new Set([entry]),
+    taps.map((tap) => tapOf(graph, tap)),
+  );
+}
+
+/** The masks that a step of `count` pictures needs. */
+export const masksOf = (network: StepNetwork, count: number): MaskNeed[] =>
+  planOf(network).flatMap((node) => maskNeedOf(node, count) ?? []);
+
+/** Paths of the moving statistics that a step gives anew. */
+export const statisticsOf = (network: StepNetwork): string[] =>
+  planOf(network)
+    .filter(({ operation }) => operation.kind === 'batch_norm')
+    .flatMap(({ path }) => [`${path}.mean`, `${path}.variance`]);
+
+/** Loss, gradients and new statistics, batch norm in training mode; nothing is changed. */
+export function stepOf(network: StepNetwork, { x, targets, labels, parameters, masks }: StepValues): StepOutputs {
+  const { graph, entry, operators, auxiliary, paths, trainable } = network;
+  const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
+  const drawn = new Map(masksOf(network, x.shape[0]!).map(({ path }, i) => [path, masks[i]!]));
+  const statistics: tf.Tensor[] = [];
+  const tape = startTape(trainable.map((path) => values.get(path)!));
+  const outputs = run(graph, new Map([[entry, x]]), ['logits', ...auxiliary.map(({ tap }) => tap)], {
+    operators,
+    parameters: (path) => values.get(path)!,
+    mode: {
+      kind: 'training',
+      apply: tape.apply,
+      mask: ({ path }) => tf.clone(drawn.get(path)!),
+      onStatistics: (_, { mean, variance }) => statistics.push(mean, variance),
+    },
+  });
+  const logits = outputs.get('logits') as tf.Tensor2D;
+  const losses = lossesOf(outputs, targets, auxiliary, operators, tape.apply);
+  const count = logits.shape[0];
+  const correct = countCorrect(logits, labels as tf.Tensor1D);
+  const seed = tf.fill([count], 1 / count); // the loss is the mean over the batch
+  const gradients = tape.gradients(losses, seed);
+  const loss = tf.mean(losses);
+  tf.dispose([seed, losses, ...outputs.values()]);
+  return { loss, correct, gradients, statistics };
+}
+
+/** Loss of each picture, `[N]`: that of `logits`, and the auxiliary ones times their weights. */
+function lossesOf(
+  outputs: ReadonlyMap<string, tf.Tensor>,
+  targets: tf.Tensor,
+  auxiliary: readonly AuxiliaryLoss[],
+  operators: Operators,
+  apply: Apply,
+): tf.Tensor {
+  /** Keeps the first result alone. */
+  const only = (operator: Operator, inputs: readonly tf.Tensor[]): tf.Tensor => {
+    const [result, ...others] = apply(operator, inputs);
+    tf.dispose(others);
+    return result!;
+  };
+  const lossOf = (tap: string): tf.Tensor => only(operators.softmaxCrossEntropy, [outputs.get(tap)!, targets]);
+  return auxiliary.reduce((sum, { tap, weight }) => {
+    const [own, weights] = [lossOf(tap), tf.fill([targets.shape[0]!], weight)];
+    const weighted = only(operators.multiply, [own, weights]);
+    const longer = only(operators.add, [sum, weighted]);
+    tf.dispose([sum, own, weights, weighted]);
+    return longer;
+  }, lossOf('logits'));
+}
+
+/** How many rows of the logits `[N, classes]` have their largest value at the label. */
+export function countCorrect(logitsOfBatch: tf.Tensor2D, labels: tf.Tensor1D): tf.Tensor {
+  return tf.tidy(() => tf.sum(tf.cast(tf.equal(tf.argMax(logitsOfBatch, 1), labels), 'int32')));
+}

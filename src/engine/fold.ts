@@ -48,10 +48,19 @@ export function foldGraph(graph: Graph): Folded {
   const taps = new Map([...graph.taps].map(([name, node]) => [name, replaced.get(node)!]));
   return {
     graph: { input: nodes[0]!, nodes, taps, blocks: graph.blocks, parameters: nodes.flatMap((n) => n.parameters) },
-    read: (original) => async (path) => {
-      const dot = path.lastIndexOf('.');
-      const layer = layers.get(path.slice(0, dot));
-      return layer === undefined ? original(path) : foldedValue(layer, path.slice(dot + 1), original);
+    read: (original) => {
+      const scales = new Map<Layer, Promise<Channelwise>>(); // a kernel and its bias have the same
+      const scaleOf = (layer: Layer): Promise<Channelwise> => {
+        const scale = scales.get(layer) ?? channelwise(layer.affine, layer.node.shape.at(-1)!, original);
+        scales.set(layer, scale);
+        return scale;
+      };
+      return async (path) => {
+        const dot = path.lastIndexOf('.');
+        const layer = layers.get(path.slice(0, dot));
+        if (layer === undefined) return await original(path);
+        return await foldedValue(layer, path.slice(dot + 1), original, await scaleOf(layer));
+      };
     },
   };
 }
@@ -93,19 +102,29 @@ function parametersOf({ node, affine }: Layer): readonly Parameter[] {
 }
 
 /** In double precision, and rounded once. */
-async function foldedValue(layer: Layer, leaf: string, read: ReadParameter): Promise<Float32Array> {
-  const { node, affine, standardization } = layer;
-  const { scale, mean, beta } = await channelwise(affine, node.shape.at(-1)!, read);
+async function foldedValue(
+  { node, standardization }: Layer,
+  leaf: string,
+  read: ReadParameter,
+  { scale, mean, beta }: Channelwise,
+): Promise<Float32Array> {
   if (leaf === 'kernel') {
     // The output channel is the last axis of a kernel; of a depthwise one with multiplier 1, the one before.
     const kernel = await read(`${node.path}.kernel`);
     const values = standardization === undefined ? kernel : standardized(kernel, scale.length, standardization);
-    const folded = new Float32Array(values.length);
-    for (let i = 0; i < values.length; i++) folded[i] = values[i]! * scale[i % scale.length]!;
-    return folded;
+    return scaled(values, scale);
   }
   const bias = hasBias(node) ? await read(`${node.path}.bias`) : new Float32Array(scale.length);
   return Float32Array.from(bias, (b, i) => (b - mean[i]!) * scale[i]! + beta[i]!);
+}
+
+/** Two loops: the remainder of a division takes longer than all the rest of it. */
+function scaled(values: Float32Array | Float64Array, scale: Float64Array): Float32Array {
+  const folded = new Float32Array(values.length);
+  for (let start = 0; start < values.length; start += scale.length) {
+    for (let c = 0; c < scale.length; c++) folded[start + c] = values[start + c]! * scale[c]!;
+  }
+  return folded;
 }
 
 interface Channelwise {

@@ -8,6 +8,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
+import { toBfloat16 } from './bfloat16.js';
+import type { Precision } from './precision.js';
 import { savedModelOf } from './saved-model.js';
 import type { NativeKernels } from './setup/native.js';
 import type { Engine } from './tensorflow.js';
@@ -25,8 +27,14 @@ export interface Compiled {
  * @param inputs what changes from run to run
  * @param work gives the tensors that are wanted; they are disposed of
  */
-export function compile(native: NativeKernels, inputs: readonly tf.Tensor[], work: () => tf.Tensor[]): Compiled {
-  const recording = native.record(inputs, work);
+export function compile(
+  native: NativeKernels,
+  inputs: readonly tf.Tensor[],
+  work: () => tf.Tensor[],
+  precision: Precision = 'float32',
+): Compiled {
+  const recorded = native.record(inputs, work);
+  const recording = precision === 'bfloat16' ? toBfloat16(recorded) : recorded;
   const folder = mkdtempSync(join(tmpdir(), 'tl-graph-'));
   try {
     writeFileSync(join(folder, 'saved_model.pb'), savedModelOf(recording));
@@ -53,6 +61,7 @@ export interface BatchFunction {
 export function compileBatches(
   { native }: Engine,
   work: (x: tf.Tensor, others: readonly tf.Tensor[]) => tf.Tensor[],
+  precision: Precision = 'float32',
 ): BatchFunction {
   if (native === undefined) return { run: work, dispose: () => {} };
   const compiled = new Map<number, Compiled>();
@@ -63,7 +72,7 @@ export function compileBatches(
       if (size === Number.POSITIVE_INFINITY) {
         compiled.set(
           count,
-          compile(native, [x, ...others], () => work(x, others)),
+          compile(native, [x, ...others], () => work(x, others), precision),
         );
         return compiled.get(count)!.run([x, ...others]);
       }

@@ -4,6 +4,7 @@ import { type BatchFunction, compileBatches } from './compile.js';
 import { foldGraph, type ReadParameter } from './fold.js';
 import { type Graph, type Node, nodesBetween, tapOf } from './graph.js';
 import { operatorsOf } from './operators.js';
+import { type Precision, requirePrecision } from './precision.js';
 import { inference, run } from './run.js';
 import type { Engine } from './tensorflow.js';
 
@@ -24,15 +25,21 @@ export interface LoadOptions {
   readonly fold?: boolean;
   /** Compile it for the sizes of batches that come: worth its second for many pictures, not for a few. */
   readonly compiled?: boolean;
+  /** bfloat16 exists compiled only. */
+  readonly precision?: Precision;
 }
 
-/** Reads a network's parameters one after the other and keeps them as constants of the engine. */
+/**
+ * Reads a network's parameters one after the other and keeps them as constants of the engine.
+ * @throws PRECISION_UNSUPPORTED
+ */
 export async function loadNetwork(
   original: Graph,
   read: ReadParameter,
   engine: Engine,
-  { outputs, fold = true, compiled = false }: LoadOptions,
+  { outputs, fold = true, precision = 'float32', compiled = precision !== 'float32' }: LoadOptions,
 ): Promise<Network> {
+  requirePrecision(precision, engine);
   const folded = fold ? foldGraph(original) : { graph: original, read: (r: ReadParameter) => r };
   const { graph } = folded;
   const needed = nodesBetween(
@@ -56,7 +63,7 @@ export async function loadNetwork(
       if (!compiled) return runOn(x, constants, taps);
       const key = JSON.stringify(taps);
       const compiledTaps =
-        functions.get(key) ?? compileBatches(engine, (...given) => [...runOn(...given, taps).values()]);
+        functions.get(key) ?? compileBatches(engine, (...given) => [...runOn(...given, taps).values()], precision);
       functions.set(key, compiledTaps);
       const results = compiledTaps.run(x, constants);
       return new Map(taps.map((tap, i) => [tap, results[i]!]));

@@ -8,6 +8,7 @@ import { type Cut, cutAt, type Graph, type Node, nodesBetween, type Parameter, t
 import { drawMask } from '../engine/masks.js';
 import { loadNetwork, type Network, type ReadParameter } from '../engine/network.js';
 import { type Operators, operatorsOf } from '../engine/operators.js';
+import { type Precision, requirePrecision } from '../engine/precision.js';
 import { inference, run } from '../engine/run.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
@@ -43,6 +44,7 @@ export interface TrainableOptions {
   readonly cut?: string | undefined;
   /** They stand behind the cut. */
   readonly auxiliary?: readonly AuxiliaryLoss[];
+  readonly precision?: Precision;
 }
 
 export interface TrainableNetwork {
@@ -70,18 +72,22 @@ export interface TrainableNetwork {
 /**
  * Loads a network for training.
  * @param read gives the starting numbers, and later those of the frozen part again
+ * @throws PRECISION_UNSUPPORTED
  */
 export async function loadTrainable(
   graph: Graph,
   read: ReadParameter,
   engine: Engine,
-  { cut: cutTap, auxiliary = [] }: TrainableOptions = {},
+  { cut: cutTap, auxiliary = [], precision = 'float32' }: TrainableOptions = {},
 ): Promise<TrainableNetwork> {
+  requirePrecision(precision, engine);
   const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
   const operators = operatorsOf(engine);
   const updates = updatesOf(engine);
   const frozen =
-    cut === undefined ? undefined : await loadNetwork(graph, read, engine, { outputs: [cut.tap], compiled: true });
+    cut === undefined
+      ? undefined
+      : await loadNetwork(graph, read, engine, { outputs: [cut.tap], compiled: true, precision });
   const entry = cut === undefined ? graph.input : cut.node;
   const neededBy = (...taps: string[]): Parameter[] =>
     nodesBetween(
@@ -98,8 +104,9 @@ export async function loadTrainable(
     { graph, entry, operators, auxiliary, paths, trainable: [...trainable.keys()] },
     variables,
     engine,
+    precision,
   );
-  const classify = classifierBehind(graph, entry, operators, engine, paths);
+  const classify = classifierBehind(graph, entry, operators, engine, paths, precision);
   return {
     graph,
     updates,
@@ -169,6 +176,7 @@ function startStepper(
   network: StepNetwork,
   variables: ReadonlyMap<string, Variable>,
   { native }: Engine,
+  precision: Precision,
 ): { step(input: StepInput): StepResult; dispose(): void } {
   const statistics = statisticsOf(network);
   const compiled = new Map<number, Compiled>();
@@ -186,7 +194,7 @@ function startStepper(
   };
   const runStep = (count: number, inputs: readonly tf.Tensor[]): tf.Tensor[] => {
     if (native === undefined) return work(inputs);
-    const graph = compiled.get(count) ?? compile(native, inputs, () => work(inputs));
+    const graph = compiled.get(count) ?? compile(native, inputs, () => work(inputs), precision);
     compiled.set(count, graph);
     return graph.run(inputs);
   };
@@ -222,11 +230,18 @@ function classifierBehind(
   operators: Operators,
   engine: Engine,
   paths: readonly string[],
+  precision: Precision,
 ): BatchFunction {
-  return compileBatches(engine, (x, parameters) => {
-    const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
-    const given = new Map([[entry, x]]);
-    const mode = inference;
-    return [run(graph, given, ['logits'], { operators, parameters: (path) => values.get(path)!, mode }).get('logits')!];
-  });
+  return compileBatches(
+    engine,
+    (x, parameters) => {
+      const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
+      const given = new Map([[entry, x]]);
+      const mode = inference;
+      return [
+        run(graph, given, ['logits'], { operators, parameters: (path) => values.get(path)!, mode }).get('logits')!,
+      ];
+    },
+    precision,
+  );
 }

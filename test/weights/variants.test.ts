@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { backbones, buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { importWeights } from '../../src/weights/import.js';
-import { chooseVariant, recognise } from '../../src/weights/plan/variants.js';
+import { chooseVariant, type PlanOf, plansOf, recognise } from '../../src/weights/plan/variants.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { writeSafetensors } from '../../src/weights/safetensors.js';
 import type { TensorSource } from '../../src/weights/source.js';
@@ -130,4 +130,16 @@ test('the file decides between the variants of a source', () => {
     const both = { backbone: findBackbone(name), source: 'keras' };
     expect(chooseVariant(tensors, both), `${name} ${source}`).toMatchObject({ published: { source } });
   }
+});
+
+test('where the network is named, the file is not compared with others', () => {
+  const tensors = whole('resnet50', 'keras');
+  const planOf = plansOf(tensors);
+  const planned = new Set<string>();
+  const watched: PlanOf = (variant) => {
+    planned.add(variant.backbone.name);
+    return planOf(variant);
+  };
+  chooseVariant(tensors, { backbone: findBackbone('resnet50'), source: 'keras' }, watched);
+  expect([...planned]).toEqual(['resnet50']);
 });

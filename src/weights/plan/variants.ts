@@ -25,21 +25,27 @@ export function plansOf(source: TensorSource): PlanOf {
   };
 }
 
+const variantsOf = (some: readonly Backbone[]): Variant[] =>
+  some.flatMap((backbone) => backbone.published.map((published) => ({ backbone, published })));
+
 /**
  * The published variants of which a file has every tensor of the backbone in the right shape, with the fewest tensors
  * that belong nowhere; the best first, which is with the published classifier, then with somebody's own head.
+ * @param among the variants that are looked at
  */
-export function recognise(source: TensorSource, planOf: PlanOf = plansOf(source)): Variant[] {
+export function recognise(
+  source: TensorSource,
+  planOf: PlanOf = plansOf(source),
+  among: readonly Variant[] = variantsOf(backbones),
+): Variant[] {
   const fits: (Variant & { extra: number; isHeaded: boolean; faults: number })[] = [];
-  for (const backbone of backbones) {
-    for (const published of backbone.published) {
-      if (!mayHold(source, backbone, published)) continue;
-      const { rows, head } = planOf({ backbone, published });
-      const faulty = rows.filter((row) => row.verdict !== 'ok' && row.parameter !== undefined);
-      if (!faulty.every((row) => row.parameter!.path.startsWith('classifier.'))) continue;
-      const extra = rows.filter((row) => row.verdict === 'extra').length;
-      fits.push({ backbone, published, extra, isHeaded: head !== undefined, faults: faulty.length });
-    }
+  for (const { backbone, published } of among) {
+    if (!mayHold(source, backbone, published)) continue;
+    const { rows, head } = planOf({ backbone, published });
+    const faulty = rows.filter((row) => row.verdict !== 'ok' && row.parameter !== undefined);
+    if (!faulty.every((row) => row.parameter!.path.startsWith('classifier.'))) continue;
+    const extra = rows.filter((row) => row.verdict === 'extra').length;
+    fits.push({ backbone, published, extra, isHeaded: head !== undefined, faults: faulty.length });
   }
   fits.sort((a, b) => a.extra - b.extra || Number(a.isHeaded) - Number(b.isHeaded) || a.faults - b.faults);
   const closest = fits.filter(({ extra, isHeaded }) => extra === fits[0]!.extra && isHeaded === fits[0]!.isHeaded);
@@ -87,14 +93,11 @@ export function chooseVariant(
   planOf: PlanOf = plansOf(source),
 ): Variant {
   const { backbone } = wanted;
-  const candidates = (backbone === undefined ? backbones : [backbone]).flatMap((each) =>
-    each.published
-      .filter((p) => wanted.source === undefined || answersTo(p, wanted.source))
-      .map((p): Variant => ({ backbone: each, published: p })),
+  const candidates = variantsOf(backbone === undefined ? backbones : [backbone]).filter(
+    ({ published }) => wanted.source === undefined || answersTo(published, wanted.source),
   );
   if (backbone !== undefined && candidates.length === 1) return candidates[0]!;
-  const fits = recognise(source, planOf);
-  const fit = fits.find((each) => candidates.some((candidate) => candidate.published === each.published));
+  const [fit] = recognise(source, planOf, candidates);
   if (fit !== undefined) return fit;
   if (backbone !== undefined) return closest(candidates, planOf); // its plan then lists every fault
   throw new WeightsError({

@@ -1,0 +1,37 @@
+/** Who takes part: each side is a program that reads a task (JSON) and tells a record. */
+import { fileURLToPath } from 'node:url';
+import { pythonOf, runJson } from './environment.mjs';
+
+const file = (name) => fileURLToPath(new URL(`sides/${name}`, import.meta.url));
+const python = (environment, name, rest = {}) => ({ program: pythonOf(environment), args: [file(name)], ...rest });
+const node = (name, rest = {}) => ({ program: process.execPath, args: [file(name)], ...rest });
+
+/**
+ * Name -> program. What else stands in a side is given to it.
+ *
+ * `keras3` is today's Keras on the TensorFlow that ours runs too, `keras2` the last Keras 2, on TensorFlow 2.15, whose
+ * compiled graphs train faster on some processors. `precision` of ours is what `--precision` takes.
+ */
+const sides = {
+  ours: node('ours.mjs', { precision: 'float32' }),
+  'ours-bfloat16': node('ours.mjs', { precision: 'bfloat16' }),
+  keras3: python('keras3', 'keras_side.py'),
+  'keras3-predict': python('keras3', 'keras_side.py', { call: 'predict' }),
+  keras2: python('tf', 'keras_side.py'),
+  torch: python('torch', 'torch_side.py'),
+  tfjs: node('tfjs-layers.mjs'),
+};
+
+export const sideNames = Object.keys(sides);
+
+/** Runs one side once, in a process of its own. */
+export function runSide(name, task) {
+  const { program, args, ...side } = sides[name];
+  return runJson(program, args, { ...task, side: { name, ...side } });
+}
+
+/** The rows of a network's generated weights. */
+export function rowsOf({ network, work, classes }) {
+  const environment = network.source === 'keras' ? 'tf' : 'torch';
+  return runJson(pythonOf(environment), [file('rows.py')], { network, classes, training: work === 'step' });
+}

@@ -1,6 +1,9 @@
 /** Compiled computations against the same ones run operation by operation. */
+import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
@@ -126,4 +129,18 @@ test.each(networks)('%s from %s gives compiled what it gives run one by one', as
   expect(numbers(alone)).toEqual(numbers(tf.slice(received, 0, 1))); // to the bit, however many are with it
   plain.dispose();
   compiled.dispose();
+});
+
+test('the first graph of a process says nothing on standard error', () => {
+  const at = (path: string): string => pathToFileURL(join(import.meta.dirname, '..', '..', path)).href;
+  const program = `
+    const { loadEngine } = await import('${at('dist/engine/tensorflow.js')}');
+    const { compile } = await import('${at('dist/engine/compile.js')}');
+    const tf = await import('@tensorflow/tfjs-core');
+    const { native } = await loadEngine({ engine: 'tensorflow' });
+    const x = tf.tensor1d([1, 2]);
+    console.log(compile(native, [x], () => [tf.add(x, 1)]).run([x])[0].dataSync().join());
+    console.error('heard again');`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
+  expect({ stdout, stderr }).toEqual({ stdout: '2,3\n', stderr: 'heard again\n' });
 });

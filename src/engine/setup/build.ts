@@ -1,9 +1,49 @@
 /** Step: compiles the binding's own source against TensorFlow's library. No make, no node-gyp, no patch. */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { EngineError } from '../../errors.js';
 import { runCommand, which } from './command.js';
 import { NODE_API_VERSION, type Wheel } from './recipe.js';
+
+/** Where node-pre-gyp looks for the binding of a package, and our addon lies beside it. */
+const outputIn = (packageDir: string): string => join(packageDir, 'lib', `napi-v${NODE_API_VERSION}`);
+
+/** The addon of {@link QUIET_SOURCE}. */
+export const quietFileOf = (packageDir: string): string => join(outputIn(packageDir), 'quiet.node');
+
+/**
+ * An addon with one function, `quietly(work)`: calls `work` while the process' standard error goes nowhere. TensorFlow
+ * 2.18 greets the first graph of a process with two lines that no setting of its own keeps back: they are logged
+ * through a copy of Abseil that its library hides.
+ * @see https://github.com/tensorflow/tensorflow/blob/v2.18.1/tensorflow/core/common_runtime/mlir_graph_optimization_pass.cc
+ */
+const QUIET_SOURCE = `
+#include <fcntl.h>
+#include <node_api.h>
+#include <unistd.h>
+
+static napi_value Quietly(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value work, global, result = nullptr;
+  napi_get_cb_info(env, info, &count, &work, nullptr, nullptr);
+  napi_get_global(env, &global);
+  const int kept = dup(STDERR_FILENO);
+  const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (kept >= 0 && nowhere >= 0) dup2(nowhere, STDERR_FILENO);
+  napi_call_function(env, global, work, 0, nullptr, &result);
+  if (kept >= 0) dup2(kept, STDERR_FILENO);
+  if (kept >= 0) close(kept);
+  if (nowhere >= 0) close(nowhere);
+  return result;
+}
+
+NAPI_MODULE_INIT() {
+  napi_value quietly;
+  napi_create_function(env, "quietly", NAPI_AUTO_LENGTH, Quietly, nullptr, &quietly);
+  napi_set_named_property(env, exports, "quietly", quietly);
+  return exports;
+}
+`;
 
 /** Measured 3.5 s. */
 const COMPILER_TIMEOUT_MS = 10 * 60_000;
@@ -14,7 +54,7 @@ export function findCompiler(): string | undefined {
 }
 
 /**
- * Compiles `binding/*.cc` of the package to the place where node-pre-gyp looks for it. The run path is relative, so
+ * Compiles `binding/*.cc` of the package to the place where node-pre-gyp looks for it, and the quiet addon beside it. The run path is relative, so
  * that the finished folder can be moved.
  * @param privateDir folder that holds `node_modules` and, in `library`, what the wheel held
  * @throws EngineError ENGINE_COMPILE_FAILED with the compiler's own words
@@ -26,15 +66,20 @@ export async function compileBinding(
   library: string,
   wheel: Wheel,
 ): Promise<void> {
-  const output = join(packageDir, 'lib', `napi-v${NODE_API_VERSION}`);
+  const output = outputIn(packageDir);
   const libraries = join(library, 'tensorflow');
   const mac = process.platform === 'darwin';
-  const args = [
+  const headers = join(privateDir, 'node_modules', 'node-api-headers', 'include');
+  const common = [
     ...(mac ? ['-bundle', '-undefined', 'dynamic_lookup'] : ['-shared', '-fPIC']),
     '-O2',
     '-std=gnu++17', // TensorFlow's headers need C++17
     `-DNAPI_VERSION=${NODE_API_VERSION}`,
-    `-I${join(privateDir, 'node_modules', 'node-api-headers', 'include')}`,
+    `-I${headers}`,
+  ];
+  await mkdir(output, { recursive: true });
+  await compileFiles(compiler, packageDir, [
+    ...common,
     `-I${join(libraries, 'include')}`,
     '-I..',
     'binding/tfjs_backend.cc',
@@ -43,9 +88,14 @@ export async function compileBinding(
     `-Wl,-rpath,${mac ? '@loader_path' : '$ORIGIN'}/${relative(output, libraries)}`,
     '-o',
     join(output, 'tfjs_binding.node'),
-  ];
-  await mkdir(output, { recursive: true });
-  const { failure } = await runCommand(compiler, args, { cwd: packageDir, timeoutMs: COMPILER_TIMEOUT_MS });
+  ]);
+  await writeFile(join(output, 'quiet.cc'), QUIET_SOURCE);
+  await compileFiles(compiler, packageDir, [...common, join(output, 'quiet.cc'), '-o', quietFileOf(packageDir)]);
+}
+
+/** @throws EngineError ENGINE_COMPILE_FAILED with the compiler's own words */
+async function compileFiles(compiler: string, cwd: string, args: readonly string[]): Promise<void> {
+  const { failure } = await runCommand(compiler, args, { cwd, timeoutMs: COMPILER_TIMEOUT_MS });
   if (!failure) return;
   throw new EngineError({
     code: 'ENGINE_COMPILE_FAILED',

@@ -2,12 +2,14 @@
  * Loads tfjs-node and reaches TensorFlow's operations through its backend. The one place with loose types: neither
  * the backend nor its binding is typed where this toolkit could import it.
  */
+import { existsSync } from 'node:fs';
 import { createRequire, Module } from 'node:module';
 import { join } from 'node:path';
 import util from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { type RecordedCalls, type Recording, startRecorder } from '../recording.js';
 import { SERVE } from '../saved-model.js';
+import { quietFileOf } from './build.js';
 import { NODE_API_VERSION } from './recipe.js';
 
 /** One attribute of a TensorFlow operation, made by the constructors of {@link NativeKernels}. */
@@ -146,8 +148,18 @@ export function requireNative(packageDir: string): NativeBackend {
   return {
     tensorflowVersion: backend.binding.TF_Version,
     usesGpu: backend.isUsingGpuDevice,
-    kernels: nativeKernels(backend),
+    kernels: nativeKernels(backend, quietlyOf(packageDir)),
   };
+}
+
+/** Calls a function while standard error goes nowhere. */
+type Quietly = <T>(work: () => T) => T;
+
+/** That of an engine which `tl setup` built; other engines are of versions that need none. */
+function quietlyOf(packageDir: string): Quietly {
+  const file = quietFileOf(packageDir);
+  if (!existsSync(file)) return (work) => work();
+  return (createRequire(file)(file) as { quietly: Quietly }).quietly;
 }
 
 /** `setBackend` prefers the highest; tfjs-node's own. */
@@ -195,8 +207,9 @@ function mendUtil(): void {
   });
 }
 
-function nativeKernels(backend: UntypedBackend): NativeKernels {
+function nativeKernels(backend: UntypedBackend, quietly: Quietly): NativeKernels {
   const { binding } = backend;
+  let greeted = false; // on standard error, as TensorFlow does when a process loads its first graph
   const idOf = (input: tf.Tensor | NativeHandle): number =>
     'dataId' in input ? backend.getInputTensorIds([input])[0]! : input.id;
   return {
@@ -208,7 +221,9 @@ function nativeKernels(backend: UntypedBackend): NativeKernels {
     release: (handle) => binding.deleteTensor(handle.id),
     record: (inputs, work) => record(backend, inputs, work),
     openSession: (folder) => {
-      const session = binding.loadSavedModel(folder, SERVE);
+      const load = (): number => binding.loadSavedModel(folder, SERVE);
+      const session = greeted ? load() : quietly(load);
+      greeted = true;
       return {
         run: (given, values, wanted) =>
           binding

@@ -1,6 +1,14 @@
 /** Every backbone there is. A new family is one import and one line here. */
 import { distance } from 'fastest-levenshtein';
-import { buildGraph, extendGraph, type Graph, type Node, tapOf } from '../engine/graph.js';
+import {
+  buildGraph,
+  extendGraph,
+  firstParameterOf,
+  type Graph,
+  type Node,
+  type Parameter,
+  tapOf,
+} from '../engine/graph.js';
 import { activation, dense } from '../engine/layers.js';
 import { UsageError } from '../errors.js';
 import { alexnets } from './alexnet.js';
@@ -104,6 +112,14 @@ export function buildBackbone(published: Published, options: BuildOptions): Grap
       buildAt: (side) => build(published, { ...options, size: { height: side, width: side } }),
     });
   }
+}
+
+/** The first parameter of a published variant: most are told apart by its name, and the rest need not be built for it. */
+export function firstParameter(
+  published: Published,
+  { size, channels = published.channels ?? 3 }: BuildOptions,
+): Parameter {
+  return firstParameterOf([size.height, size.width, channels], (s, x) => published.build(s, x));
 }
 
 function build(published: Published, options: BuildOptions): Graph {

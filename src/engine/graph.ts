@@ -134,6 +134,32 @@ export function buildGraph(inputShape: Shape, define: (s: Scope, x: Node) => Nod
   return finish(builder);
 }
 
+/** The first parameter of a network, of which no more is built than that takes. */
+export function firstParameterOf(inputShape: Shape, define: (s: Scope, x: Node) => Node): Parameter {
+  const found = new Found();
+  const stopping = (inner: Scope): Scope => ({
+    ...inner,
+    at: (name) => stopping(inner.at(name)),
+    add: (node, leaf) => {
+      const added = inner.add(node, leaf);
+      [found.parameter] = added.parameters;
+      if (found.parameter !== undefined) throw found;
+      return added;
+    },
+  });
+  try {
+    buildGraph(inputShape, (s, x) => define(stopping(s), x));
+  } catch (error) {
+    if (error !== found) throw error;
+  }
+  return found.parameter!;
+}
+
+/** Ends the building of a network. */
+class Found extends Error {
+  parameter: Parameter | undefined;
+}
+
 /** The same network with more nodes on top, for example a head on `pre_logits`. The given graph is left as it is. */
 export function extendGraph(graph: Graph, define: (s: Scope, graph: Graph) => void): Graph {
   const builder: Builder = {

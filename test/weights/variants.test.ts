@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { backbones, buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
+import { backbones, buildBackbone, findBackbone, findPublished, firstParameter } from '../../src/backbones/index.js';
 import { importWeights } from '../../src/weights/import.js';
 import { chooseVariant, type PlanOf, plansOf, recognise } from '../../src/weights/plan/variants.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
@@ -143,3 +143,13 @@ test('where the network is named, the file is not compared with others', () => {
   chooseVariant(tensors, { backbone: findBackbone('resnet50'), source: 'keras' }, watched);
   expect([...planned]).toEqual(['resnet50']);
 });
+
+test.each(backbones.map((each) => [each.name, each] as const))(
+  'the first parameter of %s, found without the rest',
+  (_, backbone) => {
+    const size = { height: backbone.inputSize, width: backbone.inputSize };
+    for (const published of backbone.published) {
+      expect(firstParameter(published, { size })).toEqual(buildBackbone(published, { size }).parameters[0]);
+    }
+  },
+);

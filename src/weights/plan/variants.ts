@@ -1,5 +1,5 @@
 /** Which published variant a file holds: told by its names and shapes, within what the user said. */
-import { answersTo, type Backbone, backbones, buildBackbone, type Published } from '../../backbones/index.js';
+import { answersTo, type Backbone, backbones, firstParameter, type Published } from '../../backbones/index.js';
 import { WeightsError } from '../../errors.js';
 import type { TensorSource } from '../source.js';
 import { dialectOf } from './dialects.js';
@@ -66,18 +66,18 @@ export function alikeVariants(
   });
 }
 
-/** Whether a file has a tensor that ends in the name of the first parameter: most variants are told apart by that. */
+/** Whether a file has a tensor of the first parameter's name, behind a wrapper's or not: most are told apart by that. */
 function mayHold(source: TensorSource, backbone: Backbone, published: Published): boolean {
   const size = { height: backbone.inputSize, width: backbone.inputSize };
   let sought = firstNames.get(published);
   if (sought === undefined) {
-    sought = soughtNames(published, buildBackbone(published, { size }).parameters[0]!);
+    sought = soughtNames(published, firstParameter(published, { size }));
     firstNames.set(published, sought);
   }
-  const { average = '' } = dialectOf(published.dialect); // a file may keep the averages alone
+  const { average = '', separator } = dialectOf(published.dialect); // a file may keep the averages alone
   const ends = average === '' ? sought : [...sought, ...sought.map((each) => each + average)];
   return namingsOf(source, published, size).some((names) =>
-    names.some((name) => ends.some((each) => name.endsWith(each))),
+    names.some((name) => ends.some((each) => name === each || name.endsWith(separator + each))),
   );
 }
 

@@ -37,7 +37,16 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The few files above the engine that hold tensors: between a batch and the loss there is nothing else to hold. */
-const TENSORS_IN_TRAIN = ['checkpoint', 'classifier', 'epochs', 'features', 'optimizers', 'step', 'trainable'];
+const TENSORS_IN_TRAIN = [
+  'checkpoint',
+  'classifier',
+  'epochs',
+  'features/entries',
+  'features/kept',
+  'optimizers',
+  'step',
+  'trainable',
+];
 
 /** Runs what was exported in stock TensorFlow.js, on a thread of its own, as the model's user will. */
 const STOCK = /^export\/(check|stock)\.ts$/;

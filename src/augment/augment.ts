@@ -43,9 +43,11 @@ const JITTER = 0.2;
  * that a data set can be moved without changing a run.
  */
 export function pictureRng(seed: number | string, epoch: number, path: string): Rng {
-  const key = path.split(/[\\/]/).slice(-2).join('/').normalize('NFC');
-  return rng(seed).split(`epoch ${epoch}`).split(key);
+  return rng(seed).split(`epoch ${epoch}`).split(pictureName(path));
 }
+
+/** The part of a path that names a picture's generator: its last folder and the file. */
+export const pictureName = (path: string): string => path.split(/[\\/]/).slice(-2).join('/').normalize('NFC');
 
 /** Which view `flip` shows of this picture in this epoch: the same with and without kept features. */
 export function flipView(seed: number | string, epoch: number, path: string): View {

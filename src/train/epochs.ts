@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Operators } from '../engine/operators.js';
 import { ToolkitError } from '../errors.js';
 import type { Rng } from '../rng.js';
-import type { EntrySource } from './features.js';
+import type { EntrySource } from './features/entries.js';
 import type { Optimizer } from './optimizers.js';
 import { smoothedTargets } from './targets.js';
 import { countCorrect, numbersOf, type TrainableNetwork } from './trainable.js';

@@ -10,14 +10,8 @@ import { writeFileAtomic } from '../files.js';
 import { rng } from '../rng.js';
 import { type CheckpointWriter, checkpointWriter, restoreOptimizer } from './checkpoint.js';
 import { assertSound, evaluateEntries, type Scores, trainEpoch } from './epochs.js';
-import {
-  bytesToKeep,
-  type EntryOptions,
-  type EntrySource,
-  entriesFromDisk,
-  fitsInMemory,
-  keepEntries,
-} from './features.js';
+import { type PrintingReader, printingReader } from './features/key.js';
+import { openSources, type Sources } from './features/sources.js';
 import { createOptimizer, type Optimizer } from './optimizers.js';
 import {
   checkSettings,
@@ -86,6 +80,7 @@ interface Job {
 }
 
 interface Run extends Job {
+  readonly reader: PrintingReader;
   readonly network: TrainableNetwork;
   readonly optimizer: Optimizer;
   readonly operators: Operators;
@@ -98,20 +93,24 @@ async function train(job: Job): Promise<FinetuneResult> {
   const { folder, start, state, options, reporter } = job;
   const { settings, resolved } = start.args;
   const history = state === undefined ? [] : await readHistory(folder, state.epoch);
-  const network = await loadTrainable(start.graph, start.read, start.engine, { cut: start.cut, auxiliary: start.auxiliary });
+  const reader = printingReader(start.read);
+  const network = await loadTrainable(start.graph, reader.read, start.engine, {
+    cut: start.cut,
+    auxiliary: start.auxiliary,
+  });
   const optimizer = createOptimizer(network.trainable, network.updates, {
     name: settings.optimizer,
     momentum: settings.momentum,
     weightDecay: resolved.weightDecay,
   });
   const operators = operatorsOf(start.engine);
-  const run: Run = { ...job, network, optimizer, operators, history, bad: new Map() };
+  const run: Run = { ...job, reader, network, optimizer, operators, history, bad: new Map() };
   try {
     if (state !== undefined) await restoreOptimizer(folder, optimizer, state);
     else await prepareFolder(folder, start, options.overwrite);
     reporter.info(describe(run));
-    const sources = await entrySources(run);
-    const stopped = sources === undefined || !(await trainEpochs(run, sources));
+    const sources = await sourcesOf(run);
+    const stopped = sources === undefined || !(await trainEpochs(run, sources).finally(() => sources.close()));
     if (run.bad.size > 0) reporter.warn(describeBadImages([...run.bad].map(([path, reason]) => ({ path, reason }))));
     if (history.length === 0) throw stoppedEarly();
     const metrics = metricsOf(run);
@@ -167,53 +166,27 @@ function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
   };
 }
 
-interface Sources {
-  readonly train: EntrySource;
-  readonly val: EntrySource;
-}
-
-/** Keeps the frozen part's output where there is one, augmentation allows it, and it fits. Undefined when stopped. */
-async function entrySources(run: Run): Promise<Sources | undefined> {
-  const { start, network, options, reporter, bad } = run;
+/** The pictures of this run, what is kept of them computed. Undefined when stopped. */
+async function sourcesOf(run: Run): Promise<Sources | undefined> {
+  const { start, network, reader, options, reporter, bad } = run;
   const { settings, resolved } = start.args;
-  const entryOptions: EntryOptions = {
-    network,
-    preprocessing: start.record.preprocessing,
-    size: resolved.inputSize,
-    batchSize: settings.batchSize,
-    augment: settings.augment,
-    seed: settings.seed,
-    skipBadImages: settings.skipBadImages,
-    onBadImage: (path, reason) => bad.set(path, reason),
-  };
-  const { train, val } = start.dataset;
-  const fromDisk = { train: entriesFromDisk(train, entryOptions), val: entriesFromDisk(val, entryOptions) };
-  if (start.cut === undefined || settings.cache === 'off') return fromDisk;
-  if (settings.augment !== 'none' && settings.augment !== 'flip') return fromDisk;
-  const bytes = bytesToKeep(train.length, network, settings.augment) + bytesToKeep(val.length, network, 'none');
-  const megabytes = `${Math.round(bytes / 1e6).toLocaleString('en')} MB`;
-  if (!fitsInMemory(bytes)) {
-    reporter.info(`the frozen part's output would take ${megabytes}, too much to keep: it is computed in every epoch`);
-    return fromDisk;
-  }
-  reporter.info(`computing the frozen part's output once and keeping it (${megabytes})`);
-  const total = train.length + val.length;
-  const began = performance.now();
-  const progress =
-    (offset: number) =>
-    (done: number): boolean => {
-      reporter.featureProgress?.({
-        done: offset + done,
-        total,
-        imagesPerSecond: (1000 * (offset + done)) / (performance.now() - began),
-      });
-      return options.signal?.aborted !== true;
-    };
-  const kept = {
-    train: await keepEntries(train, entryOptions, progress(0)),
-    val: await keepEntries(val, { ...entryOptions, augment: 'none' }, progress(train.length)),
-  };
-  return options.signal?.aborted === true ? undefined : kept;
+  return await openSources({
+    start,
+    reader,
+    entries: {
+      network,
+      preprocessing: start.record.preprocessing,
+      size: resolved.inputSize,
+      batchSize: settings.batchSize,
+      augment: settings.augment,
+      seed: settings.seed,
+      skipBadImages: settings.skipBadImages,
+      onBadImage: (path, reason) => bad.set(path, reason),
+    },
+    precision: 'float32',
+    reporter,
+    signal: options.signal,
+  });
 }
 
 /** True when all epochs were done. */

@@ -5,6 +5,7 @@ import { type Channels, channelCounts, type ImageSize } from '../augment/image.j
 import type { EngineOptions } from '../engine/tensorflow.js';
 import { listFaults, UsageError } from '../errors.js';
 import type { Head } from '../heads/heads.js';
+import { type CachePlace, cachePlaces, type RowPrecision, rowPrecisions } from './features/places.js';
 import { type OptimizerName, optimizerNames } from './optimizers.js';
 import { type ScheduleName, scheduleNames } from './schedule.js';
 
@@ -44,8 +45,12 @@ export interface FinetuneSettings {
   readonly inputSize?: number | ImageSize;
   /** Of the pictures: 1 grey, 3 RGB, 4 RGBA; those that the weights were trained on when absent. */
   readonly channels?: Channels;
-  /** `auto` keeps the frozen part's output where it fits in memory; `off` computes it anew in every epoch. */
-  readonly cache: 'auto' | 'off';
+  /** Where the frozen part's output is kept; `off` computes it anew in every epoch. */
+  readonly cache: CachePlace;
+  /** Numbers that it is kept in; `float32` when absent. */
+  readonly cachePrecision?: RowPrecision;
+  /** How many random views of each picture are kept with `standard` and `strong`, from 1; none when absent. */
+  readonly cacheViews?: number;
 }
 
 export interface FinetuneOptions extends FinetuneSettings {
@@ -126,7 +131,7 @@ export interface RunMetrics {
 
 type Defaults = Omit<
   FinetuneSettings,
-  'data' | 'manifest' | 'backbone' | 'source' | 'head' | 'lr' | 'inputSize' | 'channels'
+  'data' | 'manifest' | 'backbone' | 'source' | 'head' | 'lr' | 'inputSize' | 'channels' | 'cacheViews'
 > & {
   /** As on the command line. */
   readonly head: string;
@@ -153,6 +158,7 @@ export const defaults: Defaults = {
   valSplit: 0.2,
   skipBadImages: false,
   cache: 'auto',
+  cachePrecision: 'float32',
 };
 
 /**
@@ -213,7 +219,15 @@ export function checkSettings(settings: FinetuneSettings): void {
   oneOf('optimizer', settings.optimizer, optimizerNames);
   oneOf('schedule', settings.schedule, scheduleNames);
   oneOf('augment', settings.augment, augmentations);
-  oneOf('cache', settings.cache, ['auto', 'off']);
+  oneOf('cache', settings.cache, cachePlaces);
+  if (settings.cachePrecision !== undefined) oneOf('cache precision', settings.cachePrecision, rowPrecisions);
+  if (settings.cacheViews !== undefined) {
+    wholeFrom('cache views', settings.cacheViews, 1);
+    check(
+      settings.augment === 'standard' || settings.augment === 'strong',
+      `cache views: ${settings.augment} has no random views to keep; expected augment standard or strong`,
+    );
+  }
   if (settings.auxiliary !== undefined) oneOf('auxiliary', settings.auxiliary, ['on', 'off']);
   if (faults.length === 0) return;
   throw new UsageError({

@@ -67,10 +67,12 @@ export function toFloat32(bytes: Uint8Array, dtype: FileDtype, littleEndian = tr
   }
 }
 
-/** IEEE 754 binary16, every value exactly: 1 sign, 5 exponent (bias 15), 10 fraction bits. */
-function fromFloat16(halves: Uint16Array): Float32Array {
-  const out = new Float32Array(halves.length);
-  const bits = new Uint32Array(out.buffer);
+/**
+ * IEEE 754 binary16, every value exactly: 1 sign, 5 exponent (bias 15), 10 fraction bits.
+ * @param out as long as `halves`; a new array when absent
+ */
+export function fromFloat16(halves: Uint16Array, out: Float32Array = new Float32Array(halves.length)): Float32Array {
+  const bits = new Uint32Array(out.buffer, out.byteOffset, out.length);
   for (let i = 0; i < halves.length; i++) {
     const half = halves[i]!;
     const sign = (half & 0x8000) << 16;

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import type { Augmentation } from '../../augment/augment.js';
 import type { Channels, ImageSize } from '../../augment/image.js';
 import { UsageError } from '../../errors.js';
+import type { CachePlace, RowPrecision } from '../../train/features/places.js';
 import type { OptimizerName } from '../../train/optimizers.js';
 import type { FinetuneOptions, FinetuneResult } from '../../train/options.js';
 import type { ScheduleName } from '../../train/schedule.js';
@@ -39,8 +40,11 @@ export const defaults: typeof import('../../train/options.js').defaults = {
   valSplit: 0.2,
   skipBadImages: false,
   cache: 'auto',
+  cachePrecision: 'float32',
 };
 const augmentations: typeof import('../../augment/augment.js').augmentations = ['none', 'flip', 'standard', 'strong'];
+const cachePlaces: typeof import('../../train/features/places.js').cachePlaces = ['auto', 'memory', 'disk', 'off'];
+const rowPrecisions: typeof import('../../train/features/places.js').rowPrecisions = ['float32', 'float16'];
 const optimizers: typeof import('../../train/optimizers.js').optimizerNames = ['adam', 'adamw', 'sgd'];
 const schedules: typeof import('../../train/schedule.js').scheduleNames = ['constant', 'cosine'];
 
@@ -70,7 +74,9 @@ interface FinetuneCommandOptions extends ComputeOptions {
   readonly skipBadImages?: boolean;
   readonly inputSize?: ImageSize;
   readonly channels?: Channels;
-  readonly cache: 'auto' | 'off';
+  readonly cache: CachePlace;
+  readonly cachePrecision: RowPrecision;
+  readonly cacheViews?: number;
   readonly out?: string;
   readonly overwrite?: boolean;
   readonly resume?: string;
@@ -148,9 +154,22 @@ export function finetuneCommand(host: Host): void {
     .option('--input-size <size>', 'N, or HxW for height and width (default: as published)', inputSize)
     .addOption(channelsOption('those that the weights were trained on'))
     .addOption(
-      new Option('--cache <how>', "keep the frozen part's output between epochs where it fits")
-        .choices(['auto', 'off'])
+      new Option(
+        '--cache <where>',
+        "keep the frozen part's output: auto and disk in TL_HOME/features, where later runs find it, or in memory",
+      )
+        .choices(cachePlaces)
         .default(defaults.cache),
+    )
+    .addOption(
+      new Option('--cache-precision <type>', 'numbers that it is kept in; float16 takes half the room')
+        .choices(rowPrecisions)
+        .default(defaults.cachePrecision),
+    )
+    .option(
+      '--cache-views <n>',
+      'with --augment standard or strong, keep N random views of each picture, which epochs show in turn',
+      wholeNumber(1),
     )
     .option('--seed <n>', 'of everything random', wholeNumber(0), defaults.seed)
     .option('--out <dir>', 'the run folder (default: runs/finetune-N)')
@@ -197,7 +216,7 @@ async function finetuneOptions(
       hint: 'add --backbone NAME; `tl backbones` lists them',
     });
   }
-  const { manifest, source, lr, dropPath, inputSize: size, channels, out } = options;
+  const { manifest, source, lr, dropPath, inputSize: size, channels, cacheViews, out } = options;
   return {
     ...(manifest === undefined ? { data: options.data } : { manifest }),
     backbone: backbone ?? '',
@@ -223,6 +242,8 @@ async function finetuneOptions(
     ...(size === undefined ? {} : { inputSize: size }),
     ...(channels === undefined ? {} : { channels }),
     cache: options.cache,
+    cachePrecision: options.cachePrecision,
+    ...(cacheViews === undefined ? {} : { cacheViews }),
     ...(out === undefined ? {} : { out }),
     overwrite: options.overwrite === true,
     ...(resume === undefined ? {} : { resume }),

@@ -1,10 +1,11 @@
 /** Tiny generated pictures, a network with starting numbers, and runs on them: what the tests of training share. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, expect } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../../src/backbones/index.js';
+import { enginesDir } from '../../../src/engine/setup/home.js';
 import { rng } from '../../../src/rng.js';
 import { finetune } from '../../../src/train/finetune.js';
 import { parseHistory } from '../../../src/train/history.js';
@@ -17,9 +18,15 @@ import {
 } from '../../../src/train/options.js';
 import { openSafetensors, writeSafetensors } from '../../../src/weights/safetensors.js';
 import { parameterNumbers } from '../../engine/support/parameters.js';
+import { setHome } from '../../support/home.js';
 
 const root = mkdtempSync(join(tmpdir(), 'tl-train-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+// Runs keep the frozen part's output in TL_HOME: each file of tests starts without any.
+mkdirSync(join(root, 'home'));
+symlinkSync(enginesDir(), join(root, 'home', 'engine'));
+setHome(join(root, 'home'));
 
 /** A path in a folder that is gone when the tests of this file are done. */
 export const temporary = (...parts: string[]): string => join(root, ...parts);

@@ -1,0 +1,58 @@
+/** Pictures as the trained part of the network takes them: what comes out of the frozen part, or pixels without one. */
+import * as tf from '@tensorflow/tfjs-core';
+import type { Augmentation } from '../../augment/augment.js';
+import type { Preprocessing } from '../../augment/preprocessing.js';
+import { batches, type ImageSize, type Sample } from '../../data/index.js';
+import { rng } from '../../rng.js';
+import type { TrainableNetwork } from '../trainable.js';
+
+/** Some pictures as the trained part of the network takes them. */
+export interface Entries {
+  /** `[count, ...entry shape]`; the consumer disposes of it before it asks for the next. */
+  readonly x: tf.Tensor;
+  readonly labels: Int32Array;
+  readonly count: number;
+  /** How long the consumer waited for the pictures: for decoding, or for rows to be read. */
+  readonly waitedMs: number;
+}
+
+/** Pictures that can be gone through again and again. */
+export interface EntrySource {
+  /** One epoch: shuffled and augmented by seed and epoch, or in order and plain. */
+  epoch(kind: { readonly shuffled: number } | 'in order'): AsyncGenerator<Entries, void, void>;
+}
+
+export interface EntryOptions {
+  readonly network: TrainableNetwork;
+  readonly preprocessing: Preprocessing;
+  readonly size: ImageSize;
+  readonly batchSize: number;
+  readonly augment: Augmentation;
+  readonly seed: number;
+  readonly skipBadImages: boolean;
+  readonly onBadImage: (path: string, reason: string) => void;
+}
+
+/** Decodes pictures anew in every epoch and sends them through the frozen part. */
+export function entriesFromDisk(samples: readonly Sample[], options: EntryOptions): EntrySource {
+  const { network, augment, seed, ...rest } = options;
+  return {
+    async *epoch(kind) {
+      const shuffled = kind !== 'in order';
+      const loaded = batches(samples, {
+        ...rest,
+        seed,
+        augment: shuffled ? augment : 'none',
+        epoch: shuffled ? kind.shuffled : 0,
+        ...(shuffled ? { shuffle: orderOf(seed, kind.shuffled) } : {}),
+      });
+      for await (const { pixels, labels, count, waitedMs } of loaded) {
+        const x = tf.tidy(() => network.enter(tf.tensor(pixels, [count, ...network.graph.input.shape])));
+        yield { x, labels, count, waitedMs };
+      }
+    },
+  };
+}
+
+/** The order of an epoch's pictures. */
+export const orderOf = (seed: number, epoch: number) => rng(seed).split(`epoch ${epoch}`).split('order');

@@ -31,6 +31,8 @@ export interface MomentumStep {
 
 /** Update rules. The gradient stays the caller's. */
 export interface Updates {
+  /** Runs the updates of one step, whose settings then go to the engine once and not once for every variable. */
+  together(updates: () => void): void;
   variable(shape: readonly number[], value: tf.Tensor): Variable;
   /**
    * Kingma and Ba 2015, in the form of section 2's last paragraph, which TensorFlow and Keras 2 use: the bias
@@ -70,6 +72,7 @@ const change = (target: Variable, next: (now: tf.Tensor) => tf.Tensor): void =>
   tf.tidy(() => target.assign(next(target.read())));
 
 const composedUpdates: Updates = {
+  together: (updates) => updates(),
   variable: replaceable,
   adam: (target, m, v, gradient, { lr, beta1, beta2, epsilon, step }) => {
     const rate = (lr * Math.sqrt(1 - beta2 ** step)) / (1 - beta1 ** step);
@@ -105,14 +108,32 @@ function nativeUpdates(native: NativeKernels): Updates {
     native.boolAttribute('use_nesterov', nesterov),
   ];
   const handleOf = (variable: Variable): NativeHandle => (variable as Resource).handle;
-  const withScalars = (values: readonly number[], use: (...scalars: tf.Tensor[]) => void): void =>
-    tf.tidy(() => use(...values.map((value) => tf.scalar(value))));
+  let shared: Map<number, tf.Tensor> | undefined; // while updates run together
+  const scalarOf = (value: number): tf.Tensor => {
+    const scalar = shared?.get(value) ?? tf.keep(tf.scalar(value));
+    shared?.set(value, scalar);
+    return scalar;
+  };
+  const withScalars = (values: readonly number[], use: (...scalars: tf.Tensor[]) => void): void => {
+    const scalars = values.map(scalarOf);
+    use(...scalars);
+    if (shared === undefined) tf.dispose(scalars);
+  };
   /** The operation that adds or subtracts in place. */
   const assignBy = (op: 'AssignSubVariableOp', target: Variable, value: tf.Tensor): void => {
     native.executeRaw(op, [type('dtype')], [handleOf(target), value], 0);
   };
 
   return {
+    together: (updates) => {
+      shared = new Map();
+      try {
+        updates();
+      } finally {
+        tf.dispose([...shared.values()]);
+        shared = undefined;
+      }
+    },
     variable: (shape, value) => {
       const handle = native.executeRaw(
         'VarHandleOp',

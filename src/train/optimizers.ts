@@ -63,15 +63,17 @@ export function createOptimizer(
       // Adding e * sqrt(1 - beta2^t) to the raw root is adding e to the corrected one.
       const correction = epsilonRule === 'raw' ? 1 : Math.sqrt(1 - ADAM.beta2 ** optimizer.steps);
       const adam = { ...ADAM, epsilon: epsilon * correction, lr, step: optimizer.steps };
-      for (const [path, gradient] of gradients) {
-        const variable = variables.get(path)!;
-        const slot = (each: string): Variable => slots.get(`${path}/${each}`)!;
-        if (weightDecay > 0 && decays(variable)) updates.scale(variable, 1 - lr * weightDecay);
-        if (name !== 'sgd') updates.adam(variable, slot('m'), slot('v'), gradient, adam);
-        else if (momentum > 0)
-          updates.momentum(variable, slot('momentum'), gradient, { lr, momentum, nesterov: false });
-        else updates.descend(variable, gradient, lr);
-      }
+      updates.together(() => {
+        for (const [path, gradient] of gradients) {
+          const variable = variables.get(path)!;
+          const slot = (each: string): Variable => slots.get(`${path}/${each}`)!;
+          if (weightDecay > 0 && decays(variable)) updates.scale(variable, 1 - lr * weightDecay);
+          if (name !== 'sgd') updates.adam(variable, slot('m'), slot('v'), gradient, adam);
+          else if (momentum > 0)
+            updates.momentum(variable, slot('momentum'), gradient, { lr, momentum, nesterov: false });
+          else updates.descend(variable, gradient, lr);
+        }
+      });
     },
     dispose: () => {
       for (const slot of slots.values()) slot.dispose();

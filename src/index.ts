@@ -25,16 +25,13 @@ export { type Analysis, analyse, type NodeAnalysis, type Totals } from './engine
 export { type DenseArray, type ForwardRequest, forwardInBatches } from './engine/forward.js';
 export { cuts, type Graph, type Node, type Parameter, type Role, type Shape } from './engine/graph.js';
 export { type LoadOptions, loadNetwork, type Network, type ReadParameter } from './engine/network.js';
+export { type SetupOptions, type SetupReport, setUpEngine } from './engine/setup/index.js';
+export { type EngineInspection, inspectEngines } from './engine/setup/inspect.js';
 export {
   type Engine,
-  type EngineInspection,
   type EngineName,
   type EngineOptions,
-  inspectEngines,
   loadEngine,
-  type SetupOptions,
-  type SetupReport,
-  setUpEngine,
   toolkitHome,
 } from './engine/tensorflow.js';
 export {

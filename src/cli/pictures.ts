@@ -1,7 +1,6 @@
 /** Which pictures a command line means: files, folders and patterns. */
 import { statSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
-import { glob, isDynamicPattern } from 'tinyglobby';
 import { imageExtensions } from '../data/extensions.js';
 import { DataError } from '../errors.js';
 
@@ -23,7 +22,9 @@ export async function listGiven(given: readonly string[]): Promise<string[]> {
 async function expand(given: string): Promise<string[]> {
   const kind = statSync(given, { throwIfNoEntry: false });
   if (kind?.isDirectory()) return found(given, await below(given), 'the folder holds no pictures');
-  if (kind !== undefined || !isDynamicPattern(given)) return [given];
+  if (kind !== undefined) return [given];
+  const { glob, isDynamicPattern } = await import('tinyglobby');
+  if (!isDynamicPattern(given)) return [given];
   const matches = await glob(given.replaceAll('\\', '/'), {
     expandDirectories: false,
     absolute: isAbsolute(given),
@@ -32,6 +33,7 @@ async function expand(given: string): Promise<string[]> {
 }
 
 async function below(folder: string): Promise<string[]> {
+  const { glob } = await import('tinyglobby');
   const endings = imageExtensions.map((ending) => ending.slice(1)).join(',');
   const names = await glob(`**/*.{${endings}}`, { cwd: folder, caseSensitiveMatch: false });
   return names.map((name) => (folder.endsWith('/') ? `${folder}${name}` : `${folder}/${name}`));

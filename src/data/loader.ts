@@ -7,7 +7,7 @@
 
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { Piscina } from 'piscina';
+import type { Piscina } from 'piscina';
 import type { Augmentation } from '../augment/augment.js';
 import type { ImageSize } from '../augment/image.js';
 import { plainView, preprocessInto, type View } from '../augment/pipeline.js';
@@ -73,7 +73,7 @@ export async function* batches(samples: readonly Sample[], options: LoaderOption
   checkOptions({ ...options, workers, prefetch });
   const order = inOrder(samples.length, options.shuffle);
   const cancelled = new Int32Array(new SharedArrayBuffer(4));
-  const run = workers === 0 ? decodeBatch : poolOf(workers);
+  const run = workers === 0 ? decodeBatch : await poolOf(workers);
 
   const ahead: Promise<DecodeResult>[] = [];
   const faults: PictureFault[] = [];
@@ -137,7 +137,9 @@ export async function closeLoader(): Promise<void> {
 
 const pools = new Map<number, Piscina<DecodeTask, DecodeResult>>();
 
-function poolOf(workers: number): (task: DecodeTask) => Promise<DecodeResult> {
+/** Threads are loaded where they are used: a single picture needs none. */
+async function poolOf(workers: number): Promise<(task: DecodeTask) => Promise<DecodeResult>> {
+  const { Piscina } = await import('piscina');
   let pool = pools.get(workers);
   if (!pool) {
     pool = new Piscina<DecodeTask, DecodeResult>({

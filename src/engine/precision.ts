@@ -1,6 +1,6 @@
 /** What a network computes in. */
 import { EngineError } from '../errors.js';
-import { bfloat16Support } from './setup/inspect.js';
+import { bfloat16Support } from './setup/processor.js';
 import type { Engine } from './tensorflow.js';
 
 /** What convolutions and matrix products compute in; parameters, statistics and losses are float32 in both. */

@@ -11,8 +11,6 @@ import { bindingPackage, type EngineKind } from './setup/recipe.js';
 import { findResolvable } from './setup/resolvable.js';
 
 export { toolkitHome } from './setup/home.js';
-export { type SetupOptions, type SetupReport, setUpEngine } from './setup/index.js';
-export { type EngineInspection, inspectEngines } from './setup/inspect.js';
 export type { NativeAttribute, NativeHandle, NativeKernels, NativeType } from './setup/native.js';
 
 /** `tensorflow` is the native library; `wasm` and `cpu` come with tfjs. */

@@ -1,5 +1,6 @@
 /** Prediction: class and probability for each picture, as it is done. */
-import { batches, closeLoader, type Sample } from '../data/index.js';
+import { batches, closeLoader } from '../data/loader.js'; // alone: a data set is read by more
+import type { Sample } from '../data/sample.js';
 import type { Engine } from '../engine/tensorflow.js';
 import type { OpenedModel } from '../weights/model-folder.js';
 import { loadClassifier, softmax, topIndices } from './classifier.js';

@@ -8,7 +8,7 @@ import { initialize } from '../../src/engine/initializers.js';
 import { loadNetwork, type ReadParameter } from '../../src/engine/network.js';
 import { requirePrecision } from '../../src/engine/precision.js';
 import { DATA_TYPE, type Recording } from '../../src/engine/recording.js';
-import { bfloat16Support } from '../../src/engine/setup/inspect.js';
+import { bfloat16Support } from '../../src/engine/setup/processor.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { rng } from '../../src/rng.js';
 import { createOptimizer } from '../../src/train/optimizers.js';

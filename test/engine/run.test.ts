@@ -4,10 +4,10 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { buildGraph, cutAt, cuts, type Graph, type Node, nodesBetween, tapOf } from '../../src/engine/graph.js';
 import { activation, batchNorm, conv2d, dropout, dropPath, globalAveragePool } from '../../src/engine/layers.js';
+import { drawMask } from '../../src/engine/masks.js';
 import { loadNetwork } from '../../src/engine/network.js';
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { inference, type RunMode, run } from '../../src/engine/run.js';
-import { drawMask } from '../../src/engine/masks.js';
 import { applyOnly, startTape } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { withHead } from '../../src/heads/heads.js';

@@ -5,10 +5,11 @@ import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { operatorsOf } from '../../src/engine/operators.js';
 import { enginesDir, findSetUp, RECORD_FILE } from '../../src/engine/setup/home.js';
-import { bfloat16Support } from '../../src/engine/setup/inspect.js';
+import { inspectEngines } from '../../src/engine/setup/inspect.js';
+import { bfloat16Support } from '../../src/engine/setup/processor.js';
 import { engineKey, NODE_API_VERSION, TENSORFLOW_VERSION } from '../../src/engine/setup/recipe.js';
 import { findResolvable } from '../../src/engine/setup/resolvable.js';
-import { inspectEngines, loadEngine, toolkitHome } from '../../src/engine/tensorflow.js';
+import { loadEngine, toolkitHome } from '../../src/engine/tensorflow.js';
 
 // Every test of this file sees an empty home of its own; each test file is a process of its own.
 const scratch = await mkdtemp(join(tmpdir(), 'tl-missing-'));

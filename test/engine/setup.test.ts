@@ -6,7 +6,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { operatorsOf } from '../../src/engine/operators.js';
 import { findSetUp } from '../../src/engine/setup/home.js';
 import { setUpEngine } from '../../src/engine/setup/index.js';
-import { type Engine, inspectEngines, loadEngine, toolkitHome } from '../../src/engine/tensorflow.js';
+import { inspectEngines } from '../../src/engine/setup/inspect.js';
+import { type Engine, loadEngine, toolkitHome } from '../../src/engine/tensorflow.js';
 import { EngineError } from '../../src/errors.js';
 import { startChild } from './setup-child.js';
 

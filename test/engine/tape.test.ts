@@ -16,9 +16,9 @@ import {
   globalAveragePool,
   maxPool,
 } from '../../src/engine/layers.js';
+import { drawMask } from '../../src/engine/masks.js';
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { run } from '../../src/engine/run.js';
-import { drawMask } from '../../src/engine/masks.js';
 import { applyOnly, startTape } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { rng } from '../../src/rng.js';

@@ -1,5 +1,6 @@
 /** `tl doctor`: what there is to compute with, and which weights are imported. */
-import type { Engine, EngineInspection, EngineName } from '../../engine/tensorflow.js';
+import type { EngineInspection } from '../../engine/setup/inspect.js';
+import type { Engine, EngineName } from '../../engine/tensorflow.js';
 import { messageOf } from '../../errors.js';
 import { engineOption } from '../options.js';
 import { EXIT_FAILED } from '../output.js';
@@ -12,7 +13,8 @@ export function doctorCommand(host: Host): void {
     .addOption(engineOption())
     .action((options: { engine: 'auto' | EngineName }, command) =>
       host.run(command, async ({ out, endWith }) => {
-        const { inspectEngines, loadEngine } = await import('../../engine/tensorflow.js');
+        const { inspectEngines } = await import('../../engine/setup/inspect.js');
+        const { loadEngine } = await import('../../engine/tensorflow.js');
         const { listStored, storeFolder } = await import('../../weights/store.js');
         const inspection = await inspectEngines();
         const loaded = await loadEngine({ engine: options.engine }).catch((error: unknown) => ({

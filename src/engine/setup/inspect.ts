@@ -1,8 +1,8 @@
 /** What `tl doctor` says about engines. */
-import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { messageOf } from '../../errors.js';
 import { findSetUp, toolkitHome } from './home.js';
+import { type Bfloat16Support, bfloat16Support } from './processor.js';
 import { BINDING_VERSION, type EngineKind } from './recipe.js';
 import { findResolvable } from './resolvable.js';
 import { probeEngine } from './verify.js';
@@ -26,7 +26,7 @@ export interface EngineInspection {
   /** The tfjs backends that always come with the toolkit. */
   readonly fallbacks: readonly { readonly name: 'wasm' | 'cpu'; readonly version: string }[];
   /** Whether the processor multiplies bfloat16 in hardware; null where that is not known. */
-  readonly bfloat16: { readonly avx512Bf16: boolean; readonly amxBf16: boolean } | null;
+  readonly bfloat16: Bfloat16Support | null;
   readonly nodeVersion: string;
   readonly platform: string;
   /** Threads that an engine uses unless told otherwise. */
@@ -68,16 +68,4 @@ async function inspectOne(
   return 'failure' in probe
     ? { kind, origin, packageDir, tensorflowVersion: undefined, usesGpu: false, failure: probe.failure }
     : { kind, origin, packageDir, ...probe, failure: undefined };
-}
-
-/** The flags that Linux lists for the first processor. */
-export function bfloat16Support(cpuinfo = '/proc/cpuinfo'): EngineInspection['bfloat16'] {
-  try {
-    if (!existsSync(cpuinfo)) return null;
-    const flags = /^(?:flags|Features)\s*:(.*)$/m.exec(readFileSync(cpuinfo, 'utf8'))?.[1]?.trim().split(/\s+/);
-    if (!flags) return null;
-    return { avx512Bf16: flags.includes('avx512_bf16'), amxBf16: flags.includes('amx_bf16') };
-  } catch {
-    return null;
-  }
 }

@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { nativeActivation } from './native-activations.js';
 import { groupedConvolution } from './native-groups.js';
 import { LOWEST, type Pair, windowPadding } from './operations.js';
-import type { Operator } from './operator.js';
+import { type Operator, rolled, unrolled } from './operator.js';
 import type { BatchNormRule, ConvolutionGeometry, Operators } from './operators.js';
 import { padExplicitly } from './padding.js';
 import type { NativeAttribute, NativeKernels } from './tensorflow.js';
@@ -22,6 +22,7 @@ export function nativeOperators(native: NativeKernels): Partial<Operators> {
       'DepthwiseConv2dNativeBackpropInput',
       'DepthwiseConv2dNativeBackpropFilter',
     ]),
+    matMul: matMul(native),
     biasAdd: biasAdd(native),
     activation: (name) => nativeActivation(native, name),
     batchNorm: (rule) => batchNorm(native, rule, false),
@@ -101,6 +102,28 @@ function paddingOf(
   if (rows[0] + rows[1] + columns[0] + columns[1] === 0) return { padding: 'VALID' };
   if (equal) return { padding: 'SAME' };
   return { padding: 'VALID', amounts: [[0, 0], [...rows], [...columns], [0, 0]] };
+}
+
+/** `MatMul`, half of the time of the `BatchMatMulV2` that tfjs uses for two matrices as well. */
+function matMul(native: NativeKernels): Operator {
+  const product = (a: tf.Tensor, b: tf.Tensor, transposed: { a?: boolean; b?: boolean } = {}): tf.Tensor =>
+    native.execute(
+      'MatMul',
+      [
+        native.typeAttribute('T', 'float32'),
+        native.boolAttribute('transpose_a', transposed.a === true),
+        native.boolAttribute('transpose_b', transposed.b === true),
+      ],
+      [a, b],
+    );
+  return {
+    forward: ([x, kernel]) => [unrolled(product(rolled(x!), kernel!), x!)],
+    saves: { inputs: [0, 1], outputs: [] },
+    backward: ({ dy, inputs: [x, kernel] }, wanted) => [
+      wanted[0] ? unrolled(product(rolled(dy), kernel!, { b: true }), x!) : undefined,
+      wanted[1] ? product(rolled(x!), rolled(dy), { a: true }) : undefined,
+    ],
+  };
 }
 
 function biasAdd(native: NativeKernels): Operator {

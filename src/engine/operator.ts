@@ -26,3 +26,9 @@ export function sumToLast(x: tf.Tensor): tf.Tensor {
     Array.from({ length: x.rank - 1 }, (_, axis) => axis),
   );
 }
+
+/** Every dimension but the last in one. */
+export const rolled = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
+/** The other way, with the outer dimensions of `like`. */
+export const unrolled = (x: tf.Tensor, like: tf.Tensor): tf.Tensor =>
+  like.rank === 2 ? x : tf.reshape(x, [...like.shape.slice(0, -1), x.shape[1]!]);

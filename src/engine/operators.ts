@@ -11,7 +11,7 @@ import { groupsApart } from './native-groups.js';
 import { nativeOperators } from './native-operators.js';
 import { groupNorm, layerNorm, standardizeKernel } from './normalizations.js';
 import type { ActivationName, KernelStandardization, Padding, Pair } from './operations.js';
-import { type Operator, sumToLast } from './operator.js';
+import { type Operator, rolled, sumToLast, unrolled } from './operator.js';
 import { gridOperators } from './pools.js';
 import type { Engine } from './tensorflow.js';
 import { averagePool, conv2d, depthwiseConv2d, maxPool } from './windows.js';
@@ -85,12 +85,6 @@ export interface Operators {
 export function operatorsOf(engine: Engine): Operators {
   return engine.native === undefined ? composedOperators : { ...composedOperators, ...nativeOperators(engine.native) };
 }
-
-/** Every dimension but the last in one. */
-const rolled = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
-/** The other way, with the outer dimensions of `like`. */
-const unrolled = (x: tf.Tensor2D, like: tf.Tensor): tf.Tensor =>
-  like.rank === 2 ? x : tf.reshape(x, [...like.shape.slice(0, -1), x.shape[1]]);
 
 const composedOperators: Operators = {
   conv2d: (geometry, groups) => (groups === 1 ? conv2d(geometry) : groupsApart(conv2d(geometry), groups)),

@@ -43,7 +43,7 @@ export async function evaluate(model: OpenedModel, engine: Engine, options: Eval
   const dataset = listPictures({ data: options.data, manifest: options.manifest, valSplit, seed });
   const split = options.split ?? defaultSplit(dataset, options, fingerprint);
   const samples = relabel(dataset, model.record.classes, split);
-  const classifier = await loadClassifier(model, engine);
+  const classifier = await loadClassifier(model, engine, { pictures: samples.length });
   const classCount = classifier.classes.length;
   const confusion = classifier.classes.map(() => new Array<number>(classCount).fill(0));
   const bad: { path: string; reason: string }[] = [];

@@ -33,7 +33,7 @@ export async function* predict(
   engine: Engine,
   { top, batchSize = 8, signal }: PredictOptions,
 ): AsyncGenerator<Prediction, void, void> {
-  const classifier = await loadClassifier(model, engine);
+  const classifier = await loadClassifier(model, engine, { pictures: paths.length });
   const { inputSize, preprocessing } = model.record;
   const classCount = classifier.classes.length;
   try {

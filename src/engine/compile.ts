@@ -22,6 +22,13 @@ export interface Compiled {
 }
 
 /**
+ * The engine's native operations where it compiles. On a GPU it does not: a session takes its inputs from, and gives its
+ * outputs to, the processor's memory, which would cost more than it saves.
+ */
+export const compilerOf = ({ native, device }: Engine): NativeKernels | undefined =>
+  device === 'cpu' ? native : undefined;
+
+/**
  * Runs `work` once and compiles what it did. It must do the same whatever the numbers in its inputs are, and use no
  * other tensors than these and those it makes itself, which become constants.
  * @param inputs what changes from run to run
@@ -59,10 +66,11 @@ export interface BatchFunction {
  * depend on how many are with it.
  */
 export function compileBatches(
-  { native }: Engine,
+  engine: Engine,
   work: (x: tf.Tensor, others: readonly tf.Tensor[]) => tf.Tensor[],
   precision: Precision = 'float32',
 ): BatchFunction {
+  const native = compilerOf(engine);
   if (native === undefined) return { run: work, dispose: () => {} };
   const compiled = new Map<number, Compiled>();
   return {

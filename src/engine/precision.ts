@@ -1,5 +1,6 @@
 /** What a network computes in. */
 import { EngineError } from '../errors.js';
+import { compilerOf } from './compile.js';
 import { bfloat16Support } from './setup/processor.js';
 import type { Engine } from './tensorflow.js';
 
@@ -7,24 +8,24 @@ import type { Engine } from './tensorflow.js';
 export type Precision = 'float32' | 'bfloat16';
 
 /**
- * Refuses a precision that would not be faster: bfloat16 needs TensorFlow, and a processor that multiplies it.
+ * Refuses a precision that would not be faster: bfloat16 exists in what is compiled, which is on TensorFlow and the
+ * processor, and pays where that multiplies it.
  * @throws EngineError PRECISION_UNSUPPORTED
  */
 export function requirePrecision(precision: Precision, engine: Engine): void {
   if (precision === 'float32') return;
-  const support = engine.device === 'cpu' ? bfloat16Support() : null; // of a GPU, and where nothing tells: trust
-  const lacking = support !== null && !support.avx512Bf16 && !support.amxBf16;
-  if (engine.native !== undefined && !lacking) return;
-  const reason =
-    engine.native === undefined
-      ? `expected the native engine, received ${engine.name}`
-      : 'expected a processor with AVX512_BF16 or AMX_BF16, which this one has not';
-  throw new EngineError({
-    code: 'PRECISION_UNSUPPORTED',
-    message: `bfloat16 cannot be computed in: ${reason}`,
-    hint:
-      engine.native === undefined
-        ? 'run `tl setup` and leave --engine out, or use --precision float32'
-        : 'use --precision float32',
-  });
+  const refuse = (expected: string, hint: string): EngineError =>
+    new EngineError({
+      code: 'PRECISION_UNSUPPORTED',
+      message: `bfloat16 cannot be computed in: expected ${expected}`,
+      hint,
+    });
+  if (compilerOf(engine) === undefined) {
+    const received = engine.native === undefined ? `the ${engine.name} engine` : 'a GPU';
+    const hint = 'use --precision float32, or the native engine (`tl setup`) with --device cpu';
+    throw refuse(`the native engine on the processor, received ${received}`, hint);
+  }
+  const support = bfloat16Support(); // null where nothing tells: then the user is believed
+  if (support !== null && !support.avx512Bf16 && !support.amxBf16)
+    throw refuse('a processor with AVX512_BF16 or AMX_BF16, which this one lacks', 'use --precision float32');
 }

@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { toBfloat16 } from '../../src/engine/bfloat16.js';
-import { compile } from '../../src/engine/compile.js';
+import { compile, compileBatches } from '../../src/engine/compile.js';
 import { initialize } from '../../src/engine/initializers.js';
 import { loadNetwork, type ReadParameter } from '../../src/engine/network.js';
 import { requirePrecision } from '../../src/engine/precision.js';
@@ -126,8 +126,22 @@ test('the wasm engine has no bfloat16, and says what to do', async () => {
     loadNetwork(graph, async () => new Float32Array(), wasm, { outputs: ['pre_logits'], precision: 'bfloat16' }),
   ).rejects.toMatchObject({
     code: 'PRECISION_UNSUPPORTED',
-    message: 'bfloat16 cannot be computed in: expected the native engine, received wasm',
+    message: 'bfloat16 cannot be computed in: expected the native engine on the processor, received the wasm engine',
   });
   expect(() => requirePrecision('float32', wasm)).not.toThrow();
   await loadEngine({ engine: 'tensorflow' });
+});
+
+test('a GPU runs operation by operation, in float32', () => {
+  const gpu: Engine = { ...engine, device: 'gpu' };
+  expect(() => requirePrecision('bfloat16', gpu)).toThrow(
+    'expected the native engine on the processor, received a GPU',
+  );
+  let calls = 0;
+  const twice = compileBatches(gpu, (x) => {
+    calls++;
+    return [tf.mul(x, 2)];
+  });
+  for (const value of [1, 2]) expect([...twice.run(tf.tensor1d([value]), [])[0]!.dataSync()]).toEqual([2 * value]);
+  expect(calls).toBe(2);
 });

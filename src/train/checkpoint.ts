@@ -8,7 +8,7 @@ import type { ReadParameter } from '../engine/network.js';
 import type { Variable } from '../engine/variables.js';
 import { writeFileAtomic } from '../files.js';
 import { type ModelRecord, saveModelFolder } from '../weights/model-folder.js';
-import { openSafetensors, writeSafetensors } from '../weights/safetensors.js';
+import { openSafetensors, type SafetensorsEntry, writeSafetensors } from '../weights/safetensors.js';
 import { AUXILIARY } from './auxiliary.js';
 import type { Optimizer } from './optimizers.js';
 import type { HistoryRow } from './options.js';
@@ -18,14 +18,41 @@ import { numbersOf, type TrainableNetwork } from './trainable.js';
 /** Seconds between two writes at the least: what a crash may cost. */
 const SECONDS_BETWEEN_WRITES = 5;
 
+/**
+ * The most that is held in memory for a later write; a larger state is written at once. Whatever is larger takes longer
+ * than the time between two writes to train an epoch with, but on a handful of pictures.
+ */
+const MOST_HELD_BYTES = 64 * 1024 * 1024;
+
+/** Numbers by name, as they are now or as they were held. */
+type Numbers = (name: string) => Float32Array | Promise<Float32Array>;
+
 /** Numbers as they were at the end of an epoch. */
 type Snapshot = ReadonlyMap<string, Float32Array>;
 
-async function snapshotOf(variables: ReadonlyMap<string, Variable>): Promise<Snapshot> {
+type Variables = ReadonlyMap<string, Variable>;
+
+async function snapshotOf(variables: Variables): Promise<Snapshot> {
   const snapshot = new Map<string, Float32Array>();
   for (const [name, variable] of variables) snapshot.set(name, await numbersOf(variable));
   return snapshot;
 }
+
+const held =
+  (snapshot: Snapshot): Numbers =>
+  (name) =>
+    snapshot.get(name)!;
+
+/** Reads one variable after the other, so that a whole network's state is never in memory twice. */
+const living =
+  (variables: Variables): Numbers =>
+  (name) =>
+    numbersOf(variables.get(name)!);
+
+const bytesIn = (...many: readonly Variables[]): number =>
+  many
+    .flatMap((variables) => [...variables.values()])
+    .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, Float32Array.BYTES_PER_ELEMENT), 0);
 
 export interface CheckpointWriter {
   /** Takes the state at the end of an epoch, and writes it if the last write is some time ago. */
@@ -49,47 +76,56 @@ export function checkpointWriter(
   let pending: Pending | undefined;
   let bestPending: Snapshot | undefined;
   let lastWrite = performance.now();
+  const mayHold = bytesIn(network.variables, optimizer.slots) <= MOST_HELD_BYTES;
 
-  const reader =
-    (snapshot: Snapshot): ReadParameter =>
+  /** The rest is frozen, and the same at any time. */
+  const withFrozen =
+    (model: Numbers): ReadParameter =>
     async (path) =>
-      snapshot.get(path) ?? network.read(path);
+      network.variables.has(path) ? model(path) : network.read(path);
 
-  const flush = async (): Promise<void> => {
-    if (bestPending !== undefined) {
-      await saveModelFolder(join(folder, 'best'), record, reader(bestPending));
-      bestPending = undefined;
-    }
-    if (pending === undefined) return;
-    const { state, history, model, slots } = pending;
+  const writeBest = (model: Numbers): Promise<void> => saveModelFolder(join(folder, 'best'), record, withFrozen(model));
+
+  const writeLast = async (
+    { state, history }: Pick<Pending, 'state' | 'history'>,
+    model: Numbers,
+    slots: Numbers,
+  ): Promise<void> => {
+    const entriesOf = (names: Iterable<string>, variables: Variables, numbers: Numbers): SafetensorsEntry[] =>
+      [...names].map((name) => ({ name, shape: variables.get(name)!.shape, read: () => numbers(name) }));
     // The checkpoint comes last: a run that is killed in between goes on from the one before, which needs no more rows.
     await writeHistory(folder, history);
-    await saveModelFolder(join(folder, 'last'), record, reader(model), async (fresh) => {
-      const entries = [...slots].map(([name, values]) => ({
-        name,
-        shape: optimizer.slots.get(name)!.shape,
-        read: () => values,
-      }));
-      await writeSafetensors(join(fresh, OPTIMIZER), entries);
-      const auxiliary = [...network.auxiliary].map((name) => ({
-        name,
-        shape: network.variables.get(name)!.shape,
-        read: () => model.get(name)!,
-      }));
+    await saveModelFolder(join(folder, 'last'), record, withFrozen(model), async (fresh) => {
+      await writeSafetensors(join(fresh, OPTIMIZER), entriesOf(optimizer.slots.keys(), optimizer.slots, slots));
+      const auxiliary = entriesOf(network.auxiliary, network.variables, model);
       if (auxiliary.length > 0) await writeSafetensors(join(fresh, AUXILIARY), auxiliary);
       await writeFileAtomic(join(fresh, CHECKPOINT), `${JSON.stringify(state, null, 2)}\n`);
     });
-    pending = undefined;
     lastWrite = performance.now();
+  };
+
+  const flush = async (): Promise<void> => {
+    if (bestPending !== undefined) await writeBest(held(bestPending));
+    bestPending = undefined;
+    if (pending !== undefined) await writeLast(pending, held(pending.model), held(pending.slots));
+    pending = undefined;
   };
 
   return {
     flush,
     epochDone: async (state, history) => {
-      const model = await snapshotOf(network.variables);
-      pending = { state, history: [...history], model, slots: await snapshotOf(optimizer.slots) };
-      if (state.bestEpoch === state.epoch) bestPending = model;
-      if (performance.now() - lastWrite > SECONDS_BETWEEN_WRITES * 1000) await flush();
+      const isBest = state.bestEpoch === state.epoch;
+      pending = undefined; // an older epoch's
+      if (isBest) bestPending = undefined;
+      if (mayHold && performance.now() - lastWrite <= SECONDS_BETWEEN_WRITES * 1000) {
+        const model = await snapshotOf(network.variables);
+        pending = { state, history: [...history], model, slots: await snapshotOf(optimizer.slots) };
+        if (isBest) bestPending = model;
+        return;
+      }
+      if (isBest) await writeBest(living(network.variables));
+      else await flush(); // a best model of before
+      await writeLast({ state, history }, living(network.variables), living(optimizer.slots));
     },
   };
 }

@@ -85,6 +85,29 @@ describe('stopped and resumed', () => {
     expectEqual(await traces(runFolder), whole);
   });
 
+  test('a state too large to be held is written at the end of every epoch, and the run goes on from it', async () => {
+    const few = await pictureFolder('few', 1, 1);
+    // 11.7 million parameters with a momentum for each: 94 MB.
+    const network = { backbone: 'resnet18', source: 'torch', freeze: 'none', inputSize: 32 } as const;
+    const large = { data: few, ...network, optimizer: 'sgd', batchSize: 3 } as const;
+    const whole = await tracesOf(large);
+    const controller = new AbortController();
+    const written: number[] = [];
+    const out = temporary('large');
+    const { stopped } = await train(
+      { ...large, out, signal: controller.signal },
+      {
+        epochStart: ({ epoch }) => {
+          if (epoch > 1) written.push(JSON.parse(readFileSync(join(out, 'last', 'checkpoint.json'), 'utf8')).epoch);
+        },
+        step: ({ epoch }) => void (epoch === 3 && controller.abort()),
+      },
+    );
+    expect({ stopped, written }).toEqual({ stopped: true, written: [1, 2] });
+    await train({ data: few, resume: out });
+    expectEqual(await traces(out), whole);
+  });
+
   test('a finished run that is resumed is left as it is', async () => {
     const { runFolder } = await train({ data, weights, ...settings, epochs: 2 });
     const before = await traces(runFolder);

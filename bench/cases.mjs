@@ -10,13 +10,17 @@
  * @property {string} peer a side of sides.mjs
  * @property {string} [ours] ours, as sides.mjs calls it; `ours` when absent
  * @property {number} [atLeast] the ratio that is promised
+ * @property {boolean} [once] the peer is measured in the first round only
+ * @property {boolean} [otherOutput] the two compute different things, so that only their times are compared
  *
  * @typedef {object} Case
  * @property {string} name
  * @property {string} group cases that are run together: `--only GROUP`
  * @property {string} work what each side does; they have a function of that name
  * @property {string} what for people
- * @property {Network} network
+ * @property {Network} [network]
+ * @property {boolean} [wholeProgram] its sides are programs as users run them (programs.mjs)
+ * @property {object} [pictures] a folder of photographs (pictures.mjs)
  * @property {readonly Row[]} rows
  * @property {number} batch pictures of `side` x `side` at once
  * @property {number} warmUp steps that are not timed; the first ones trace, compile and allocate
@@ -43,6 +47,16 @@ const common = { side: 224, classes: 10, lr: 1e-4, rounds: 3 };
  */
 const step = { ...common, group: 'step', work: 'step', warmUp: 3, steps: 5, tolerances: [1e-3, 1e-2, 1e-2] };
 const forward = { ...common, group: 'forward', work: 'forward', warmUp: 3, steps: 8, tolerances: [1e-3] };
+
+/** Programs are timed as wholes, so that rounds are all there is. */
+const program = { ...common, group: 'program', wholeProgram: true, tolerances: [2e-2] };
+/** 1,000 photographs of 500x400 to train on, as in many a user's folder. */
+const thousand = { splits: { train: 1000, val: 100 } };
+/**
+ * Training from folders: the heads start from numbers of their own and the pictures come in an order of their own, so
+ * that final losses are alike and no more.
+ */
+const training = { ...program, work: 'finetune', tolerances: [0.25] };
 
 /** @type {readonly Case[]} */
 export const cases = [
@@ -119,5 +133,102 @@ export const cases = [
     network: networks.vitB16,
     batch: 8,
     rows: [{ peer: 'keras3', atLeast: 1.1 }, { peer: 'torch' }],
+  },
+  {
+    ...training,
+    group: 'freeze',
+    name: 'resnet50 last:3',
+    what:
+      'a second epoch with everything before the last three blocks frozen, mirrored at random, from files; ours with ' +
+      'and without keeping what the frozen part gives, Keras by `fit`; in milliseconds an epoch of 160 pictures',
+    network: networks.resnet50,
+    module: 'resnet50',
+    pictures: { splits: { train: 160 } },
+    freeze: 'last:3',
+    trainFrom: 'conv5',
+    augment: 'flip',
+    epochs: 3,
+    peerEpochs: 2,
+    timed: 'epoch',
+    batch: 16,
+    rounds: 2,
+    rows: [
+      { peer: 'keras3-fit', ours: 'ours-uncached', atLeast: 1.2 },
+      { peer: 'keras3-fit', ours: 'ours', atLeast: 2 },
+    ],
+  },
+  {
+    ...training,
+    group: 'head',
+    name: 'head, mirrored',
+    what: 'a new head on 1,000 pictures and 20 epochs, mirrored at random, from cold start to saved model',
+    network: networks.mobilenetV2,
+    module: 'mobilenet_v2',
+    pictures: thousand,
+    freeze: 'backbone',
+    augment: 'flip',
+    epochs: 20,
+    batch: 16,
+    lr: 1e-3,
+    rounds: 2,
+    rows: [{ peer: 'keras3-cached', atLeast: 1.2 }],
+  },
+  {
+    ...training,
+    group: 'head',
+    name: 'head',
+    what: 'the same without mirroring; `keras3-fit` once, since it takes minutes',
+    network: networks.mobilenetV2,
+    module: 'mobilenet_v2',
+    pictures: thousand,
+    freeze: 'backbone',
+    augment: 'none',
+    epochs: 20,
+    batch: 16,
+    lr: 1e-3,
+    rounds: 2,
+    rows: [
+      { peer: 'keras3-fit', atLeast: 8, once: true },
+      { peer: 'keras3-cached', atLeast: 1.2 },
+    ],
+  },
+  {
+    ...common,
+    group: 'pictures',
+    name: 'decode',
+    work: 'decode',
+    what:
+      'decode, resize and mirror at random 1,000 JPEGs of 500x400, batches of 32; tf.data on the other side, with the ' +
+      'same resize: antialiased (short side to 256, crop), or plain to 224x224',
+    pictures: thousand,
+    batch: 32,
+    warmUp: 1,
+    steps: 3,
+    tolerances: [5e-2], // TensorFlow decodes JPEGs by the faster, coarser DCT, which moves means by a level of 255
+    rows: [
+      { peer: 'keras3', atLeast: 1.1 },
+      { peer: 'keras3-plain', ours: 'ours-plain', atLeast: 0.9 },
+      { peer: 'keras3-plain', ours: 'ours', otherOutput: true },
+    ],
+  },
+  {
+    ...program,
+    name: 'predict',
+    work: 'predict',
+    what: 'the class of one picture, the whole program',
+    network: networks.resnet50,
+    pictures: thousand,
+    batch: 1,
+    rows: [{ peer: 'keras3', atLeast: 3 }, { peer: 'keras2' }],
+  },
+  {
+    ...program,
+    name: 'import',
+    work: 'import',
+    what: 'a published .h5 into the local store, or by `load_weights` into a model, the whole program',
+    network: networks.resnet50,
+    batch: 1,
+    tolerances: [1e-5],
+    rows: [{ peer: 'keras3', atLeast: 1 }, { peer: 'keras2' }],
   },
 ];

@@ -1,6 +1,7 @@
 /** Who takes part: each side is a program that reads a task (JSON) and tells a record. */
 import { fileURLToPath } from 'node:url';
 import { pythonOf, runJson } from './environment.mjs';
+import { runProgram } from './programs.mjs';
 
 const file = (name) => fileURLToPath(new URL(`sides/${name}`, import.meta.url));
 const python = (environment, name, rest = {}) => ({ program: pythonOf(environment), args: [file(name)], ...rest });
@@ -15,8 +16,13 @@ const node = (name, rest = {}) => ({ program: process.execPath, args: [file(name
 const sides = {
   ours: node('ours.mjs', { precision: 'float32' }),
   'ours-bfloat16': node('ours.mjs', { precision: 'bfloat16' }),
+  'ours-plain': node('ours.mjs', { resize: 'plain' }),
+  'ours-uncached': node('ours.mjs', { cache: 'off' }),
   keras3: python('keras3', 'keras_side.py'),
   'keras3-predict': python('keras3', 'keras_side.py', { call: 'predict' }),
+  'keras3-plain': python('keras3', 'keras_side.py', { resize: 'plain' }),
+  'keras3-fit': { script: 'program_fit.py' },
+  'keras3-cached': { script: 'program_cached.py' },
   keras2: python('tf', 'keras_side.py'),
   torch: python('torch', 'torch_side.py'),
   tfjs: node('tfjs-layers.mjs'),
@@ -27,6 +33,7 @@ export const sideNames = Object.keys(sides);
 /** Runs one side once, in a process of its own. */
 export function runSide(name, task) {
   const { program, args, ...side } = sides[name];
+  if (task.case.wholeProgram) return runProgram(name, side, task);
   return runJson(program, args, { ...task, side: { name, ...side } });
 }
 

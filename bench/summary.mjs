@@ -21,8 +21,13 @@ const HEAD = [
 const LABELS = {
   ours: 'float32',
   'ours-bfloat16': 'bfloat16',
+  'ours-plain': 'plain resize',
+  'ours-uncached': 'uncached',
   keras3: 'Keras 3',
   'keras3-predict': 'Keras 3 predict',
+  'keras3-plain': 'Keras 3 plain resize',
+  'keras3-fit': 'Keras 3 fit',
+  'keras3-cached': 'Keras 3, own cache',
   keras2: 'Keras 2',
   torch: 'PyTorch',
   tfjs: 'tfjs-layers',
@@ -48,7 +53,7 @@ function cellsOf(row) {
     row.ratioFastest.toFixed(2),
     gigabytes(row.peerPeakBytes),
     gigabytes(row.oursPeakBytes),
-    row.difference.toExponential(0),
+    Number.isNaN(row.difference) ? '' : row.difference.toExponential(0),
     atLeast === undefined ? '' : `>= ${atLeast.toFixed(2)}`,
     reached ?? '',
   ];

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import os
+
 import keras as keras_package
 import numpy as np
 import tensorflow as tf
@@ -41,7 +44,39 @@ def forward(task: dict):
     return lambda: function(tf.constant(images)).numpy()
 
 
-WORKS = {"step": step, "forward": forward}
+def decode(task: dict):
+    """Decodes, resizes and mirrors at random every picture of a folder: tf.data with as many threads as it likes."""
+    of, plain = task["case"], task["side"].get("resize") == "plain"
+    side = of["side"]
+    paths = sorted(glob.glob(os.path.join(task["files"], "train", "*", "*.jpg")))
+
+    def picture(path):
+        pixels = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        if plain:
+            return keras.applications.resnet50.preprocess_input(tf.image.resize(pixels, [side, side]))
+        # torchvision's: the short side becomes 256, the middle 224x224 is kept
+        height, width = (tf.cast(n, tf.float32) for n in tf.unstack(tf.shape(pixels))[:2])
+        scale = round(side * 256 / 224) / tf.minimum(height, width)
+        size = tf.cast(tf.floor(tf.stack([height, width]) * scale + 1e-3), tf.int32)
+        larger = tf.image.resize(pixels, size, antialias=True)
+        top, left = tf.unstack(tf.cast(tf.round(tf.cast(size - side, tf.float32) / 2), tf.int32))
+        cut = tf.image.crop_to_bounding_box(larger, top, left, side, side)
+        return (cut / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+
+    files = tf.data.Dataset.from_tensor_slices(paths)
+    mirrored = files.map(lambda path: tf.image.random_flip_left_right(picture(path)), tf.data.AUTOTUNE)
+    batches = mirrored.batch(of["batch"]).prefetch(tf.data.AUTOTUNE)
+    first = picture(paths[0]).numpy().mean(axis=(0, 1))
+
+    def one() -> np.ndarray:
+        count = sum(len(batch) for batch in batches)
+        assert count == len(paths), count
+        return first
+
+    return one
+
+
+WORKS = {"step": step, "forward": forward, "decode": decode}
 
 if __name__ == "__main__":
     task = read_task()

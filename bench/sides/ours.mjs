@@ -96,6 +96,35 @@ async function forward() {
   });
 }
 
-const works = { step, forward };
+/** Decode, resize and mirror at random every picture of a folder, as training does; numbers of the first one tell. */
+async function decode() {
+  const { caffePreprocessing, torchPreprocessing } = await from('augment/preprocessing.js');
+  const { batches, closeLoader, loadOne, scanFolder } = await from('data/index.js');
+  const preprocessing = side.resize === 'plain' ? caffePreprocessing : torchPreprocessing;
+  const size = { height: of.side, width: of.side };
+  const { train } = scanFolder(task.files, { valSplit: 0, seed: 0 });
+  const first = await loadOne(train[0].path, preprocessing, size);
+  const given = { preprocessing, size, batchSize: of.batch, augment: 'flip', seed: 0, skipBadImages: false };
+  let epoch = 0;
+  const record = await timeSteps(task, async () => {
+    let count = 0;
+    for await (const batch of batches(train, { ...given, epoch: epoch++ })) count += batch.count;
+    if (count !== train.length) throw new Error(`${count} pictures of ${train.length}`);
+    return channelMeans(first);
+  });
+  await closeLoader();
+  return record;
+}
+
+/** Of `[height, width, 3]`. */
+function channelMeans(pixels) {
+  const sums = [0, 0, 0];
+  pixels.forEach((value, i) => {
+    sums[i % 3] += value;
+  });
+  return sums.map((sum) => (3 * sum) / pixels.length);
+}
+
+const works = { step, forward, decode };
 const record = await works[of.work]();
 tell({ ...record, tensors: tf.memory().numTensors, runs: engine.description });

@@ -88,7 +88,7 @@ function timeCalls() {
 }
 
 const compiled = { float32: median(await timesOf({ precision: 'float32' })) };
-const { bfloat16Support } = await from('engine/setup/inspect.js');
+const { bfloat16Support } = await from('engine/setup/processor.js');
 const support = bfloat16Support();
 if (support?.avx512Bf16 || support?.amxBf16) compiled.bfloat16 = median(await timesOf({ precision: 'bfloat16' }));
 

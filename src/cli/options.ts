@@ -1,15 +1,15 @@
 /** Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Channels, ImageSize } from '../augment/image.js';
+import type { Precision } from '../engine/precision.js';
 import type { EngineName, EngineOptions } from '../engine/tensorflow.js';
-import { UsageError } from '../errors.js';
 
 /** Options of the commands that compute. */
 export interface ComputeOptions {
   readonly engine: 'auto' | EngineName;
   readonly device: 'auto' | 'cpu' | 'gpu';
   readonly threads?: number;
-  readonly precision: string;
+  readonly precision: Precision;
 }
 
 /** Adds `--json`, `--quiet` and `--debug`, which every command has. */
@@ -27,7 +27,7 @@ export function withCompute(command: Command): Command {
     .addOption(new Option('--device <device>', 'what it computes on').choices(['auto', 'cpu', 'gpu']).default('auto'))
     .option('--threads <n>', 'threads of the native engine (default: all)', wholeNumber(1))
     .addOption(
-      new Option('--precision <type>', 'number type of the computation')
+      new Option('--precision <type>', 'what convolutions and matrix products compute in; bfloat16 takes less time')
         .choices(['float32', 'bfloat16'])
         .default('float32'),
     );
@@ -40,15 +40,7 @@ export function engineOption(): Option {
     .default('auto');
 }
 
-/** @throws PRECISION_UNAVAILABLE */
-export function engineOptions({ engine, device, threads, precision }: ComputeOptions): EngineOptions {
-  if (precision !== 'float32') {
-    throw new UsageError({
-      code: 'PRECISION_UNAVAILABLE',
-      message: `--precision ${precision} is not available yet; everything is computed in float32`,
-      hint: 'leave --precision out',
-    });
-  }
+export function engineOptions({ engine, device, threads }: ComputeOptions): EngineOptions {
   return { engine, device, ...(threads === undefined ? {} : { threads }) };
 }
 

@@ -1,6 +1,6 @@
 /** How a run reports: a bar on a terminal, else a line an epoch; both on stderr. */
 import { SingleBar } from 'cli-progress';
-import type { HistoryRow, Reporter } from '../train/options.js';
+import type { HistoryRow, Reporter, Waiting } from '../train/options.js';
 import type { Output, TextStream } from './output.js';
 import { duration, percent } from './table.js';
 
@@ -76,16 +76,19 @@ export function terminalReporter(out: Output): TerminalReporter {
       const left = `${duration(secondsLeft)} left`;
       bar.update(step, steps, `loss ${loss.toFixed(4)}, accuracy ${percent(accuracy)}, ${speed}, ${left}`);
     },
-    epoch: (row) => {
+    epoch: (row, waiting) => {
       bar.close();
-      out.info(epochLine(row, epochs));
+      out.info(epochLine(row, epochs, waiting));
     },
     close: () => bar.close(),
   };
 }
 
-/** `epoch 3/20: loss 0.5123, accuracy 81.2 %, validation loss 0.6110, accuracy 79.0 %, 340 images/s, 12 s, best`. */
-export function epochLine(row: HistoryRow, epochs: number): string {
+/**
+ * `epoch 3/20: loss 0.5123, accuracy 81.2 %, validation loss 0.6110, accuracy 79.0 %, 340 images/s, 12 s,
+ * 0.4 % waiting for pictures, best`, on one line.
+ */
+export function epochLine(row: HistoryRow, epochs: number, { share }: Waiting): string {
   const validated = Number.isNaN(row.valLoss)
     ? []
     : [`validation loss ${row.valLoss.toFixed(4)}`, `accuracy ${percent(row.valAccuracy)}`];
@@ -95,6 +98,7 @@ export function epochLine(row: HistoryRow, epochs: number): string {
     ...validated,
     `${Math.round(row.imagesPerSecond)} images/s`,
     duration(row.seconds),
+    `${percent(share)} waiting for pictures`,
     ...(row.best ? ['best'] : []),
   ].join(', ')}`;
 }

@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Graph } from './graph.js';
 import { loadNetwork, type ReadParameter } from './network.js';
+import type { Precision } from './precision.js';
 import type { Engine } from './tensorflow.js';
 
 /** Numbers in C order. */
@@ -16,6 +17,8 @@ export interface ForwardRequest {
   readonly taps: readonly string[];
   /** Pictures at once. */
   readonly batchSize?: number | undefined;
+  /** `float32` when absent. */
+  readonly precision?: Precision | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -25,17 +28,17 @@ const PIXELS_AT_ONCE = 32 * 224 * 224;
 /**
  * Runs a network on a tensor and gives the values of taps, `[N, ...]` each. Batch norms are computed as they are, not
  * folded, so that every digit is comparable with other implementations.
- * @throws UNKNOWN_TAP
+ * @throws UNKNOWN_TAP, PRECISION_UNSUPPORTED
  */
 export async function forwardInBatches(
   graph: Graph,
   read: ReadParameter,
   engine: Engine,
-  { input, taps, batchSize, signal }: ForwardRequest,
+  { input, taps, batchSize, precision = 'float32', signal }: ForwardRequest,
 ): Promise<Record<string, DenseArray>> {
   const [pictures, height, width, channels] = input.shape as readonly [number, number, number, number];
   const atOnce = batchSize ?? Math.max(1, Math.floor(PIXELS_AT_ONCE / (height * width)));
-  const network = await loadNetwork(graph, read, engine, { outputs: taps, fold: false });
+  const network = await loadNetwork(graph, read, engine, { outputs: taps, fold: false, precision });
   const results = new Map<string, { shape: number[]; data: Float32Array }>();
   try {
     for (let start = 0; start < pictures; start += atOnce) {

@@ -5,7 +5,8 @@ import { bfloat16Support } from './setup/processor.js';
 import type { Engine } from './tensorflow.js';
 
 /** What convolutions and matrix products compute in; parameters, statistics and losses are float32 in both. */
-export type Precision = 'float32' | 'bfloat16';
+export const precisions = ['float32', 'bfloat16'] as const;
+export type Precision = (typeof precisions)[number];
 
 /**
  * Refuses a precision that would not be faster: bfloat16 exists in what is compiled, which is on TensorFlow and the

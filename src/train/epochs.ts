@@ -16,6 +16,12 @@ export interface Scores {
   readonly pictures: number;
 }
 
+/** An epoch of training. */
+export interface Trained extends Scores {
+  /** For which the trainer had no pictures. */
+  readonly waitedSeconds: number;
+}
+
 export interface EpochOptions {
   readonly network: TrainableNetwork;
   readonly optimizer: Optimizer;
@@ -32,10 +38,11 @@ export interface EpochOptions {
 }
 
 /** Trains one epoch. Undefined when it was stopped before its end. @throws TRAINING_DIVERGED */
-export async function trainEpoch(options: EpochOptions): Promise<Scores | undefined> {
+export async function trainEpoch(options: EpochOptions): Promise<Trained | undefined> {
   const { network, optimizer, source, epoch, classes, labelSmoothing, random, lr, onStep } = options;
-  let [loss, correct, pictures, step] = [0, 0, 0, 0];
-  for await (const { x, labels, count } of source.epoch({ shuffled: epoch })) {
+  let [loss, correct, pictures, step, waitedMs] = [0, 0, 0, 0, 0];
+  for await (const { x, labels, count, waitedMs: waited } of source.epoch({ shuffled: epoch })) {
+    waitedMs += waited;
     const targets = tf.tensor2d(smoothedTargets(labels, classes, labelSmoothing), [count, classes]);
     const labelTensor = tf.tensor1d(labels, 'int32');
     const result = network.step({ x, targets, labels: labelTensor, random: random.split(step) });
@@ -50,7 +57,7 @@ export async function trainEpoch(options: EpochOptions): Promise<Scores | undefi
     step++;
     if (!onStep(step, { loss: loss / pictures, accuracy: correct / pictures, pictures })) return undefined;
   }
-  return { loss: loss / pictures, accuracy: correct / pictures, pictures };
+  return { loss: loss / pictures, accuracy: correct / pictures, pictures, waitedSeconds: waitedMs / 1000 };
 }
 
 function diverged(what: string, lr: number): ToolkitError {

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { batches, closeLoader, type Sample } from '../data/index.js';
+import type { Precision } from '../engine/precision.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { DataError, listFaults, ToolkitError } from '../errors.js';
 import type { OpenedModel } from '../weights/model-folder.js';
@@ -17,6 +18,8 @@ export interface EvaluateOptions {
   /** By default `val` where the folder says which pictures those are or the model was trained on it, else `all`. */
   readonly split?: EvaluatedSplit;
   readonly batchSize?: number;
+  /** `float32` when absent. */
+  readonly precision?: Precision;
   readonly skipBadImages?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
@@ -37,13 +40,13 @@ export interface Evaluation {
   readonly badPictures: readonly { readonly path: string; readonly reason: string }[];
 }
 
-/** @throws DATA_UNKNOWN_CLASS, DATA_EMPTY, BAD_IMAGE */
+/** @throws DATA_UNKNOWN_CLASS, DATA_EMPTY, BAD_IMAGE, PRECISION_UNSUPPORTED */
 export async function evaluate(model: OpenedModel, engine: Engine, options: EvaluateOptions): Promise<Evaluation> {
   const { valSplit, seed, fingerprint } = model.record.data;
   const dataset = listPictures({ data: options.data, manifest: options.manifest, valSplit, seed });
   const split = options.split ?? defaultSplit(dataset, options, fingerprint);
   const samples = relabel(dataset, model.record.classes, split);
-  const classifier = await loadClassifier(model, engine, { pictures: samples.length });
+  const classifier = await loadClassifier(model, engine, { pictures: samples.length, precision: options.precision });
   const classCount = classifier.classes.length;
   const confusion = classifier.classes.map(() => new Array<number>(classCount).fill(0));
   const bad: { path: string; reason: string }[] = [];

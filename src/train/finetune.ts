@@ -97,6 +97,7 @@ async function train(job: Job): Promise<FinetuneResult> {
   const network = await loadTrainable(start.graph, reader.read, start.engine, {
     cut: start.cut,
     auxiliary: start.auxiliary,
+    precision: settings.precision ?? 'float32',
   });
   const optimizer = createOptimizer(network.trainable, network.updates, {
     name: settings.optimizer,
@@ -183,7 +184,7 @@ async function sourcesOf(run: Run): Promise<Sources | undefined> {
       skipBadImages: settings.skipBadImages,
       onBadImage: (path, reason) => bad.set(path, reason),
     },
-    precision: 'float32',
+    precision: settings.precision ?? 'float32',
     reporter,
     signal: options.signal,
   });
@@ -259,7 +260,7 @@ async function epochLoop(run: Run, sources: Sources, writer: CheckpointWriter): 
       imagesPerSecond: trained.pictures / trainSeconds,
     });
     history.push(row);
-    reporter.epoch(row);
+    reporter.epoch(row, { share: trained.waitedSeconds / trainSeconds });
     await writer.epochDone(
       {
         epoch,

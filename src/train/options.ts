@@ -2,6 +2,7 @@
 import type { Augmentation } from '../augment/augment.js';
 import { augmentations } from '../augment/augment.js';
 import { type Channels, channelCounts, type ImageSize } from '../augment/image.js';
+import { type Precision, precisions } from '../engine/precision.js';
 import type { EngineOptions } from '../engine/tensorflow.js';
 import { listFaults, UsageError } from '../errors.js';
 import type { Head } from '../heads/heads.js';
@@ -45,6 +46,8 @@ export interface FinetuneSettings {
   readonly inputSize?: number | ImageSize;
   /** Of the pictures: 1 grey, 3 RGB, 4 RGBA; those that the weights were trained on when absent. */
   readonly channels?: Channels;
+  /** What convolutions and matrix products compute in; `float32` when absent. */
+  readonly precision?: Precision;
   /** Where the frozen part's output is kept; `off` computes it anew in every epoch. */
   readonly cache: CachePlace;
   /** Numbers that it is kept in; `float32` when absent. */
@@ -102,7 +105,13 @@ export interface Reporter {
     /** Of the whole run. */
     secondsLeft: number;
   }): void;
-  epoch(row: HistoryRow): void;
+  epoch(row: HistoryRow, waiting: Waiting): void;
+}
+
+/** How well the trainer was fed. */
+export interface Waiting {
+  /** Share of an epoch's training in which it had no pictures, 0 to 1. */
+  readonly share: number;
 }
 
 export interface FinetuneResult {
@@ -157,6 +166,7 @@ export const defaults: Defaults = {
   augment: 'flip',
   valSplit: 0.2,
   skipBadImages: false,
+  precision: 'float32',
   cache: 'auto',
   cachePrecision: 'float32',
 };
@@ -219,6 +229,7 @@ export function checkSettings(settings: FinetuneSettings): void {
   oneOf('optimizer', settings.optimizer, optimizerNames);
   oneOf('schedule', settings.schedule, scheduleNames);
   oneOf('augment', settings.augment, augmentations);
+  if (settings.precision !== undefined) oneOf('precision', settings.precision, precisions);
   oneOf('cache', settings.cache, cachePlaces);
   if (settings.cachePrecision !== undefined) oneOf('cache precision', settings.cachePrecision, rowPrecisions);
   if (settings.cacheViews !== undefined) {

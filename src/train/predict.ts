@@ -1,6 +1,7 @@
 /** Prediction: class and probability for each picture, as it is done. */
 import { batches, closeLoader } from '../data/loader.js'; // alone: a data set is read by more
 import type { Sample } from '../data/sample.js';
+import type { Precision } from '../engine/precision.js';
 import type { Engine } from '../engine/tensorflow.js';
 import type { OpenedModel } from '../weights/model-folder.js';
 import { loadClassifier, softmax, topIndices } from './classifier.js';
@@ -20,20 +21,25 @@ export interface PredictOptions {
   /** How many classes are named for each picture. */
   readonly top: number;
   readonly batchSize?: number;
+  /** `float32` when absent. */
+  readonly precision?: Precision;
   readonly signal?: AbortSignal;
 }
 
 /** Pictures decoded on the calling thread: starting threads for a few takes longer than decoding them. */
 const FEW = 4;
 
-/** Predicts pictures in the given order, in batches; a picture that cannot be read does not stop the others. */
+/**
+ * Predicts pictures in the given order, in batches; a picture that cannot be read does not stop the others.
+ * @throws PRECISION_UNSUPPORTED
+ */
 export async function* predict(
   model: OpenedModel,
   paths: readonly string[],
   engine: Engine,
-  { top, batchSize = 8, signal }: PredictOptions,
+  { top, batchSize = 8, precision, signal }: PredictOptions,
 ): AsyncGenerator<Prediction, void, void> {
-  const classifier = await loadClassifier(model, engine, { pictures: paths.length });
+  const classifier = await loadClassifier(model, engine, { pictures: paths.length, precision });
   const { inputSize, preprocessing } = model.record;
   const classCount = classifier.classes.length;
   try {

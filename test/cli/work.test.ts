@@ -150,7 +150,9 @@ describe('a run', () => {
   test('finetune trains a head, an epoch a line, and says where the model is', async () => {
     const ran = ok(await tl(['finetune', ...settings, '--head', 'mlp:8', '--lr', '0.01', '--seed', '3']));
     expect(ran.stderr).toContain('TensorFlow');
-    expect(ran.stderr.match(/^epoch \d\/3: loss \d\.\d{4}, accuracy .* validation loss /gm)).toHaveLength(3);
+    expect(
+      ran.stderr.match(/^epoch \d\/3: loss \d\.\d{4}, accuracy .* validation loss .* [\d.]+ % waiting for pictures/gm),
+    ).toHaveLength(3);
     expect(ran.stdout).toMatch(/^run folder: .*run$/m);
     expect(ran.stdout).toContain(`tl predict --model ${run}`);
     for (const file of ['args.json', 'history.csv', 'metrics.json', 'class_indices.json', 'best', 'last'])
@@ -273,6 +275,25 @@ describe('a run', () => {
     expect(stdout).toMatch(/^class +pictures +precision +recall +F1 +specificity$/m);
     expect(stdout).toMatch(/^2 red +\d +\d +\d$/m);
     expect((await tl(['evaluate', '--model', run, '--data', inside('nowhere')])).code).toBe(1);
+  });
+
+  test('what computes takes --precision; an engine without bfloat16 refuses it', async () => {
+    writeInput(inside('p.npy'), [2, 64, 64, 3]);
+    const out = inside('bfloat16');
+    for (const argv of [
+      ['predict', '--model', run, inside('data', 'red', '0.png')],
+      ['evaluate', '--model', run, '--data', inside('data')],
+      ['forward', '--model', run, '--input', inside('p.npy'), '--output', inside('p.npz')],
+      ['finetune', ...options, '--out', out],
+    ]) {
+      const { code, stderr } = await tl([...argv, '--engine', 'wasm', '--precision', 'bfloat16']);
+      expect({ argv, code, error: /error\[(\w+)\]/.exec(stderr)?.[1] }).toEqual({
+        argv,
+        code: 1,
+        error: 'PRECISION_UNSUPPORTED',
+      });
+    }
+    expect(existsSync(out)).toBe(false);
   });
 
   test('export writes a checked model, and refuses to write over another', async () => {

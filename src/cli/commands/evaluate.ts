@@ -42,12 +42,13 @@ export function evaluateCommand(host: Host): void {
           try {
             const engine = await loadEngine(engineWanted);
             out.info(`engine: ${engine.description}`);
-            const { data, manifest, split, batchSize, skipBadImages = false } = options;
+            const { data, manifest, split, batchSize, precision, skipBadImages = false } = options;
             const evaluation = await evaluate(model, engine, {
               data,
               ...(manifest === undefined ? {} : { manifest }),
               ...(split === undefined ? {} : { split }),
               batchSize,
+              precision,
               skipBadImages,
               signal,
               onProgress: (done, total) => bar.update(done, total),

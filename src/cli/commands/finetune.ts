@@ -39,6 +39,7 @@ export const defaults: typeof import('../../train/options.js').defaults = {
   augment: 'flip',
   valSplit: 0.2,
   skipBadImages: false,
+  precision: 'float32',
   cache: 'auto',
   cachePrecision: 'float32',
 };
@@ -200,7 +201,7 @@ export function finetuneCommand(host: Host): void {
   );
 }
 
-/** @throws MISSING_OPTION, RESUME_SETTINGS, BAD_HEAD, PRECISION_UNAVAILABLE */
+/** @throws MISSING_OPTION, RESUME_SETTINGS, BAD_HEAD */
 async function finetuneOptions(
   options: FinetuneCommandOptions,
   command: Command,
@@ -241,6 +242,7 @@ async function finetuneOptions(
     skipBadImages: options.skipBadImages === true,
     ...(size === undefined ? {} : { inputSize: size }),
     ...(channels === undefined ? {} : { channels }),
+    precision: options.precision,
     cache: options.cache,
     cachePrecision: options.cachePrecision,
     ...(cacheViews === undefined ? {} : { cacheViews }),
@@ -254,7 +256,7 @@ async function finetuneOptions(
 }
 
 /** What may stand beside `--resume`: where it computes and what it writes, not what it computes. */
-const besideResume = new Set(['resume', 'engine', 'device', 'threads', 'precision', 'json', 'quiet', 'debug']);
+const besideResume = new Set(['resume', 'engine', 'device', 'threads', 'json', 'quiet', 'debug']);
 
 function assertNoSettings(command: Command, resume: string): void {
   const given = command.options.filter(

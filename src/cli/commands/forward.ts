@@ -63,6 +63,7 @@ export function forwardCommand(host: Host): void {
               input,
               taps,
               batchSize: options.batchSize,
+              precision: options.precision,
               signal,
             });
             await writeNpz(options.output, arrays);

@@ -32,9 +32,14 @@ export function predictCommand(host: Host): void {
             const paths = await listGiven(images);
             const engine = await loadEngine(engineWanted);
             out.info(`engine: ${engine.description}`);
-            const { top, batchSize } = options;
+            const { top, batchSize, precision } = options;
             let [done, bad] = [0, 0];
-            for await (const each of predict(model, paths, engine, { top, signal, ...(batchSize && { batchSize }) })) {
+            for await (const each of predict(model, paths, engine, {
+              top,
+              precision,
+              signal,
+              ...(batchSize && { batchSize }),
+            })) {
               done++;
               if ('error' in each) {
                 bad++;

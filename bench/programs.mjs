@@ -14,7 +14,7 @@ const keras = (side) => environments[side.split('-')[0]];
 
 /** Removed when the bench ends. */
 let scratch;
-function scratchFolder() {
+export function scratchFolder() {
   if (scratch !== undefined) return scratch;
   scratch = mkdtempSync(join(tmpdir(), 'tl-bench-'));
   process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
@@ -22,8 +22,15 @@ function scratchFolder() {
   return scratch;
 }
 
+/**
+ * Runs a program from its start to its end.
+ * @param {{ program: string, args: readonly string[], env: Record<string, string> }} task
+ * @returns {Promise<{ ms: number, peakBytes: number, stdout: string, stderr: string }>}
+ */
+export const runTimed = (task) => runJson(pythonOf('tf'), [file('timed.py')], task);
+
 /** A home of the toolkit that has the engine, and nothing else: no features of an earlier run. */
-function freshHome(weights) {
+export function freshHome(weights) {
   const home = mkdtempSync(join(scratchFolder(), 'home-'));
   symlinkSync(join(toolkitHome, 'engine'), join(home, 'engine'));
   if (weights !== undefined) symlinkSync(join(weights, 'weights'), join(home, 'weights'));
@@ -99,7 +106,7 @@ export async function runProgram(name, side, { case: of, threads, dist, files })
     ? { program: process.execPath, args: [join(dist, 'cli', 'main.js'), ...words], env: { TL_HOME: home } }
     : { program: pythonOf(keras(name)), args: words, env: threadsOfTensorFlow(threads) };
   if (ours && command.takesThreads) task.args.push('--threads', String(threads));
-  const { ms, peakBytes, stdout } = await runJson(pythonOf('tf'), [file('timed.py')], task);
+  const { ms, peakBytes, stdout } = await runTimed(task);
   const told = await (ours ? command.readOurs({ stdout, out, home, dist, of }) : command.readPeer({ stdout, of }));
   rmSync(out, { recursive: true, force: true });
   const runs = ours ? 'tl' : `Keras in ${name}`;

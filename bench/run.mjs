@@ -6,18 +6,20 @@
  * each, one after the other, in reversed order each time; the first numbers of each are compared with its peers' before
  * its times count. A round gives one ratio, the peer's median step / ours; the table shows the median of the rounds'
  * ratios and their spread, and the ratio of the fastest steps, which other work on the machine disturbs least. The
- * peers' Python environments are made where they are missing. Exit code 1 where a promise is not kept.
+ * peers' Python environments are made where they are missing. Behind the table stands what is promised of ours alone
+ * (checks.mjs). `--only scale` is not part of the default run, and takes long. Exit code 1 where a promise is not kept.
  */
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { cases } from './cases.mjs';
+import { checks } from './checks.mjs';
 import { assertBuilt, machine, revision, root, say, setUpReferences } from './environment.mjs';
 import { writeReport } from './report.mjs';
 import { measure } from './rounds.mjs';
 import { sideNames } from './sides.mjs';
-import { markdownOf, tableOf } from './summary.mjs';
+import { checkTableOf, markdownOf, tableOf } from './summary.mjs';
 
 function readOptions() {
   const text = (value) => ({ type: 'string', ...(value === undefined ? {} : { default: value }) });
@@ -32,7 +34,7 @@ function readOptions() {
       dist: text(join(root, 'dist')),
     },
   });
-  const known = { only: groups, case: cases.map(({ name }) => name), peer: sideNames };
+  const known = { only: groups, case: [...cases, ...checks].map(({ name }) => name), peer: sideNames };
   for (const [option, names] of Object.entries(known)) {
     const unknown = (values[option] ?? []).filter((name) => !names.includes(name));
     if (unknown.length > 0) throw new Error(`--${option} ${unknown.join(', ')}: expected one of ${names.join(', ')}`);
@@ -44,6 +46,7 @@ function readOptions() {
   };
   return {
     chosen: chosenCases(values),
+    chosenChecks: values.peer === undefined ? checks.filter(isChosen(values)) : [],
     some: [...(values.only ?? []), ...(values.case ?? []), ...(values.peer ?? [])],
     rounds: whole('rounds'),
     threads: whole('threads'),
@@ -52,13 +55,22 @@ function readOptions() {
   };
 }
 
-const groups = [...new Set(cases.map(({ group }) => group))];
+const groups = [...new Set([...cases, ...checks].map(({ group }) => group))];
+/** Takes half an hour by itself, and is measured when it is asked for. */
+const ONLY_WHEN_ASKED = 'scale';
 
-/** The cases of the groups and names that were asked for, with the rows of the peers that were. */
-function chosenCases({ only, case: names, peer }) {
+/** Whether a case or check is of the groups and names that were asked for; without any, all but the longest. */
+function isChosen({ only, case: names }) {
   const all = only === undefined && names === undefined;
+  return ({ group, name }) =>
+    all ? group !== ONLY_WHEN_ASKED : only?.includes(group) === true || names?.includes(name) === true;
+}
+
+/** The cases that were asked for, with the rows of the peers that were. */
+function chosenCases(values) {
+  const { peer } = values;
   return cases
-    .filter(({ group, name }) => all || only?.includes(group) || names?.includes(name))
+    .filter(isChosen(values))
     .map((of) => ({ ...of, rows: of.rows.filter((row) => peer === undefined || peer.includes(row.peer)) }))
     .filter(({ rows }) => rows.length > 0);
 }
@@ -78,14 +90,26 @@ async function main() {
       say(error.message);
     }
   }
+  const found = [];
+  for (const check of options.chosenChecks) {
+    try {
+      found.push({ name: check.name, what: check.what, ...(await check.run(options)) });
+      say(`${check.name}: ${found.at(-1).found}`);
+    } catch (error) {
+      failures.push(`${check.name}: ${error.message}`);
+      say(failures.at(-1));
+    }
+  }
   const date = new Date().toISOString().slice(0, 10);
   const minutes = (performance.now() - began) / 60_000;
-  const record = { date, minutes, machine: machine(), threads: options.threads, revision: revision(), rows, failures };
+  const { threads } = options;
+  const record = { date, minutes, machine: machine(), threads, revision: revision(), rows, checks: found, failures };
   const name = [date, ...options.some].join('-').replaceAll(/[^\w.-]+/g, '-');
   const path = join(options.out, name);
   const replaced = existsSync(`${path}.md`);
   await writeReport(path, markdownOf(record, options.chosen), record);
-  console.log(tableOf(rows));
+  if (rows.length > 0) console.log(tableOf(rows));
+  if (found.length > 0) console.log(checkTableOf(found));
   say(`${replaced ? 'replaced' : 'written'}: ${path}.md and .json, after ${minutes.toFixed(1)} minutes`);
   const loads = rows.flatMap((row) => row.loads);
   if (Math.max(0, ...loads) > options.threads / 2 + 1) say('note: the machine was busy with other work, see the loads');
@@ -93,7 +117,8 @@ async function main() {
   if (unclear.length > 0)
     say(`unclear, since median and fastest disagree: ${unclear.map((row) => `${row.case} / ${row.peer}`).join(', ')}`);
   for (const failure of failures) say(`failed: ${failure}`);
-  return failures.length === 0 && rows.every(({ reached }) => reached === undefined || reached === 'yes') ? 0 : 1;
+  const reached = rows.every((row) => row.reached === undefined || row.reached === 'yes');
+  return failures.length === 0 && reached && found.every(({ kept }) => kept) ? 0 : 1;
 }
 
 process.exitCode = await main().catch((error) => {

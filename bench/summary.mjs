@@ -39,6 +39,12 @@ export function tableOf(rows) {
   return table(HEAD, rows.map(cellsOf));
 }
 
+/** What is promised of ours alone. */
+export function checkTableOf(checks) {
+  const rows = checks.map(({ name, found, bound, kept }) => [name, found, bound, kept ? 'yes' : 'no']);
+  return table(['promise', 'found', 'bound', 'kept'], rows);
+}
+
 function cellsOf(row) {
   const gigabytes = (bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
   const { atLeast, reached } = row;
@@ -65,7 +71,10 @@ function describe({ name, what, network, batch, side }) {
   return `- **${name}**${of}: ${what}${pictures}`;
 }
 
-export function markdownOf({ date, minutes, machine: of, threads, revision, rows, failures }, chosen) {
+const spreadOf = (loads) =>
+  loads.length === 0 ? '' : `load average before a round ${Math.min(...loads)} to ${Math.max(...loads)}; `;
+
+export function markdownOf({ date, minutes, machine: of, threads, revision, rows, checks, failures }, chosen) {
   const runs = new Map(
     rows.flatMap((row) => [row.ours, row.peer].map((side, i) => [side, i === 0 ? row.runs.ours : row.runs.peer])),
   );
@@ -73,9 +82,9 @@ export function markdownOf({ date, minutes, machine: of, threads, revision, rows
   const failed = failures.length === 0 ? '' : `\nFailed:\n\n${failures.map((each) => `- ${each}`).join('\n')}\n`;
   return `# Ours and its peers, ${date}
 
-${tableOf(rows)}
-${failed}
-${chosen.map(describe).join('\n')}
+${rows.length > 0 ? tableOf(rows) : ''}
+${failed}${checks.length > 0 ? `\n${checkTableOf(checks)}\n` : ''}
+${[...chosen.map(describe), ...checks.map(({ name, what }) => `- **${name}**: ${what}`)].join('\n')}
 
 All sides of a case have the same generated weights, pictures, batch and threads, start from arrays in their own memory
 (or from the same files) and end with the loss, or the output, back in it. Every round has one fresh process of each,
@@ -86,6 +95,6 @@ rounds. Peak: the most memory a process held. Differs: the first step's loss, or
 ${[...runs].map(([side, text]) => `- ${label(side)}: ${text}`).join('\n')}
 - ours: revision ${revision}
 - ${of.cpu}, ${of.cores} cores (${of.flags.join(', ')}), ${of.memoryGb} GB, ${of.system}, Node ${of.node}
-- ${threads} threads; load average before a round ${Math.min(...loads)} to ${Math.max(...loads)}; ${minutes.toFixed(0)} minutes
+- ${threads} threads; ${spreadOf(loads)}${minutes.toFixed(0)} minutes
 `;
 }

@@ -58,24 +58,25 @@ async function epoch({ trained, optimizer }, source, number, onStep) {
   });
 }
 
-/** Steps of training everything, on pictures in our memory. */
+/** Steps of training everything, on pictures in our memory; and the memory after every hundredth step. */
 async function step() {
   const model = await trainable();
   const images = generateTensor('input', shape);
   const labels = Int32Array.from({ length: of.batch }, (_, i) => i % of.classes);
   const source = {
-    pictures: of.batch,
     async *epoch() {
       for (let i = 0; i < task.warmUp + task.steps; i++)
-        yield { x: model.trained.enter(tf.tensor4d(images, shape)), labels, count: of.batch };
+        yield { x: model.trained.enter(tf.tensor4d(images, shape)), labels, count: of.batch, waitedMs: 0 };
     },
   };
-  const [outputs, timesMs] = [[], []];
+  const [outputs, timesMs, memory] = [[], [], []];
   await epoch(model, source, 1, (loss, ms) => {
     outputs.push([loss]);
     timesMs.push(ms);
+    if (timesMs.length % 100 === 0)
+      memory.push({ residentBytes: process.memoryUsage.rss(), tensors: tf.memory().numTensors });
   });
-  return { outputs: outputs.slice(0, task.keep), timesMs: timesMs.slice(task.warmUp) };
+  return { outputs: outputs.slice(0, task.keep), timesMs: timesMs.slice(task.warmUp), memory };
 }
 
 /** pre_logits of pictures in our memory, everything frozen. */

@@ -68,7 +68,7 @@ import * as tf from ${url(join(root, 'node_modules/@tensorflow/tfjs-core/dist/tf
  */
 function compile(): string {
   const sources = new Map<string, string>();
-  collect(join(root, 'src/engine/tensorflow.ts'), sources);
+  for (const entry of ['tensorflow.ts', 'setup/index.ts']) collect(join(root, 'src/engine', entry), sources);
   const hash = createHash('sha256')
     .update(JSON.stringify([...sources]))
     .digest('hex')

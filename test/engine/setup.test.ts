@@ -103,6 +103,23 @@ describe('loadEngine', () => {
     await native();
   });
 
+  it.each(['before', 'after'])('shares a process with all of tfjs-node, loaded %s it', async (when) => {
+    const { packageDir } = findSetUp('cpu')!;
+    const whole = `const whole = createRequire(${JSON.stringify(join(packageDir, 'package.json'))})('@tensorflow/tfjs-node');`;
+    const { status, stdout, stderr } = await startChild(`
+      import { createRequire } from 'node:module';
+      ${when === 'before' ? whole : ''}
+      const { native } = await loadEngine({ engine: 'tensorflow' });
+      ${when === 'after' ? whole : ''}
+      const [sum] = tf.tidy(() => native.executeMany('Sum', [native.typeAttribute('T', 'float32'),
+        native.typeAttribute('Tidx', 'int32'), native.boolAttribute('keep_dims', false)],
+        [whole.ones([2, 3]), tf.tensor1d([0, 1], 'int32')], 1)).map((each) => each.dataSync()[0]);
+      const trained = whole.grad((x) => x.square().sum())(tf.tensor1d([1, 2])).dataSync();
+      process.stdout.write(JSON.stringify([sum, ...trained, typeof whole.sequential]));
+    `).ended;
+    expect({ status, stdout }, stderr).toEqual({ status: 0, stdout: JSON.stringify([6, 2, 4, 'function']) });
+  });
+
   it.each([0, 1.5, -2, Number.NaN])('refuses %s threads', async (threads) => {
     await expect(loadEngine({ threads })).rejects.toMatchObject({ code: 'ENGINE_BAD_THREADS' });
   });

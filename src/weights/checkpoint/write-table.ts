@@ -2,9 +2,10 @@
  * Writes the sorted table that a checkpoint's index is, byte for byte as TensorFlow does.
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/lib/io/table_builder.cc and block_builder.cc
  */
+
+import { varint } from '../../protobuf.js';
 import { maskedCrc32c } from '../crc32.js';
 import { type Entry, TABLE_MAGIC } from './table.js';
-import { varint } from '../../protobuf.js';
 
 /** table_options.h: `block_size` and `block_restart_interval`. */
 const BLOCK_BYTES = 262_144;

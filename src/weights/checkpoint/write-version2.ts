@@ -5,11 +5,11 @@
  */
 import { basename, dirname, join } from 'node:path';
 import { writeFileAtomic, writeStreamAtomic } from '../../files.js';
+import { fixed32Field, messageField, numberField } from '../../protobuf.js';
 import { maskedCrc32c } from '../crc32.js';
 import { readBytes, type TensorToWrite } from '../tensor-to-write.js';
 import type { Entry } from './table.js';
 import { BUNDLE_VERSION } from './version2.js';
-import { fixed32Field, messageField, numberField } from '../../protobuf.js';
 import { encodeTable } from './write-table.js';
 
 /** DataType of tensorflow/core/framework/types.proto. */

@@ -65,8 +65,10 @@ async function step() {
   const labels = Int32Array.from({ length: of.batch }, (_, i) => i % of.classes);
   const source = {
     async *epoch() {
-      for (let i = 0; i < task.warmUp + task.steps; i++)
-        yield { x: model.trained.enter(tf.tensor4d(images, shape)), labels, count: of.batch, waitedMs: 0 };
+      for (let i = 0; i < task.warmUp + task.steps; i++) {
+        const x = tf.tidy(() => model.trained.enter(tf.tensor4d(images, shape)));
+        yield { x, labels, count: of.batch, waitedMs: 0 };
+      }
     },
   };
   const [outputs, timesMs, memory] = [[], [], []];

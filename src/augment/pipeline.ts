@@ -97,40 +97,58 @@ function roundHalfToEven(value: number): number {
 
 /** Writes `(pixel * scale - mean) / std` in the record's channel order, mirrored when the view is. */
 export function normaliseInto(image: Picture, preprocessing: Preprocessing, out: Float32Array, view: View): void {
-  const { data, width, height } = image;
+  const { data } = image;
   const { channelOrder, scale, mean, std } = preprocessing;
   const channels = channelsOf(image);
   for (let c = 0; c < channels; c++) {
     const source = channelOrder === 'bgr' && c < 3 ? 2 - c : c; // alpha stays last
+    const way: Way = { stride: image.width * channels, channels, source, target: c, flip: view.flip };
     const shift = mean[c]!;
     const spread = std[c]!;
-    // A byte has 256 values: one table for each channel is faster than the arithmetic, and the same for both kinds.
     if (data instanceof Uint8Array) {
+      // A byte has 256 values: one table for each channel is faster than the arithmetic, and gives the same.
       const table = new Float32Array(256);
       for (let value = 0; value < 256; value++) table[value] = (value * scale - shift) / spread;
-      eachRow({ width, height }, channels, view.flip, [source, c], (o, step, i, end) => {
-        for (; i < end; i += channels, o += step) out[o] = table[data[i]!]!;
-      });
+      lookUp(data, table, out, way);
     } else {
-      eachRow({ width, height }, channels, view.flip, [source, c], (o, step, i, end) => {
-        for (; i < end; i += channels, o += step) out[o] = (data[i]! * scale - shift) / spread;
-      });
+      standardise(data, { scale, shift, spread }, out, way);
     }
   }
 }
 
-/** Calls `row(first output index, step, first input index, end of input)` for every row of one channel. */
-function eachRow(
-  { width, height }: ImageSize,
-  channels: number,
-  flip: boolean,
-  [from, to]: readonly [from: number, to: number],
-  row: (o: number, step: number, i: number, end: number) => void,
+/** How one channel goes from a picture to the network's input, row after row. */
+interface Way {
+  readonly stride: number;
+  readonly channels: number;
+  /** The channel in the picture. */
+  readonly source: number;
+  /** The channel in the output. */
+  readonly target: number;
+  /** Rows are written from their end. */
+  readonly flip: boolean;
+}
+
+// Two plain loops: with the arithmetic handed in as a function, they take up to twice the time.
+
+function lookUp(data: Uint8Array, table: Float32Array, out: Float32Array, way: Way): void {
+  const { stride, channels, source, target, flip } = way;
+  const step = flip ? -channels : channels;
+  for (let row = 0; row < data.length; row += stride) {
+    let o = row + target + (flip ? stride - channels : 0);
+    for (let i = row + source; i < row + stride; i += channels, o += step) out[o] = table[data[i]!]!;
+  }
+}
+
+function standardise(
+  data: Float32Array,
+  { scale, shift, spread }: { readonly scale: number; readonly shift: number; readonly spread: number },
+  out: Float32Array,
+  way: Way,
 ): void {
-  const stride = width * channels;
-  for (let y = 0; y < height; y++) {
-    const base = y * stride;
-    if (flip) row(base + stride - channels + to, -channels, base + from, base + stride);
-    else row(base + to, channels, base + from, base + stride);
+  const { stride, channels, source, target, flip } = way;
+  const step = flip ? -channels : channels;
+  for (let row = 0; row < data.length; row += stride) {
+    let o = row + target + (flip ? stride - channels : 0);
+    for (let i = row + source; i < row + stride; i += channels, o += step) out[o] = (data[i]! * scale - shift) / spread;
   }
 }

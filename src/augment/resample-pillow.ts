@@ -111,6 +111,10 @@ export function pillowVertical(
     : verticalFloats(data, stride, firstRow, rows);
 }
 
+/**
+ * Column by column: the weights of a column stay in registers while the rows go by. Three and four pixels are what most
+ * photographs take on their way to 224 pixels; written out they take half the time of the loop over `weights`.
+ */
 function horizontalBytes(
   { data, stride, box }: Source & { data: Uint8Array },
   firstRow: number,
@@ -118,31 +122,71 @@ function horizontalBytes(
   { starts, counts, taps, weights }: PillowAxis,
 ): Uint8Array {
   const fixed = toFixedPoint(weights);
-  const width = starts.length;
-  const out = new Uint8Array((lastRow - firstRow) * width * 3);
-  let o = 0;
-  for (let y = firstRow; y < lastRow; y++) {
-    const row = (box.y + y) * stride + box.x * 3;
-    for (let x = 0; x < width; x++) {
-      let i = row + starts[x]! * 3;
-      let k = x * taps;
-      let r = ONE_HALF;
-      let g = ONE_HALF;
-      let b = ONE_HALF;
-      for (const end = k + counts[x]!; k < end; k++, i += 3) {
-        const weight = fixed[k]!;
-        r = (r + Math.imul(data[i]!, weight)) | 0;
-        g = (g + Math.imul(data[i + 1]!, weight)) | 0;
-        b = (b + Math.imul(data[i + 2]!, weight)) | 0;
-      }
-      out[o] = clip(r);
-      out[o + 1] = clip(g);
-      out[o + 2] = clip(b);
-      o += 3;
+  const outStride = starts.length * 3;
+  const out = new Uint8ClampedArray((lastRow - firstRow) * outStride);
+  const origin = (box.y + firstRow) * stride + box.x * 3;
+  const columns = { data, stride, out, outStride };
+  for (let x = 0; x < starts.length; x++) {
+    const first = x * taps;
+    const w = fixed.subarray(first, first + counts[x]!);
+    const i = origin + starts[x]! * 3;
+    if (w.length === 3) columnOfThree(columns, i, x * 3, w);
+    else if (w.length === 4) columnOfFour(columns, i, x * 3, w);
+    else columnOfAny(columns, i, x * 3, w);
+  }
+  return new Uint8Array(out.buffer);
+}
+
+/** A clamped array does Pillow's clip8 when a sum, without its fraction, is stored. */
+interface Columns {
+  readonly data: Uint8Array;
+  readonly stride: number;
+  readonly out: Uint8ClampedArray;
+  readonly outStride: number;
+}
+
+/** One output column, from input index `i` and output index `o` downwards. */
+type Column = (columns: Columns, i: number, o: number, weights: Int32Array) => void;
+
+const columnOfThree: Column = ({ data, stride, out, outStride }, i, o, weights) => {
+  const { imul } = Math;
+  const [a, b, c] = weights as unknown as readonly [number, number, number];
+  for (; o < out.length; i += stride, o += outStride) {
+    out[o] = (imul(data[i]!, a) + imul(data[i + 3]!, b) + imul(data[i + 6]!, c) + ONE_HALF) >> PRECISION_BITS;
+    out[o + 1] = (imul(data[i + 1]!, a) + imul(data[i + 4]!, b) + imul(data[i + 7]!, c) + ONE_HALF) >> PRECISION_BITS;
+    out[o + 2] = (imul(data[i + 2]!, a) + imul(data[i + 5]!, b) + imul(data[i + 8]!, c) + ONE_HALF) >> PRECISION_BITS;
+  }
+};
+
+const columnOfFour: Column = ({ data, stride, out, outStride }, i, o, weights) => {
+  const { imul } = Math;
+  const [a, b, c, d] = weights as unknown as readonly [number, number, number, number];
+  for (; o < out.length; i += stride, o += outStride) {
+    for (let channel = 0; channel < 3; channel++) {
+      const j = i + channel;
+      const sum = imul(data[j]!, a) + imul(data[j + 3]!, b) + imul(data[j + 6]!, c) + imul(data[j + 9]!, d);
+      out[o + channel] = (sum + ONE_HALF) >> PRECISION_BITS;
     }
   }
-  return out;
-}
+};
+
+const columnOfAny: Column = ({ data, stride, out, outStride }, i, o, weights) => {
+  const { imul } = Math;
+  for (; o < out.length; i += stride, o += outStride) {
+    let r = ONE_HALF;
+    let g = ONE_HALF;
+    let b = ONE_HALF;
+    for (let k = 0, j = i; k < weights.length; k++, j += 3) {
+      const weight = weights[k]!;
+      r = (r + imul(data[j]!, weight)) | 0;
+      g = (g + imul(data[j + 1]!, weight)) | 0;
+      b = (b + imul(data[j + 2]!, weight)) | 0;
+    }
+    out[o] = r >> PRECISION_BITS;
+    out[o + 1] = g >> PRECISION_BITS;
+    out[o + 2] = b >> PRECISION_BITS;
+  }
+};
 
 /** Grey and RGBA. One loop for any number of channels takes twice the time of the loops above. */
 function horizontalOthers(
@@ -172,6 +216,7 @@ function horizontalOthers(
   return out;
 }
 
+/** Four rows at a time into the sums of an output row: memory is gone through once for them, and in order. */
 function verticalBytes(
   data: Uint8Array,
   stride: number,
@@ -180,20 +225,34 @@ function verticalBytes(
 ): Uint8Array {
   const fixed = toFixedPoint(weights);
   const height = starts.length;
-  const out = new Uint8Array(height * stride);
-  let o = 0;
+  const out = new Uint8ClampedArray(height * stride);
+  const sums = new Int32Array(stride);
   for (let y = 0; y < height; y++) {
-    const row = (starts[y]! - firstRow) * stride;
-    const first = y * taps;
-    const end = first + counts[y]!;
-    for (let x = 0; x < stride; x++) {
-      let sum = ONE_HALF;
-      let i = row + x;
-      for (let k = first; k < end; k++, i += stride) sum = (sum + Math.imul(data[i]!, fixed[k]!)) | 0;
-      out[o++] = clip(sum);
+    const last = counts[y]! - 1;
+    const first = (starts[y]! - firstRow) * stride;
+    // Beyond the last row: that row again, with the weight 0 that stands behind the weights in use.
+    const row = (k: number): Uint8Array => {
+      const at = first + Math.min(k, last) * stride;
+      return data.subarray(at, at + stride);
+    };
+    const weight = (k: number): number => (k <= last ? fixed[y * taps + k]! : 0);
+    sums.fill(ONE_HALF);
+    for (let k = 0; k <= last; k += 4) {
+      const rows = [row(k), row(k + 1), row(k + 2), row(k + 3)] as const;
+      addRows(sums, rows, [weight(k), weight(k + 1), weight(k + 2), weight(k + 3)]);
     }
+    for (let x = 0, o = y * stride; x < stride; x++, o++) out[o] = sums[x]! >> PRECISION_BITS;
   }
-  return out;
+  return new Uint8Array(out.buffer);
+}
+
+type Four<T> = readonly [T, T, T, T];
+
+function addRows(sums: Int32Array, [p, q, r, s]: Four<Uint8Array>, [a, b, c, d]: Four<number>): void {
+  const { imul } = Math;
+  for (let x = 0; x < sums.length; x++) {
+    sums[x] = sums[x]! + imul(p[x]!, a) + imul(q[x]!, b) + imul(r[x]!, c) + imul(s[x]!, d);
+  }
 }
 
 function clip(sum: number): number {

@@ -44,9 +44,48 @@ export function tensorflowAxis(kernel: TensorflowKernel, { inSize, outSize, star
 /** Interpolates along the row, then between the two rows: `[rows, columns, channels]`. */
 export function lerpPlane(source: Source, columns: TensorflowAxis, rows: TensorflowAxis): Float32Array {
   const { data } = source;
+  if (data instanceof Uint8Array && source.channels === 3) return lerpRgb({ ...source, data }, columns, rows);
   return data instanceof Uint8Array
     ? lerpBytes({ ...source, data }, columns, rows)
     : lerpFloats({ ...source, data }, columns, rows);
+}
+
+/**
+ * Almost every picture comes here. The difference of two bytes is exact, so it needs no rounding to float32, and the
+ * channels are written out: together a quarter less time than the loop below.
+ */
+function lerpRgb(
+  { data, stride, box }: Source & { data: Uint8Array },
+  columns: TensorflowAxis,
+  rows: TensorflowAxis,
+): Float32Array {
+  const { fround } = Math;
+  const origin = box.y * stride + box.x * 3;
+  const width = columns.lerp.length;
+  const height = rows.lerp.length;
+  const out = new Float32Array(height * width * 3);
+  /** Between two pixels of a row, then between two rows; the store is the last rounding. */
+  const between = (tl: number, tr: number, bl: number, br: number, u: number, v: number): number => {
+    const above = fround(tl + fround((tr - tl) * u));
+    const below = fround(bl + fround((br - bl) * u));
+    return above + fround(fround(below - above) * v);
+  };
+  let o = 0;
+  for (let y = 0; y < height; y++) {
+    const top = origin + rows.lower[y]! * stride;
+    const bottom = origin + rows.upper[y]! * stride;
+    const v = rows.lerp[y]!;
+    for (let x = 0; x < width; x++, o += 3) {
+      const left = columns.lower[x]! * 3;
+      const right = columns.upper[x]! * 3;
+      const u = columns.lerp[x]!;
+      const [tl, tr, bl, br] = [top + left, top + right, bottom + left, bottom + right];
+      out[o] = between(data[tl]!, data[tr]!, data[bl]!, data[br]!, u, v);
+      out[o + 1] = between(data[tl + 1]!, data[tr + 1]!, data[bl + 1]!, data[br + 1]!, u, v);
+      out[o + 2] = between(data[tl + 2]!, data[tr + 2]!, data[bl + 2]!, data[br + 2]!, u, v);
+    }
+  }
+  return out;
 }
 
 // The same loop twice: one that sees both kinds of array would run several times slower.

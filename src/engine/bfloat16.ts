@@ -45,6 +45,7 @@ const AFTER_PRODUCTS: Readonly<Record<string, Typed>> = {
 const NEUTRAL: Readonly<Record<string, Typed>> = {
   Add: typed(0, 1),
   AddV2: typed(0, 1),
+  Identity: typed(0),
   Relu: typed(0),
   Relu6: typed(0),
   ReluGrad: typed(0, 1),

@@ -16,7 +16,7 @@ export interface RecordedOperation {
   readonly op: string;
   readonly attributes: readonly NativeAttribute[];
   readonly inputs: readonly ValueName[];
-  /** Operations that have to be done before, beside those that give the inputs. */
+  /** Names of operations that have to be done before, beside those that give the inputs. */
   readonly after?: readonly string[];
   readonly outputs: readonly { readonly dtype: number; readonly shape: readonly number[] }[];
 }
@@ -65,6 +65,8 @@ export interface RecordedCalls {
     attributes: readonly NativeAttribute[],
     inputs: readonly number[],
     outputs: number,
+    /** Tensors that have to be there before, beside the inputs: of a graph alone. */
+    after?: readonly number[],
   ): { readonly id: number; readonly shape: readonly number[]; readonly dtype: number }[];
   createTensor(shape: readonly number[], dtype: number, values: ArrayBufferView): number;
 }
@@ -91,7 +93,7 @@ export function startRecorder(real: RecordedCalls): Recorder {
   };
   return {
     calls: {
-      executeOp: (op, attributes, ids, count) => {
+      executeOp: (op, attributes, ids, count, after) => {
         const made = real.executeOp(op, attributes, ids, count);
         const name = `n${operations.length}`;
         operations.push({
@@ -99,6 +101,7 @@ export function startRecorder(real: RecordedCalls): Recorder {
           op,
           attributes: attributes.map((each) => ({ ...each })),
           inputs: ids.map((id) => known(id, op)),
+          ...(after === undefined ? {} : { after: after.map((id) => operationOf(known(id, op))) }),
           outputs: made.map(({ dtype, shape }) => ({ dtype, shape: [...shape] })),
         });
         made.forEach(({ id }, i) => {

@@ -4,7 +4,7 @@
  *   meta_graph.proto and ../framework/graph.proto, node_def.proto, attr_value.proto, tensor.proto for field numbers
  */
 import { floatField, messageField, numberField, packedField, textField, varint } from '../protobuf.js';
-import { operationOf, type RecordedOperation, type Recording } from './recording.js';
+import type { RecordedOperation, Recording } from './recording.js';
 import type { NativeAttribute } from './setup/native.js';
 
 /** The tag by which {@link savedModelOf}'s graph is loaded. */
@@ -33,9 +33,10 @@ export function savedModelOf(recording: Recording): Buffer {
   return Buffer.concat([numberField(1, 1), messageField(2, metaGraph)]);
 }
 
+/** A name with `^` before it waits for an operation and takes nothing from it (node_def.proto). */
 const inputsOf = ({ inputs, after = [] }: RecordedOperation): string[] => [
   ...inputs,
-  ...after.map((value) => `^${operationOf(`${value}:`)}`),
+  ...after.map((operation) => `^${operation}`),
 ];
 
 function node(name: string, op: string, inputs: readonly string[], attributes: Readonly<Record<string, Buffer>>) {

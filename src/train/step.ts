@@ -3,6 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { type Graph, type Node, nodesBetween, tapOf } from '../engine/graph.js';
 import { type MaskNeed, maskNeedOf } from '../engine/masks.js';
 import type { Operator, Operators } from '../engine/operators.js';
+import { type After, runRecomputing } from '../engine/recompute.js';
 import { run } from '../engine/run.js';
 import { type Apply, startTape } from '../engine/tape.js';
 
@@ -25,6 +26,8 @@ export interface StepNetwork {
   readonly paths: readonly string[];
   /** Those with a gradient. */
   readonly trainable: readonly string[];
+  /** Where blocks are run a second time instead of kept for their gradients. */
+  readonly recompute?: After | undefined;
 }
 
 /** What a step is given. */
@@ -74,21 +77,27 @@ export const statisticsOf = (network: StepNetwork): string[] =>
 
 /** Loss, gradients and new statistics, batch norm in training mode; nothing is changed. */
 export function stepOf(network: StepNetwork, { x, targets, labels, parameters, masks }: StepValues): StepOutputs {
-  const { graph, entry, operators, auxiliary, paths, trainable } = network;
+  const { graph, entry, operators, auxiliary, paths, trainable, recompute } = network;
   const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
   const drawn = new Map(masksOf(network, x.shape[0]!).map(({ path }, i) => [path, masks[i]!]));
-  const statistics: tf.Tensor[] = [];
+  const fresh = new Map<string, tf.Tensor>();
   const tape = startTape(trainable.map((path) => values.get(path)!));
-  const outputs = run(graph, new Map([[entry, x]]), ['logits', ...auxiliary.map(({ tap }) => tap)], {
+  const given = new Map([[entry, x]]);
+  const taps = ['logits', ...auxiliary.map(({ tap }) => tap)];
+  const options = {
     operators,
-    parameters: (path) => values.get(path)!,
+    parameters: (path: string) => values.get(path)!,
     mode: {
       kind: 'training',
       apply: tape.apply,
-      mask: ({ path }) => tf.clone(drawn.get(path)!),
-      onStatistics: (_, { mean, variance }) => statistics.push(mean, variance),
+      mask: ({ path }: MaskNeed) => tf.clone(drawn.get(path)!),
+      onStatistics: ({ path }: Node, { mean, variance }: { mean: tf.Tensor; variance: tf.Tensor }) => {
+        fresh.set(`${path}.mean`, mean).set(`${path}.variance`, variance);
+      },
     },
-  });
+  } as const;
+  const outputs =
+    recompute === undefined ? run(graph, given, taps, options) : runRecomputing(graph, given, taps, options, recompute);
   const logits = outputs.get('logits') as tf.Tensor2D;
   const losses = lossesOf(outputs, targets, auxiliary, operators, tape.apply);
   const count = logits.shape[0];
@@ -97,7 +106,7 @@ export function stepOf(network: StepNetwork, { x, targets, labels, parameters, m
   const gradients = tape.gradients(losses, seed);
   const loss = tf.mean(losses);
   tf.dispose([seed, losses, ...outputs.values()]);
-  return { loss, correct, gradients, statistics };
+  return { loss, correct, gradients, statistics: statisticsOf(network).map((path) => fresh.get(path)!) };
 }
 
 /** Loss of each picture, `[N]`: that of `logits`, and the auxiliary ones times their weights. */

@@ -3,12 +3,13 @@
  * variables.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type BatchFunction, type Compiled, compile, compileBatches } from '../engine/compile.js';
+import { type BatchFunction, type Compiled, compile, compileBatches, compilerOf } from '../engine/compile.js';
 import { type Cut, cutAt, type Graph, type Node, nodesBetween, type Parameter, tapOf } from '../engine/graph.js';
 import { drawMask } from '../engine/masks.js';
 import { loadNetwork, type Network, type ReadParameter } from '../engine/network.js';
 import { type Operators, operatorsOf } from '../engine/operators.js';
 import { type Precision, requirePrecision } from '../engine/precision.js';
+import { afterOf } from '../engine/recompute.js';
 import { inference, run } from '../engine/run.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
@@ -45,6 +46,8 @@ export interface TrainableOptions {
   /** They stand behind the cut. */
   readonly auxiliary?: readonly AuxiliaryLoss[];
   readonly precision?: Precision;
+  /** Run blocks a second time where their gradients are taken, instead of keeping what these need: slower, in less memory. */
+  readonly recompute?: boolean;
 }
 
 export interface TrainableNetwork {
@@ -78,7 +81,7 @@ export async function loadTrainable(
   graph: Graph,
   read: ReadParameter,
   engine: Engine,
-  { cut: cutTap, auxiliary = [], precision = 'float32' }: TrainableOptions = {},
+  { cut: cutTap, auxiliary = [], precision = 'float32', recompute = false }: TrainableOptions = {},
 ): Promise<TrainableNetwork> {
   requirePrecision(precision, engine);
   const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
@@ -101,7 +104,15 @@ export async function loadTrainable(
   const kept = new Set(neededBy('logits').map(({ path }) => path));
   const paths = [...variables.keys()];
   const stepper = startStepper(
-    { graph, entry, operators, auxiliary, paths, trainable: [...trainable.keys()] },
+    {
+      graph,
+      entry,
+      operators,
+      auxiliary,
+      paths,
+      trainable: [...trainable.keys()],
+      recompute: recompute ? afterOf(engine) : undefined,
+    },
     variables,
     engine,
     precision,
@@ -175,9 +186,10 @@ function enter(pixels: tf.Tensor, cut: Cut | undefined, frozen: Network | undefi
 function startStepper(
   network: StepNetwork,
   variables: ReadonlyMap<string, Variable>,
-  { native }: Engine,
+  engine: Engine,
   precision: Precision,
 ): { step(input: StepInput): StepResult; dispose(): void } {
+  const native = compilerOf(engine);
   const statistics = statisticsOf(network);
   const compiled = new Map<number, Compiled>();
   /** All tensors of a step in one list, and back. */

@@ -65,6 +65,8 @@ export interface NativeKernels {
   /** Makes a tensor of a handle of a type that tfjs has; the handle is spent. */
   toTensor(handle: NativeHandle): tf.Tensor;
   release(handle: NativeHandle): void;
+  /** The same numbers; in a recording, what uses them waits until `dependency` is there. */
+  after(x: tf.Tensor, dependency: tf.Tensor): tf.Tensor;
   /**
    * Runs `work` and writes down every operation that it does.
    * @param inputs stand for values that will be given anew
@@ -219,6 +221,12 @@ function nativeKernels(backend: UntypedBackend, quietly: Quietly): NativeKernels
       backend.binding.executeOp(op, attributes, inputs.map(idOf), outputs),
     toTensor: (handle) => backend.createOutputTensor(handle),
     release: (handle) => binding.deleteTensor(handle.id),
+    after: (x, dependency) => {
+      const type = { name: 'T', type: ATTRIBUTE.type, value: DATA_TYPE[x.dtype as NativeType] };
+      // One operation after the other, the binding itself takes no notice of the last argument.
+      const [same] = backend.binding.executeOp('Identity', [type], [idOf(x)], 1, [idOf(dependency)]);
+      return backend.createOutputTensor(same!);
+    },
     record: (inputs, work) => record(backend, inputs, work),
     openSession: (folder) => {
       const load = (): number => binding.loadSavedModel(folder, SERVE);

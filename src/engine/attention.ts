@@ -24,17 +24,19 @@ function attention(heads: number): Operator {
       const weights = tf.softmax(scores);
       return [joinHeads(tf.matMul(weights, v)), weights];
     },
-    saves: { inputs: [0, 1, 2], outputs: [1] },
-    backward: ({ dy, inputs, outputs: [, weights] }, wanted) => {
+    saves: { inputs: [0, 1, 2], outputs: [0, 1] },
+    backward: ({ dy, inputs, outputs: [y, weights] }, wanted) => {
       const [q, k, v] = inputs.map((each) => splitHeads(each, heads)) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D];
       const scale = scaleOf(inputs[0]!);
       const d = splitHeads(dy, heads);
-      const dWeights = tf.matMul(d, v, false, true);
-      const along = tf.sum(tf.mul(dWeights, weights!), -1, true);
-      const dScores = tf.mul(tf.mul(weights!, tf.sub(dWeights, along)), scale) as tf.Tensor4D;
+      // The sum of weights times their gradients over the keys is that of y times its own over a head's D / heads
+      // numbers, which are fewer (Dao et al. 2022, https://arxiv.org/abs/2205.14135, appendix B.2). The scale goes to
+      // queries and keys for the same reason.
+      const along = tf.sum(splitHeads(tf.mul(dy, y!), heads), -1, true); // [N, heads, T, 1]
+      const dScores = tf.mul(weights!, tf.sub(tf.matMul(d, v, false, true), along)) as tf.Tensor4D;
       return [
-        wanted[0] ? joinHeads(tf.matMul(dScores, k)) : undefined,
-        wanted[1] ? joinHeads(tf.matMul(dScores, q, true, false)) : undefined,
+        wanted[0] ? joinHeads(tf.matMul(dScores, tf.mul(k, scale))) : undefined,
+        wanted[1] ? joinHeads(tf.matMul(dScores, tf.mul(q, scale), true, false)) : undefined,
         wanted[2] ? joinHeads(tf.matMul(weights as tf.Tensor4D, d, true, false)) : undefined,
       ];
     },

@@ -22,7 +22,7 @@ const ofResult = (value: Elementwise, derivative: Elementwise): Operator => ({
 const between = (x: tf.Tensor, low: number, high: number): tf.Tensor =>
   tf.cast(tf.logicalAnd(tf.greater(x, low), tf.less(x, high)), 'float32');
 
-export const hardSigmoid: Elementwise = (x) => tf.div(tf.relu6(tf.add(x, 3)), 6);
+const hardSigmoid: Elementwise = (x) => tf.div(tf.relu6(tf.add(x, 3)), 6);
 
 /** The normal distribution function, exactly: `(1 + erf(x / sqrt 2)) / 2`. */
 export const cumulative: Elementwise = (x) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);

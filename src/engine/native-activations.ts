@@ -1,6 +1,6 @@
 /** Activation functions with TensorFlow's kernels for their gradients: one pass over memory where tfjs makes several. */
 import * as tf from '@tensorflow/tfjs-core';
-import { activationOperator, cumulative, density, hardSigmoid, tanhGate } from './activations.js';
+import { activationOperator, cumulative, density, tanhGate } from './activations.js';
 import type { ActivationName } from './operations.js';
 import type { Operator } from './operator.js';
 import type { NativeKernels } from './tensorflow.js';
@@ -34,9 +34,10 @@ export function nativeActivation(native: NativeKernels, name: ActivationName): O
     case 'hard_sigmoid':
       return byArgument((dy, x) => tf.div(reluGrad('Relu6Grad', dy, tf.add(x, 3)), 6));
     case 'hard_swish':
+      // (relu6(x + 3) + x where that is between 0 and 6) / 6: Relu6Grad tells where from the result as well.
       return byArgument((dy, x) => {
-        const outer = tf.mul(dy, hardSigmoid(x));
-        return tf.add(outer, tf.div(reluGrad('Relu6Grad', tf.mul(dy, x), tf.add(x, 3)), 6));
+        const gate = run('Relu6', tf.add(x, 3));
+        return tf.mul(dy, tf.mul(tf.add(gate, reluGrad('Relu6Grad', x, gate)), 1 / 6));
       });
     case 'gelu_tanh':
       return byArgument((dy, x) => {

@@ -98,6 +98,7 @@ async function train(job: Job): Promise<FinetuneResult> {
     cut: start.cut,
     auxiliary: start.auxiliary,
     precision: settings.precision ?? 'float32',
+    recompute: settings.recompute ?? false,
   });
   const optimizer = createOptimizer(network.trainable, network.updates, {
     name: settings.optimizer,

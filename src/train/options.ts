@@ -48,6 +48,8 @@ export interface FinetuneSettings {
   readonly channels?: Channels;
   /** What convolutions and matrix products compute in; `float32` when absent. */
   readonly precision?: Precision;
+  /** Whether trained blocks are run again where their gradients are taken, instead of kept; not when absent. */
+  readonly recompute?: boolean;
   /** Where the frozen part's output is kept; `off` computes it anew in every epoch. */
   readonly cache: CachePlace;
   /** Numbers that it is kept in; `float32` when absent. */
@@ -167,6 +169,7 @@ export const defaults: Defaults = {
   valSplit: 0.2,
   skipBadImages: false,
   precision: 'float32',
+  recompute: false,
   cache: 'auto',
   cachePrecision: 'float32',
 };

@@ -40,6 +40,7 @@ export const defaults: typeof import('../../train/options.js').defaults = {
   valSplit: 0.2,
   skipBadImages: false,
   precision: 'float32',
+  recompute: false,
   cache: 'auto',
   cachePrecision: 'float32',
 };
@@ -75,6 +76,7 @@ interface FinetuneCommandOptions extends ComputeOptions {
   readonly skipBadImages?: boolean;
   readonly inputSize?: ImageSize;
   readonly channels?: Channels;
+  readonly recompute?: boolean;
   readonly cache: CachePlace;
   readonly cachePrecision: RowPrecision;
   readonly cacheViews?: number;
@@ -154,6 +156,7 @@ export function finetuneCommand(host: Host): void {
     )
     .option('--input-size <size>', 'N, or HxW for height and width (default: as published)', inputSize)
     .addOption(channelsOption('those that the weights were trained on'))
+    .option('--recompute', 'run trained blocks again for their gradients, instead of keeping them: slower, less memory')
     .addOption(
       new Option(
         '--cache <where>',
@@ -243,6 +246,7 @@ async function finetuneOptions(
     ...(size === undefined ? {} : { inputSize: size }),
     ...(channels === undefined ? {} : { channels }),
     precision: options.precision,
+    recompute: options.recompute === true,
     cache: options.cache,
     cachePrecision: options.cachePrecision,
     ...(cacheViews === undefined ? {} : { cacheViews }),

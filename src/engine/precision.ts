@@ -8,6 +8,16 @@ import type { Engine } from './tensorflow.js';
 export const precisions = ['float32', 'bfloat16'] as const;
 export type Precision = (typeof precisions)[number];
 
+/** Whether {@link requirePrecision} lets it pass. */
+export function computesIn(precision: Precision, engine: Engine): boolean {
+  try {
+    requirePrecision(precision, engine);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Refuses a precision that would not be faster: bfloat16 exists in what is compiled, which is on TensorFlow and the
  * processor, and pays where that multiplies it.

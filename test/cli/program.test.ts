@@ -96,6 +96,7 @@ describe('wrong usage ends with 2, and says how to mend it', () => {
     ['a model that is none', ['predict', '--model', 'nowhere', 'x.png'], 'MODEL_NOT_FOUND', /tl finetune/],
     ['settings beside --resume', ['finetune', '--resume', 'r', '--epochs', '3'], 'RESUME_SETTINGS', /--weights r/],
     ['another precision', ['finetune', '--resume', 'r', '--precision', 'bfloat16'], 'RESUME_SETTINGS', /--weights r/],
+    ['another way to train', ['finetune', '--resume', 'r', '--recompute'], 'RESUME_SETTINGS', /--weights r/],
     ['a run that is none', ['finetune', '--resume', 'nowhere'], 'RUN_NOT_FOUND', /tl finetune/],
   ])('%s', async (_, argv, code, hint) => {
     const ran = await tl(argv);
@@ -195,7 +196,7 @@ describe('--json', () => {
       ok: true,
       engine: { name: 'tensorflow', trains: 'everything', device: 'cpu' },
       nodeVersion: process.versions.node,
-      precision: { float32: true },
+      precision: { float32: true, bfloat16: expect.any(Boolean) as boolean },
       store: join(place.home, 'weights'),
       weights: [],
     });

@@ -22,6 +22,8 @@ export function doctorCommand(host: Host): void {
         }));
         const { stored, damaged } = await listStored();
         const engine = 'failure' in loaded ? null : describe(loaded);
+        const { computesIn } = await import('../../engine/precision.js');
+        const hasBfloat16 = !('failure' in loaded) && computesIn('bfloat16', loaded);
         for (const { folder, reason } of damaged) out.warn(`${folder}: ${reason}`);
         const advice = adviceOn(loaded);
         if (advice !== undefined) out.warn(advice);
@@ -31,7 +33,7 @@ export function doctorCommand(host: Host): void {
             engine,
             failure: 'failure' in loaded ? loaded.failure : null,
             ...inspection,
-            precision: { float32: engine !== null, bfloat16: false },
+            precision: { float32: engine !== null, bfloat16: hasBfloat16 },
             store: storeFolder(),
             weights: stored.map(({ folder, record }) => ({ folder, ...record })),
             damaged,
@@ -43,7 +45,7 @@ export function doctorCommand(host: Host): void {
               ...('failure' in loaded ? [] : [['device', loaded.device] as const]),
               ...('failure' in loaded ? [] : loaded.limits.map((limit) => ['limit', limit] as const)),
               ['threads', String(inspection.threads)],
-              ['precision', `float32${bfloat16(inspection)}`],
+              ['precision', `float32${bfloat16(inspection, hasBfloat16)}`],
               ...inspection.native.map((each) => ['native', nativeLine(each)] as const),
               ['fallbacks', inspection.fallbacks.map(({ name, version: v }) => `${name} (tfjs ${v})`).join(', ')],
               ['node', `${inspection.nodeVersion} on ${inspection.platform}`],
@@ -71,12 +73,12 @@ function adviceOn(loaded: Engine | { failure: string }): string | undefined {
   return `the native engine is not in use: \`tl setup\` makes it ready`;
 }
 
-function bfloat16({ bfloat16: found }: EngineInspection): string {
-  if (found === null) return '';
+function bfloat16({ bfloat16: found }: EngineInspection, isUsed: boolean): string {
+  if (found === null) return isUsed ? ', bfloat16' : '';
   const has = [...(found.avx512Bf16 ? ['AVX-512'] : []), ...(found.amxBf16 ? ['AMX'] : [])];
-  return has.length === 0
-    ? ' (the processor has no bfloat16)'
-    : ` (the processor has bfloat16 in ${has.join(' and ')}, which is not used yet)`;
+  if (has.length === 0) return ' (the processor has no bfloat16)';
+  if (isUsed) return `, bfloat16 (the processor has it in ${has.join(' and ')})`;
+  return ` (the processor has bfloat16 in ${has.join(' and ')}, which this engine does not use)`;
 }
 
 function nativeLine({

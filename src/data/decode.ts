@@ -38,14 +38,24 @@ export function useOneThreadPerPicture(): void {
  *   or more than 268 million pixels (0x3FFF squared, sharp's guard against decompression bombs)
  */
 export async function decodeImage(source: string | Buffer, channels: Channels = 3): Promise<Picture> {
-  const name = typeof source === 'string' ? source : 'the picture in memory';
   try {
-    // Read here, so that a wrong path and an unreadable file are told apart from a bad picture.
-    return toChannels(await decode(typeof source === 'string' ? await readFile(source) : source), channels);
+    return toChannels(await decode(source), channels);
   } catch (thrown) {
-    throw badImage(name, thrown);
+    if (typeof source !== 'string') throw badImage('the picture in memory', thrown);
+    throw badImage(source, (await faultOfFile(source)) ?? thrown);
   }
 }
+
+/** Why a file cannot be read or is empty: libvips, which reads it in its own thread, tells neither from a bad picture. */
+async function faultOfFile(path: string): Promise<unknown> {
+  try {
+    return (await readFile(path)).length === 0 ? new Error(EMPTY) : undefined;
+  } catch (thrown) {
+    return thrown;
+  }
+}
+
+const EMPTY = 'the file is empty';
 
 /** What a file holds: 1 value a pixel is grey, 2 grey and alpha, 3 RGB, 4 RGBA. */
 interface Decoded {
@@ -55,10 +65,10 @@ interface Decoded {
   readonly channels: number;
 }
 
-async function decode(bytes: Buffer): Promise<Decoded> {
-  if (bytes.length === 0) throw new Error('the file is empty');
+async function decode(source: string | Buffer): Promise<Decoded> {
+  if (source.length === 0) throw new Error(EMPTY);
   // failOn 'error' includes 'truncated'; sharp's default, 'warning', would refuse files that every viewer shows.
-  const open = (): Sharp => sharp(bytes, { failOn: 'error', autoOrient: true, ignoreIcc: true });
+  const open = (): Sharp => sharp(source, { failOn: 'error', autoOrient: true, ignoreIcc: true });
   const metadata = await open().metadata();
   if (!FORMATS.has(metadata.format)) throw new Error(`the format ${metadata.format} is not one of photographs`);
   if (metadata.depth === 'ushort') return decode16(open(), metadata);

@@ -52,9 +52,10 @@ describe('stopped and resumed', () => {
     { freeze: 'backbone', cache: 'off', steps: 16 },
     { freeze: 'last:2', cache: 'auto', steps: 9 },
     { freeze: 'none', cache: 'auto', steps: 9 },
-  ] as const)('--freeze $freeze, cache $cache, after $steps steps', async ({ freeze, cache, steps }) => {
-    const whole = await tracesOf({ data, weights, ...settings, freeze, cache });
-    const stopped = await stopAfter(steps, { freeze, cache });
+    { freeze: 'last:4', cache: 'auto', steps: 9, recompute: true },
+  ] as const)('--freeze $freeze, cache $cache, after $steps steps', async ({ steps, ...how }) => {
+    const whole = await tracesOf({ data, weights, ...settings, ...how });
+    const stopped = await stopAfter(steps, how);
     expect(stopped.stopped).toBe(true);
     const epochs = Math.floor(steps / 6);
     expect(stopped.metrics.epochs).toBe(epochs);

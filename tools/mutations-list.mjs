@@ -427,4 +427,32 @@ export const MUTATIONS = [
     to: 'value / unit',
     tests: ['test/export/weights.test.ts'],
   },
+  {
+    name: 'compile: a filled-up batch comes back whole',
+    file: 'src/engine/compile.ts',
+    from: 'tf.slice(whole, 0, count)',
+    to: 'tf.clone(whole)',
+    tests: ['test/engine/compile.test.ts'],
+  },
+  {
+    name: 'bfloat16: logits too',
+    file: 'src/engine/bfloat16.ts',
+    from: 'LEAST_MULTIPLICATIONS = 2 ** 24',
+    to: 'LEAST_MULTIPLICATIONS = 0',
+    tests: ['test/engine/bfloat16.test.ts'],
+  },
+  {
+    name: 'recompute: the second run does not wait for the gradient',
+    file: 'src/engine/recompute.ts',
+    from: 'after(x!, dy)',
+    to: 'x!',
+    tests: ['test/engine/recompute.test.ts'],
+  },
+  {
+    name: 'kept features: found again after a change of the weights',
+    file: 'src/train/features/key.ts',
+    from: 'rest, structure, weights]',
+    to: 'rest, structure]',
+    tests: ['test/train/features.test.ts'],
+  },
 ];

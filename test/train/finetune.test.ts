@@ -337,11 +337,11 @@ describe('learning', () => {
   });
 
   test('the loss falls when everything is trained', async () => {
-    const settings = { freeze: 'none', optimizer: 'sgd', lr: 0.02, batchSize: 5, epochs: 8 } as const;
+    // All pictures in a step: batch norms over a few of them make a gamble of the loss, which falls or not by the last bits.
+    const settings = { freeze: 'none', optimizer: 'adam', lr: 1e-3, batchSize: 15, epochs: 8 } as const;
     const { runFolder } = await train({ data, ...settings });
     const losses = historyOf(runFolder).map((row) => row.trainLoss);
-    const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    expect(mean(losses.slice(-3))).toBeLessThan(0.9 * mean(losses.slice(0, 3)));
+    expect(losses.at(-1)).toBeLessThan(0.3 * losses[0]!);
   });
 
   test('a run of 50 steps leaves no tensor behind', async () => {

@@ -25,11 +25,11 @@ const between = (x: tf.Tensor, low: number, high: number): tf.Tensor =>
 const hardSigmoid: Elementwise = (x) => tf.div(tf.relu6(tf.add(x, 3)), 6);
 
 /** The normal distribution function, exactly: `(1 + erf(x / sqrt 2)) / 2`. */
-export const cumulative: Elementwise = (x) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
+const cumulative: Elementwise = (x) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
 
 const INVERSE_SQRT_2_PI = 1 / Math.sqrt(2 * Math.PI);
 /** The normal distribution's density. */
-export const density: Elementwise = (x) => tf.mul(tf.exp(tf.mul(tf.square(x), -0.5)), INVERSE_SQRT_2_PI);
+const density: Elementwise = (x) => tf.mul(tf.exp(tf.mul(tf.square(x), -0.5)), INVERSE_SQRT_2_PI);
 
 // Hendrycks and Gimpel 2016, section 2: x (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3). Half of 1 + tanh(u)
 // is the sigmoid of 2 u, which takes fewer steps.

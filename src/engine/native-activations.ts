@@ -1,6 +1,6 @@
 /** Activation functions with TensorFlow's kernels for their gradients: one pass over memory where tfjs makes several. */
 import * as tf from '@tensorflow/tfjs-core';
-import { activationOperator, cumulative, density, tanhGate } from './activations.js';
+import { activationOperator, tanhGate } from './activations.js';
 import type { ActivationName } from './operations.js';
 import type { Operator } from './operator.js';
 import type { NativeKernels } from './tensorflow.js';
@@ -49,16 +49,15 @@ export function nativeActivation(native: NativeKernels, name: ActivationName): O
     case 'gelu':
       return {
         forward: ([x]) => {
-          const share = cumulative(x!);
-          return [tf.mul(x!, share), share];
+          const u = tf.mul(x!, Math.SQRT1_2);
+          const share = tf.mul(tf.add(tf.erf(u), 1), 0.5); // cumulative(x)
+          return [tf.mul(x!, share), share, u];
         },
-        saves: { inputs: [], outputs: [0, 1] },
-        // x is y / share, and y is kept by the next layer anyway. Below -5.4 float32's share is 0: the derivative there,
-        // at most 1e-6, is taken for 0.
-        backward: ({ dy, outputs: [y, share] }) => {
-          const x = run('DivNoNan', y!, share!);
-          return [tf.mul(dy, tf.add(share!, tf.mul(x, density(x))))];
-        },
+        saves: { inputs: [], outputs: [1, 2] },
+        // x density(x) is u e^(-u^2) / sqrt(pi)
+        backward: ({ dy, outputs: [, share, u] }) => [
+          tf.mul(dy, tf.add(share!, tf.mul(u!, tf.exp(tf.sub(-0.5 * Math.log(Math.PI), tf.square(u!)))))),
+        ],
       };
   }
 }

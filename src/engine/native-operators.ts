@@ -5,6 +5,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { nativeActivation } from './native-activations.js';
 import { groupedConvolution } from './native-groups.js';
+import { layerNorm } from './normalizations.js';
 import { LOWEST, type Pair, windowPadding } from './operations.js';
 import { type Operator, rolled, unrolled } from './operator.js';
 import type { BatchNormRule, ConvolutionGeometry, Operators } from './operators.js';
@@ -24,6 +25,7 @@ export function nativeOperators(native: NativeKernels): Partial<Operators> {
     ]),
     matMul: matMul(native),
     biasAdd: biasAdd(native),
+    layerNorm: (epsilon) => layerNorm(epsilon, (x) => columnSums(native, x)),
     activation: (name) => nativeActivation(native, name),
     batchNorm: (rule) => batchNorm(native, rule, false),
     batchNormTraining: (rule) => batchNorm(native, rule, true),
@@ -126,14 +128,23 @@ function matMul(native: NativeKernels): Operator {
   };
 }
 
+/** Sums over every dimension but the last: a fifth of the time that `Sum` takes for the outer ones. */
+const columnSums = (native: NativeKernels, x: tf.Tensor): tf.Tensor =>
+  native.execute('BiasAddGrad', biasAttributes(native), [x]);
+
+const biasAttributes = (native: NativeKernels): NativeAttribute[] => [
+  native.typeAttribute('T', 'float32'),
+  native.stringAttribute('data_format', 'NHWC'),
+];
+
 function biasAdd(native: NativeKernels): Operator {
-  const attributes = [native.typeAttribute('T', 'float32'), native.stringAttribute('data_format', 'NHWC')];
+  const attributes = biasAttributes(native);
   return {
     forward: ([x, bias]) => [native.execute('BiasAdd', attributes, [x!, bias!])],
     saves: { inputs: [], outputs: [] },
     backward: ({ dy }, wanted) => [
       wanted[0] ? tf.clone(dy) : undefined,
-      wanted[1] ? native.execute('BiasAddGrad', attributes, [dy]) : undefined,
+      wanted[1] ? columnSums(native, dy) : undefined,
     ],
   };
 }

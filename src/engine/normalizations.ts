@@ -3,8 +3,11 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { KernelStandardization } from './operations.js';
 import { type Operator, sumToLast } from './operator.js';
 
-/** Over the last dimension: gamma (x - mean) / sqrt(variance + epsilon) + beta. Ba et al. 2016, equation 3. */
-export function layerNorm(epsilon: number): Operator {
+/**
+ * Over the last dimension: gamma (x - mean) / sqrt(variance + epsilon) + beta. Ba et al. 2016, equation 3.
+ * @param sum over every dimension but the last
+ */
+export function layerNorm(epsilon: number, sum: (x: tf.Tensor) => tf.Tensor = sumToLast): Operator {
   const mean = (x: tf.Tensor): tf.Tensor => tf.mean(x, -1, true);
   return {
     forward: ([x, gamma, beta]) => {
@@ -22,8 +25,8 @@ export function layerNorm(epsilon: number): Operator {
       };
       return [
         wanted[0] ? dx() : undefined,
-        wanted[1] ? sumToLast(tf.mul(dy, normalised!)) : undefined,
-        wanted[2] ? sumToLast(dy) : undefined,
+        wanted[1] ? sum(tf.mul(dy, normalised!)) : undefined,
+        wanted[2] ? sum(dy) : undefined,
       ];
     },
   };

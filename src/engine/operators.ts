@@ -122,7 +122,7 @@ const composedOperators: Operators = {
   },
   activation: activationOperator,
   groupNorm,
-  layerNorm,
+  layerNorm: (epsilon) => layerNorm(epsilon),
   standardizeKernel,
   ...tokenOperators,
   ...gridOperators,

@@ -8,15 +8,26 @@ import type { Engine } from './tensorflow.js';
 export const precisions = ['float32', 'bfloat16'] as const;
 export type Precision = (typeof precisions)[number];
 
-/** Whether {@link requirePrecision} lets it pass. */
-export function computesIn(precision: Precision, engine: Engine): boolean {
-  try {
-    requirePrecision(precision, engine);
-    return true;
-  } catch {
-    return false;
+/** Why an engine has no bfloat16, or would not be faster in it, and what to do. */
+function refusalOf(engine: Engine): { readonly expected: string; readonly hint: string } | undefined {
+  if (compilerOf(engine) === undefined) {
+    const received = engine.native === undefined ? `the ${engine.name} engine` : 'a GPU';
+    return {
+      expected: `the native engine on the processor, received ${received}`,
+      hint: 'use --precision float32, or the native engine (`tl setup`) with --device cpu',
+    };
   }
+  const support = bfloat16Support(); // null where nothing tells: then the user is believed
+  if (support === null || support.avx512Bf16 || support.amxBf16) return undefined;
+  return {
+    expected: 'a processor with AVX512_BF16 or AMX_BF16, which this one lacks',
+    hint: 'use --precision float32',
+  };
 }
+
+/** Whether {@link requirePrecision} lets it pass. */
+export const computesIn = (precision: Precision, engine: Engine): boolean =>
+  precision === 'float32' || refusalOf(engine) === undefined;
 
 /**
  * Refuses a precision that would not be faster: bfloat16 exists in what is compiled, which is on TensorFlow and the
@@ -24,19 +35,11 @@ export function computesIn(precision: Precision, engine: Engine): boolean {
  * @throws EngineError PRECISION_UNSUPPORTED
  */
 export function requirePrecision(precision: Precision, engine: Engine): void {
-  if (precision === 'float32') return;
-  const refuse = (expected: string, hint: string): EngineError =>
-    new EngineError({
-      code: 'PRECISION_UNSUPPORTED',
-      message: `bfloat16 cannot be computed in: expected ${expected}`,
-      hint,
-    });
-  if (compilerOf(engine) === undefined) {
-    const received = engine.native === undefined ? `the ${engine.name} engine` : 'a GPU';
-    const hint = 'use --precision float32, or the native engine (`tl setup`) with --device cpu';
-    throw refuse(`the native engine on the processor, received ${received}`, hint);
-  }
-  const support = bfloat16Support(); // null where nothing tells: then the user is believed
-  if (support !== null && !support.avx512Bf16 && !support.amxBf16)
-    throw refuse('a processor with AVX512_BF16 or AMX_BF16, which this one lacks', 'use --precision float32');
+  const refusal = precision === 'float32' ? undefined : refusalOf(engine);
+  if (refusal === undefined) return;
+  throw new EngineError({
+    code: 'PRECISION_UNSUPPORTED',
+    message: `${precision} cannot be computed in: expected ${refusal.expected}`,
+    hint: refusal.hint,
+  });
 }

@@ -4,10 +4,10 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type BatchFunction, type Compiled, compile, compileBatches, compilerOf } from '../engine/compile.js';
-import { type Cut, cutAt, type Graph, type Node, nodesBetween, type Parameter, tapOf } from '../engine/graph.js';
+import { type Cut, cutAt, type Graph, nodesBetween, type Parameter, tapOf } from '../engine/graph.js';
 import { drawMask } from '../engine/masks.js';
 import { loadNetwork, type Network, type ReadParameter } from '../engine/network.js';
-import { type Operators, operatorsOf } from '../engine/operators.js';
+import { operatorsOf } from '../engine/operators.js';
 import { type Precision, requirePrecision } from '../engine/precision.js';
 import { afterOf } from '../engine/recompute.js';
 import { inference, run } from '../engine/run.js';
@@ -103,21 +103,18 @@ export async function loadTrainable(
   const trainable = new Map(parameters.filter((p) => p.trainable).map((p) => [p.path, variables.get(p.path)!]));
   const kept = new Set(neededBy('logits').map(({ path }) => path));
   const paths = [...variables.keys()];
-  const stepper = startStepper(
-    {
-      graph,
-      entry,
-      operators,
-      auxiliary,
-      paths,
-      trainable: [...trainable.keys()],
-      recompute: recompute ? afterOf(engine) : undefined,
-    },
-    variables,
-    engine,
-    precision,
-  );
-  const classify = classifierBehind(graph, entry, operators, engine, paths, precision);
+  const network: StepNetwork = {
+    graph,
+    entry,
+    operators,
+    auxiliary,
+    paths,
+    trainable: [...trainable.keys()],
+    recompute: recompute ? afterOf(engine) : undefined,
+  };
+  const how = { engine, precision };
+  const stepper = startStepper(network, variables, how);
+  const classify = classifierBehind(network, how);
   return {
     graph,
     updates,
@@ -182,12 +179,17 @@ function enter(pixels: tf.Tensor, cut: Cut | undefined, frozen: Network | undefi
   });
 }
 
+/** With what, and in what, a network computes. */
+interface Computing {
+  readonly engine: Engine;
+  readonly precision: Precision;
+}
+
 /** Runs steps and updates the moving statistics; on TensorFlow's engine it compiles one for each size of a batch. */
 function startStepper(
   network: StepNetwork,
   variables: ReadonlyMap<string, Variable>,
-  engine: Engine,
-  precision: Precision,
+  { engine, precision }: Computing,
 ): { step(input: StepInput): StepResult; dispose(): void } {
   const native = compilerOf(engine);
   const statistics = statisticsOf(network);
@@ -237,12 +239,8 @@ function startStepper(
 
 /** Value of the entry and the parameters -> logits, in inference mode. */
 function classifierBehind(
-  graph: Graph,
-  entry: Node,
-  operators: Operators,
-  engine: Engine,
-  paths: readonly string[],
-  precision: Precision,
+  { graph, entry, operators, paths }: StepNetwork,
+  { engine, precision }: Computing,
 ): BatchFunction {
   return compileBatches(
     engine,

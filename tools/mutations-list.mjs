@@ -433,6 +433,7 @@ export const MUTATIONS = [
     from: 'tf.slice(whole, 0, count)',
     to: 'tf.clone(whole)',
     tests: ['test/engine/compile.test.ts'],
+    only: 'is compiled for a size once',
   },
   {
     name: 'bfloat16: logits too',
@@ -440,19 +441,5 @@ export const MUTATIONS = [
     from: 'LEAST_MULTIPLICATIONS = 2 ** 24',
     to: 'LEAST_MULTIPLICATIONS = 0',
     tests: ['test/engine/bfloat16.test.ts'],
-  },
-  {
-    name: 'recompute: the second run does not wait for the gradient',
-    file: 'src/engine/recompute.ts',
-    from: 'after(x!, dy)',
-    to: 'x!',
-    tests: ['test/engine/recompute.test.ts'],
-  },
-  {
-    name: 'kept features: found again after a change of the weights',
-    file: 'src/train/features/key.ts',
-    from: 'rest, structure, weights]',
-    to: 'rest, structure]',
-    tests: ['test/train/features.test.ts'],
   },
 ];

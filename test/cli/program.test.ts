@@ -92,6 +92,12 @@ describe('wrong usage ends with 2, and says how to mend it', () => {
     ['an unknown source', ['summary', 'resnet50', '--source', 'flax'], 'UNKNOWN_SOURCE', /keras, torch, slim/],
     ['no network', ['finetune'], 'MISSING_OPTION', /--backbone NAME; `tl backbones`/],
     ['a head that is none', ['finetune', '--backbone', 'resnet50', '--head', 'x'], 'BAD_HEAD', /--head mlp:1024/],
+    [
+      'a precision of exports',
+      ['export', '--model', 'm', '--out', 'o', '--precision', 'bfloat16'],
+      'BAD_OPTIONS',
+      /leave --precision out/,
+    ],
     ['a format that is none', ['export', '--model', 'm', '--out', 'o', '--format', 'xyz'], 'BAD_VALUE', /tl export/],
     ['a model that is none', ['predict', '--model', 'nowhere', 'x.png'], 'MODEL_NOT_FOUND', /tl finetune/],
     ['settings beside --resume', ['finetune', '--resume', 'r', '--epochs', '3'], 'RESUME_SETTINGS', /--weights r/],

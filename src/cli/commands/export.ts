@@ -60,7 +60,8 @@ export function exportCommand(host: Host): void {
 }
 
 /** Options of the other format are not ignored in silence. */
-function checkOptions({ format, model, backbone, source, weights, dialect, quantize }: ExportCommandOptions): void {
+function checkOptions(options: ExportCommandOptions): void {
+  const { format, model, backbone, source, weights, dialect, quantize, precision } = options;
   const given = (pairs: Record<string, unknown>) => Object.keys(pairs).filter((name) => pairs[name] !== undefined);
   const fault = (message: string, hint: string) => new UsageError({ code: 'BAD_OPTIONS', message, hint });
   const idle =
@@ -68,6 +69,9 @@ function checkOptions({ format, model, backbone, source, weights, dialect, quant
       ? given({ '--backbone': backbone, '--source': source, '--weights': weights, '--dialect': dialect })
       : given({ '--quantize': quantize === 'none' ? undefined : quantize });
   if (idle.length > 0) throw fault(`--format ${format} has no ${idle.join(', ')}`, `leave ${idle.join(', ')} out`);
+  if (precision !== 'float32') {
+    throw fault(`--precision ${precision}: an export is written, and checked, in float32`, 'leave --precision out');
+  }
   if ((model === undefined) === (backbone === undefined)) {
     const wanted = format === 'tfjs' ? '--model DIR' : '--model DIR, or --backbone NAME for imported weights';
     throw fault(`expected one of ${wanted}`, 'name the folder that `tl finetune` printed with --model');

@@ -6,14 +6,8 @@
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/grappler/optimizers/auto_mixed_precision_lists.h
  * @see Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740
  */
-import {
-  DATA_TYPE,
-  type RecordedInput,
-  type RecordedOperation,
-  type Recording,
-  type ValueName,
-  valuesOf,
-} from './recording.js';
+import { type RecordedInput, type RecordedOperation, type Recording, type ValueName, valuesOf } from './recording.js';
+import { ATTRIBUTE, DATA_TYPE } from './tensorflow-types.js';
 
 /** Positions of an operation's inputs and outputs that are of its type `T`. */
 interface Typed {
@@ -83,9 +77,9 @@ export function toBfloat16(recording: Recording): Recording {
       name,
       op: 'Cast',
       attributes: [
-        { name: 'SrcT', type: TYPE, value: now },
-        { name: 'DstT', type: TYPE, value: dtype },
-        { name: 'Truncate', type: BOOL, value: false },
+        { name: 'SrcT', type: ATTRIBUTE.type, value: now },
+        { name: 'DstT', type: ATTRIBUTE.type, value: dtype },
+        { name: 'Truncate', type: ATTRIBUTE.bool, value: false },
       ],
       inputs: [value],
       outputs: [{ dtype, shape: values.get(value)!.shape }],
@@ -114,10 +108,6 @@ export function toBfloat16(recording: Recording): Recording {
   }
   return { ...recording, operations };
 }
-
-/** `TF_AttrType` of tensorflow/c/tf_attrtype.h. */
-const TYPE = 4;
-const BOOL = 3;
 
 /** What of an operation is in bfloat16, if it is. */
 function paintedAt(

@@ -2,10 +2,7 @@
  * What an eager computation did, operation by operation, so that it can be run again as one graph. Shapes are those of
  * the recorded run; nothing in it may depend on the numbers.
  */
-import type { NativeAttribute } from './setup/native.js';
-
-/** `DataType` of TensorFlow's types.proto, as far as recordings hold them. */
-export const DATA_TYPE = { float32: 1, int32: 3, bool: 10, bfloat16: 14 } as const;
+import type { NativeAttribute } from './tensorflow-types.js';
 
 /** A value by the operation that gives it and the position of its output: `n3:0`. */
 export type ValueName = string;
@@ -124,10 +121,11 @@ export function startRecorder(real: RecordedCalls): Recorder {
       values.set(id, `${name}:0`);
     },
     finish: (ids) => {
+      const found = valuesOf({ inputs, constants, operations, outputs: [] });
       const outputs = ids.map((id, i): ValueName => {
         // A name of its own for each, as a value may be wanted twice, or be an input.
         const value = known(id, 'the result');
-        const { dtype, shape } = valuesOf({ inputs, constants, operations, outputs: [] }).get(value)!;
+        const { dtype, shape } = found.get(value)!;
         const name = `y${i}`;
         operations.push({ name, op: 'Identity', attributes: [], inputs: [value], outputs: [{ dtype, shape }] });
         return `${name}:0`;

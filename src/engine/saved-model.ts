@@ -5,13 +5,10 @@
  */
 import { floatField, messageField, numberField, packedField, textField, varint } from '../protobuf.js';
 import type { RecordedOperation, Recording } from './recording.js';
-import type { NativeAttribute } from './setup/native.js';
+import { ATTRIBUTE, GRAPH_VERSION, type NativeAttribute } from './tensorflow-types.js';
 
 /** The tag by which {@link savedModelOf}'s graph is loaded. */
 export const SERVE = 'serve';
-
-/** TF_GRAPH_DEF_VERSION of TensorFlow 2.18 (tensorflow/core/public/version.h); older ones read it too. */
-const PRODUCER = 1994;
 
 /** Content of `saved_model.pb`. */
 export function savedModelOf(recording: Recording): Buffer {
@@ -26,7 +23,7 @@ export function savedModelOf(recording: Recording): Buffer {
     ...recording.operations.map((operation) =>
       node(operation.name, operation.op, inputsOf(operation), attributesOf(operation)),
     ),
-    messageField(4, numberField(1, PRODUCER)),
+    messageField(4, numberField(1, GRAPH_VERSION)),
   ]);
   const info = Buffer.concat([textField(4, SERVE), textField(5, 'tl')]);
   const metaGraph = Buffer.concat([messageField(1, info), messageField(2, graph)]);
@@ -63,22 +60,22 @@ function attributesOf({ op, attributes, outputs }: RecordedOperation): Record<st
   return unsaid === undefined || unsaid in said ? said : { ...said, [unsaid]: typeValue(outputs[0]!.dtype) };
 }
 
-/** `TF_AttrType` of tensorflow/c/tf_attrtype.h -> the field of `AttrValue`. */
+/** Its type -> the field of `AttrValue`. */
 function attributeValue({ name, type, value }: NativeAttribute): Buffer {
   switch (type) {
-    case 0:
+    case ATTRIBUTE.string:
       return messageField(2, Buffer.from(value as string, 'latin1'));
-    case 1:
+    case ATTRIBUTE.int:
       return Array.isArray(value)
         ? messageField(1, packedField(3, value as number[]))
         : Buffer.concat([varint(3 * 8), signed(value as number)]);
-    case 2:
+    case ATTRIBUTE.float:
       return floatField(4, value as number);
-    case 3:
+    case ATTRIBUTE.bool:
       return Buffer.concat([varint(5 * 8), varint(value ? 1 : 0)]);
-    case 4:
+    case ATTRIBUTE.type:
       return typeValue(value as number);
-    case 5:
+    case ATTRIBUTE.shape:
       return messageField(7, shapeOf(value as number[]));
     default:
       throw new Error(`the attribute ${name} has a type that graphs here do not hold: ${type}`);

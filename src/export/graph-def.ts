@@ -3,6 +3,7 @@
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/graph.proto, node_def.proto,
  * attr_value.proto; bytes are base64 and 64-bit integers are strings, by the JSON mapping of protocol buffers
  */
+import { GRAPH_VERSION } from '../engine/tensorflow-types.js';
 import type { Attribute, Constant, ElementType, PlainNetwork, PlainOperation } from './operations.js';
 
 type Json = string | number | boolean | readonly Json[] | { readonly [key: string]: Json };
@@ -20,9 +21,6 @@ export interface GraphDef {
   readonly versions: { readonly producer: number };
 }
 
-/** TF_GRAPH_DEF_VERSION of TensorFlow 2.18, whose operations these are (tensorflow/core/public/version.h). */
-const PRODUCER = 1994;
-
 const dataTypes: Record<ElementType, string> = { float32: 'DT_FLOAT', int32: 'DT_INT32' };
 
 /** A GraphDef whose constants carry no numbers: those lie in the weight files, under the constants' names. */
@@ -35,7 +33,7 @@ export function graphDefOf({ input, operations, constants }: PlainNetwork): Grap
   return {
     node: [placeholder, ...constants.map(constantDef), ...operations.map(operationDef)],
     library: {},
-    versions: { producer: PRODUCER },
+    versions: { producer: GRAPH_VERSION },
   };
 }
 

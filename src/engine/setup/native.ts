@@ -9,29 +9,9 @@ import util from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
 import { type RecordedCalls, type Recording, startRecorder } from '../recording.js';
 import { SERVE } from '../saved-model.js';
+import { ATTRIBUTE, DATA_TYPE, type NativeAttribute, type NativeType } from '../tensorflow-types.js';
 import { quietFileOf } from './build.js';
 import { NODE_API_VERSION } from './recipe.js';
-
-/** One attribute of a TensorFlow operation, made by the constructors of {@link NativeKernels}. */
-export interface NativeAttribute {
-  readonly name: string;
-  /** `TF_AttrType`. */
-  readonly type: number;
-  readonly value: boolean | number | string | readonly number[] | readonly boolean[];
-}
-
-/** Element types by TensorFlow's names; those that tfjs lacks exist only behind {@link NativeHandle}. */
-export type NativeType =
-  | 'float32'
-  | 'int32'
-  | 'bool'
-  | 'complex64'
-  | 'string'
-  | 'uint8'
-  | 'int64'
-  | 'bfloat16'
-  | 'float16'
-  | 'resource';
 
 /** A tensor that lives in TensorFlow only: of a type that tfjs lacks, or on its way between two operations. */
 export interface NativeHandle {
@@ -98,23 +78,6 @@ export interface NativeBackend {
   readonly usesGpu: boolean;
   readonly kernels: NativeKernels;
 }
-
-/** `TF_AttrType` of tensorflow/c/tf_attrtype.h. */
-const ATTRIBUTE = { string: 0, int: 1, float: 2, bool: 3, type: 4, shape: 5 } as const;
-
-/** `DataType` of tensorflow/core/framework/types.proto. */
-const DATA_TYPE: Readonly<Record<NativeType, number>> = {
-  float32: 1,
-  int32: 3,
-  uint8: 4,
-  string: 7,
-  complex64: 8,
-  int64: 9,
-  bool: 10,
-  bfloat16: 14,
-  float16: 19,
-  resource: 20,
-};
 
 interface UntypedBackend extends tf.KernelBackend {
   readonly isUsingGpuDevice: boolean;

@@ -7,9 +7,9 @@ import { nativeActivation } from './native-activations.js';
 import { groupedConvolution } from './native-groups.js';
 import { layerNorm } from './normalizations.js';
 import { LOWEST, type Pair, windowPadding } from './operations.js';
-import { type Operator, rolled, unrolled } from './operator.js';
+import { matMulBy, type Operator, type Product } from './operator.js';
 import type { BatchNormRule, ConvolutionGeometry, Operators } from './operators.js';
-import { padExplicitly } from './padding.js';
+import { padExplicitly, withoutPadding } from './padding.js';
 import type { NativeAttribute, NativeKernels } from './tensorflow.js';
 
 /** The operators that TensorFlow does better than tfjs composes them. */
@@ -23,7 +23,7 @@ export function nativeOperators(native: NativeKernels): Partial<Operators> {
       'DepthwiseConv2dNativeBackpropInput',
       'DepthwiseConv2dNativeBackpropFilter',
     ]),
-    matMul: matMul(native),
+    matMul: matMulBy(productOf(native)),
     biasAdd: biasAdd(native),
     layerNorm: (epsilon) => layerNorm(epsilon, (x) => columnSums(native, x)),
     activation: (name) => nativeActivation(native, name),
@@ -107,26 +107,18 @@ function paddingOf(
 }
 
 /** `MatMul`, half of the time of the `BatchMatMulV2` that tfjs uses for two matrices as well. */
-function matMul(native: NativeKernels): Operator {
-  const product = (a: tf.Tensor, b: tf.Tensor, transposed: { a?: boolean; b?: boolean } = {}): tf.Tensor =>
+const productOf =
+  (native: NativeKernels): Product =>
+  (a, b, transposeA, transposeB) =>
     native.execute(
       'MatMul',
       [
         native.typeAttribute('T', 'float32'),
-        native.boolAttribute('transpose_a', transposed.a === true),
-        native.boolAttribute('transpose_b', transposed.b === true),
+        native.boolAttribute('transpose_a', transposeA),
+        native.boolAttribute('transpose_b', transposeB),
       ],
       [a, b],
     );
-  return {
-    forward: ([x, kernel]) => [unrolled(product(rolled(x!), kernel!), x!)],
-    saves: { inputs: [0, 1], outputs: [] },
-    backward: ({ dy, inputs: [x, kernel] }, wanted) => [
-      wanted[0] ? unrolled(product(rolled(dy), kernel!, { b: true }), x!) : undefined,
-      wanted[1] ? product(rolled(x!), rolled(dy), { a: true }) : undefined,
-    ],
-  };
-}
 
 /** Sums over every dimension but the last: a fifth of the time that `Sum` takes for the outer ones. */
 const columnSums = (native: NativeKernels, x: tf.Tensor): tf.Tensor =>
@@ -190,7 +182,6 @@ function poolAttributes(
 }
 
 function maxPool(native: NativeKernels, size: Pair, geometry: ConvolutionGeometry): Operator {
-  const { padding } = geometry;
   const attributes = poolAttributes(native, size, geometry);
   return {
     forward: ([x]) => {
@@ -200,8 +191,7 @@ function maxPool(native: NativeKernels, size: Pair, geometry: ConvolutionGeometr
     saves: { inputs: [0], outputs: [0, 1] },
     backward: ({ dy, inputs: [x], outputs: [y, padded] }) => {
       const whole = native.execute('MaxPoolGrad', attributes, [padded!, y!, dy]);
-      if (typeof padding === 'string') return [whole];
-      return [tf.slice(whole, [0, padding.top, padding.left, 0], x!.shape)];
+      return [withoutPadding(whole, x!, geometry)];
     },
   };
 }

@@ -28,7 +28,20 @@ export function sumToLast(x: tf.Tensor): tf.Tensor {
 }
 
 /** Every dimension but the last in one. */
-export const rolled = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
+const rolled = (x: tf.Tensor): tf.Tensor2D => tf.reshape(x, [-1, x.shape.at(-1)!]);
 /** The other way, with the outer dimensions of `like`. */
-export const unrolled = (x: tf.Tensor, like: tf.Tensor): tf.Tensor =>
+const unrolled = (x: tf.Tensor, like: tf.Tensor): tf.Tensor =>
   like.rank === 2 ? x : tf.reshape(x, [...like.shape.slice(0, -1), x.shape[1]!]);
+
+/** Multiplies two matrices, each as it is or transposed. */
+export type Product = (a: tf.Tensor2D, b: tf.Tensor2D, transposeA: boolean, transposeB: boolean) => tf.Tensor;
+
+/** `[..., in]`, `[in, out]` -> `[..., out]`. */
+export const matMulBy = (product: Product): Operator => ({
+  forward: ([x, kernel]) => [unrolled(product(rolled(x!), kernel as tf.Tensor2D, false, false), x!)],
+  saves: { inputs: [0, 1], outputs: [] },
+  backward: ({ dy, inputs: [x, kernel] }, wanted) => [
+    wanted[0] ? unrolled(product(rolled(dy), kernel as tf.Tensor2D, false, true), x!) : undefined,
+    wanted[1] ? product(rolled(x!), rolled(dy), true, false) : undefined,
+  ],
+});

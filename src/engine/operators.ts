@@ -11,7 +11,7 @@ import { groupsApart } from './native-groups.js';
 import { nativeOperators } from './native-operators.js';
 import { groupNorm, layerNorm, standardizeKernel } from './normalizations.js';
 import type { ActivationName, KernelStandardization, Padding, Pair } from './operations.js';
-import { type Operator, rolled, sumToLast, unrolled } from './operator.js';
+import { matMulBy, type Operator, sumToLast } from './operator.js';
 import { gridOperators } from './pools.js';
 import type { Engine } from './tensorflow.js';
 import { averagePool, conv2d, depthwiseConv2d, maxPool } from './windows.js';
@@ -89,14 +89,7 @@ export function operatorsOf(engine: Engine): Operators {
 const composedOperators: Operators = {
   conv2d: (geometry, groups) => (groups === 1 ? conv2d(geometry) : groupsApart(conv2d(geometry), groups)),
   depthwiseConv2d,
-  matMul: {
-    forward: ([x, kernel]) => [unrolled(tf.matMul(rolled(x!), kernel as tf.Tensor2D), x!)],
-    saves: { inputs: [0, 1], outputs: [] },
-    backward: ({ dy, inputs: [x, kernel] }, wanted) => [
-      wanted[0] ? unrolled(tf.matMul(rolled(dy), kernel as tf.Tensor2D, false, true), x!) : undefined,
-      wanted[1] ? tf.matMul(rolled(x!), rolled(dy), true, false) : undefined,
-    ],
-  },
+  matMul: matMulBy(tf.matMul),
   biasAdd: {
     forward: ([x, bias]) => [tf.add(x!, bias!)],
     saves: { inputs: [], outputs: [] },

@@ -20,3 +20,9 @@ export function padExplicitly(x: tf.Tensor4D, size: Pair, geometry: ConvolutionG
   ];
   return tf.pad4d(x, amounts, value);
 }
+
+/** The gradient of a picture from that of the picture with padding around it. */
+export function withoutPadding(padded: tf.Tensor, x: tf.Tensor, { padding }: ConvolutionGeometry): tf.Tensor {
+  if (typeof padding === 'string') return padded;
+  return tf.slice(padded, [0, padding.top, padding.left, 0], x.shape);
+}

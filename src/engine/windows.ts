@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { LOWEST, type Padding, type Pair, windowPadding } from './operations.js';
 import type { Operator } from './operator.js';
 import type { ConvolutionGeometry } from './operators.js';
-import { padExplicitly } from './padding.js';
+import { padExplicitly, withoutPadding } from './padding.js';
 
 const paddingName = (padding: Padding): 'same' | 'valid' => (padding === 'same' ? 'same' : 'valid');
 const sizeOf = (kernel: tf.Tensor): Pair => [kernel.shape[0]!, kernel.shape[1]!];
@@ -19,12 +19,6 @@ const attributesOf = ({ strides, padding }: ConvolutionGeometry): tf.NamedAttrMa
   pad: paddingName(padding),
   dataFormat: 'NHWC',
 });
-
-/** The gradient of a picture from that of the picture with padding around it. */
-function withoutPadding(padded: tf.Tensor, x: tf.Tensor, { padding }: ConvolutionGeometry): tf.Tensor {
-  if (typeof padding === 'string') return padded;
-  return tf.slice(padded, [0, padding.top, padding.left, 0], x.shape);
-}
 
 /** Names of a convolution's gradients with respect to input and kernel. */
 type GradientNames = readonly [byInput: string, byKernel: string];

@@ -54,8 +54,8 @@ export function findCompiler(): string | undefined {
 }
 
 /**
- * Compiles `binding/*.cc` of the package to the place where node-pre-gyp looks for it, and the quiet addon beside it. The run path is relative, so
- * that the finished folder can be moved.
+ * Compiles `binding/*.cc` of the package to the place where node-pre-gyp looks for it, and the quiet addon beside it.
+ * The run path is relative, so that the finished folder can be moved.
  * @param privateDir folder that holds `node_modules` and, in `library`, what the wheel held
  * @throws EngineError ENGINE_COMPILE_FAILED with the compiler's own words
  */

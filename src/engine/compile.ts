@@ -75,24 +75,28 @@ export function compileBatches(
   const compiled = new Map<number, Compiled>();
   return {
     run: (x, others) => {
-      const [count, ...shape] = x.shape as [number, ...number[]];
-      const size = Math.min(...[...compiled.keys()].filter((each) => each >= count));
-      if (size === Number.POSITIVE_INFINITY) {
-        compiled.set(
-          count,
-          compile(native, [x, ...others], () => work(x, others), precision),
-        );
-        return compiled.get(count)!.run([x, ...others]);
-      }
-      const graph = compiled.get(size)!;
-      if (size === count) return graph.run([x, ...others]);
-      return tf.tidy(() => {
-        const filled = tf.concat([x, tf.zeros([size - count, ...shape])]);
-        return graph.run([filled, ...others]).map((whole) => tf.slice(whole, 0, count));
-      });
+      const count = x.shape[0]!;
+      const large = [...compiled.keys()].filter((each) => each >= count);
+      const size = large.length === 0 ? count : Math.min(...large);
+      const graph = compiled.get(size) ?? compile(native, [x, ...others], () => work(x, others), precision);
+      compiled.set(size, graph);
+      return filledUp(x, size, (filled) => graph.run([filled, ...others]));
     },
     dispose: () => {
       for (const graph of compiled.values()) graph.dispose();
     },
   };
+}
+
+/**
+ * Runs a function of some pictures on as many as `size`, of which those that are not there are zeros.
+ * @returns the results of those that are
+ */
+export function filledUp(x: tf.Tensor, size: number, work: (filled: tf.Tensor) => tf.Tensor[]): tf.Tensor[] {
+  const [count, ...shape] = x.shape as [number, ...number[]];
+  if (count === size) return work(x);
+  return tf.tidy(() => {
+    const filled = tf.concat([x, tf.zeros([size - count, ...shape])]);
+    return work(filled).map((whole) => tf.slice(whole, 0, count));
+  });
 }

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type BatchFunction, compileBatches } from './compile.js';
 import { foldGraph, type ReadParameter } from './fold.js';
-import { type Graph, type Node, nodesBetween, tapOf } from './graph.js';
+import { type Graph, type Node, nodesBetween, type Parameter, tapOf } from './graph.js';
 import { operatorsOf } from './operators.js';
 import { type Precision, requirePrecision } from './precision.js';
 import { inference, run } from './run.js';
@@ -25,7 +25,7 @@ export interface LoadOptions {
   readonly fold?: boolean;
   /** Compile it for the sizes of batches that come: worth its second for many pictures, not for a few. */
   readonly compiled?: boolean;
-  /** bfloat16 exists compiled only. */
+  /** bfloat16 is always compiled. */
   readonly precision?: Precision;
 }
 
@@ -37,9 +37,10 @@ export async function loadNetwork(
   original: Graph,
   read: ReadParameter,
   engine: Engine,
-  { outputs, fold = true, precision = 'float32', compiled = precision !== 'float32' }: LoadOptions,
+  { outputs, fold = true, precision = 'float32', compiled = false }: LoadOptions,
 ): Promise<Network> {
   requirePrecision(precision, engine);
+  const isCompiled = compiled || precision !== 'float32';
   const folded = fold ? foldGraph(original) : { graph: original, read: (r: ReadParameter) => r };
   const { graph } = folded;
   const needed = nodesBetween(
@@ -60,7 +61,7 @@ export async function loadNetwork(
     graph,
     run: (x, taps) => {
       const constants = [...values.values()];
-      if (!compiled) return runOn(x, constants, taps);
+      if (!isCompiled) return runOn(x, constants, taps);
       const key = JSON.stringify(taps);
       const compiledTaps =
         functions.get(key) ?? compileBatches(engine, (...given) => [...runOn(...given, taps).values()], precision);
@@ -80,8 +81,17 @@ export async function loadNetwork(
 const READ_AHEAD = 4;
 
 async function loadConstants(nodes: readonly Node[], read: ReadParameter): Promise<Map<string, tf.Tensor>> {
-  const parameters = nodes.flatMap((node) => node.parameters);
   const values = new Map<string, tf.Tensor>();
+  const parameters = nodes.flatMap((node) => node.parameters);
+  for await (const { path, value } of tensorsOf(parameters, read)) values.set(path, value);
+  return values;
+}
+
+/** Parameters as tensors, which the consumer disposes of, one after the other. */
+export async function* tensorsOf(
+  parameters: readonly Parameter[],
+  read: ReadParameter,
+): AsyncGenerator<{ readonly path: string; readonly value: tf.Tensor }, void, void> {
   const ahead: Promise<Float32Array>[] = [];
   let started = 0;
   const startReading = (): void => {
@@ -94,10 +104,9 @@ async function loadConstants(nodes: readonly Node[], read: ReadParameter): Promi
   try {
     for (let i = 0; i < READ_AHEAD; i++) startReading();
     for (const { path, shape } of parameters) {
-      values.set(path, tf.tensor(await ahead.shift()!, [...shape]));
+      yield { path, value: tf.tensor(await ahead.shift()!, [...shape]) };
       startReading();
     }
-    return values;
   } finally {
     await Promise.allSettled(ahead); // whoever closes the file does so when nothing reads it
   }

@@ -31,7 +31,7 @@ export async function loadClassifier(
   engine: Engine,
   { pictures, precision = 'float32' }: ClassifierOptions,
 ): Promise<Classifier> {
-  const compiled = pictures >= MANY || precision !== 'float32';
+  const compiled = pictures >= MANY;
   const network = await loadNetwork(graph, read, engine, { outputs: ['logits'], compiled, precision });
   return {
     classes: record.classes,

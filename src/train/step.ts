@@ -39,7 +39,7 @@ export interface StepValues {
   /** `[N]`, class indices. */
   readonly labels: tf.Tensor;
   readonly parameters: readonly tf.Tensor[];
-  /** In the order of {@link masksOf}. */
+  /** In the order of {@link maskedNodes}. */
   readonly masks: readonly tf.Tensor[];
 }
 
@@ -65,9 +65,9 @@ function planOf({ graph, entry, auxiliary }: StepNetwork): Node[] {
   );
 }
 
-/** The masks that a step of `count` pictures needs. */
-export const masksOf = (network: StepNetwork, count: number): MaskNeed[] =>
-  planOf(network).flatMap((node) => maskNeedOf(node, count) ?? []);
+/** The nodes that a step needs a mask for. */
+export const maskedNodes = (network: StepNetwork): Node[] =>
+  planOf(network).filter((node) => maskNeedOf(node, 1) !== undefined);
 
 /** Paths of the moving statistics that a step gives anew. */
 export const statisticsOf = (network: StepNetwork): string[] =>
@@ -79,7 +79,7 @@ export const statisticsOf = (network: StepNetwork): string[] =>
 export function stepOf(network: StepNetwork, { x, targets, labels, parameters, masks }: StepValues): StepOutputs {
   const { graph, entry, operators, auxiliary, paths, trainable, recompute } = network;
   const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
-  const drawn = new Map(masksOf(network, x.shape[0]!).map(({ path }, i) => [path, masks[i]!]));
+  const drawn = new Map(maskedNodes(network).map(({ path }, i) => [path, masks[i]!]));
   const fresh = new Map<string, tf.Tensor>();
   const tape = startTape(trainable.map((path) => values.get(path)!));
   const given = new Map([[entry, x]]);

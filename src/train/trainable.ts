@@ -3,10 +3,10 @@
  * variables.
  */
 import * as tf from '@tensorflow/tfjs-core';
-import { type BatchFunction, type Compiled, compile, compileBatches, compilerOf } from '../engine/compile.js';
+import { type BatchFunction, type Compiled, compile, compileBatches, compilerOf, filledUp } from '../engine/compile.js';
 import { type Cut, cutAt, type Graph, nodesBetween, type Parameter, tapOf } from '../engine/graph.js';
-import { drawMask } from '../engine/masks.js';
-import { loadNetwork, type Network, type ReadParameter } from '../engine/network.js';
+import { drawMask, maskNeedOf } from '../engine/masks.js';
+import { loadNetwork, type Network, type ReadParameter, tensorsOf } from '../engine/network.js';
 import { operatorsOf } from '../engine/operators.js';
 import { type Precision, requirePrecision } from '../engine/precision.js';
 import { afterOf } from '../engine/recompute.js';
@@ -14,7 +14,7 @@ import { inference, run } from '../engine/run.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
 import type { Rng } from '../rng.js';
-import { type AuxiliaryLoss, masksOf, type StepNetwork, type StepOutputs, statisticsOf, stepOf } from './step.js';
+import { type AuxiliaryLoss, maskedNodes, type StepNetwork, type StepOutputs, statisticsOf, stepOf } from './step.js';
 
 export { type AuxiliaryLoss, countCorrect } from './step.js';
 
@@ -157,9 +157,8 @@ async function loadVariables(
   updates: Updates,
 ): Promise<Map<string, Variable>> {
   const variables = new Map<string, Variable>();
-  for (const { path, shape } of parameters) {
-    const value = tf.tensor(await read(path), [...shape]);
-    variables.set(path, updates.variable(shape, value));
+  for await (const { path, value } of tensorsOf(parameters, read)) {
+    variables.set(path, updates.variable(value.shape, value));
     value.dispose();
   }
   return variables;
@@ -167,16 +166,13 @@ async function loadVariables(
 
 /**
  * TensorFlow multiplies the one row of a lone picture by a kernel of its own, whose sums differ in the last bit from
- * those of two or more. A lone picture is sent in twice, so that its value does not depend on how an epoch was divided.
+ * those of two or more. A lone picture is sent in with another, so that its value does not depend on how an epoch was
+ * divided.
  */
 function enter(pixels: tf.Tensor, cut: Cut | undefined, frozen: Network | undefined): tf.Tensor {
   if (cut === undefined || frozen === undefined) return tf.clone(pixels);
   const through = (x: tf.Tensor): tf.Tensor => frozen.run(x, [cut.tap]).get(cut.tap)!;
-  if (pixels.shape[0] !== 1) return through(pixels);
-  return tf.tidy(() => {
-    const value = through(tf.concat([pixels, pixels]));
-    return tf.slice(value, 0, 1);
-  });
+  return pixels.shape[0] === 1 ? filledUp(pixels, 2, (x) => [through(x)])[0]! : through(pixels);
 }
 
 /** With what, and in what, a network computes. */
@@ -192,7 +188,7 @@ function startStepper(
   { engine, precision }: Computing,
 ): { step(input: StepInput): StepResult; dispose(): void } {
   const native = compilerOf(engine);
-  const statistics = statisticsOf(network);
+  const [statistics, masked] = [statisticsOf(network), maskedNodes(network)];
   const compiled = new Map<number, Compiled>();
   /** All tensors of a step in one list, and back. */
   const work = (tensors: readonly tf.Tensor[]): tf.Tensor[] => {
@@ -215,7 +211,7 @@ function startStepper(
   return {
     step: ({ x, targets, labels, random }) => {
       const count = x.shape[0]!;
-      const masks = masksOf(network, count).map((need) => drawMask(need, random));
+      const masks = masked.map((node) => drawMask(maskNeedOf(node, count)!, random));
       const values = network.paths.map((path) => variables.get(path)!.read());
       const outputs = results(runStep(count, [x, targets, labels, ...values, ...masks]));
       const result: StepResult = {

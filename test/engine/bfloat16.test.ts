@@ -4,16 +4,17 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { toBfloat16 } from '../../src/engine/bfloat16.js';
 import { compile, compileBatches } from '../../src/engine/compile.js';
-import { initialize } from '../../src/engine/initializers.js';
-import { loadNetwork, type ReadParameter } from '../../src/engine/network.js';
+import { loadNetwork } from '../../src/engine/network.js';
 import { requirePrecision } from '../../src/engine/precision.js';
-import { DATA_TYPE, type Recording } from '../../src/engine/recording.js';
+import type { Recording } from '../../src/engine/recording.js';
 import { bfloat16Support } from '../../src/engine/setup/processor.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
+import { DATA_TYPE } from '../../src/engine/tensorflow-types.js';
 import { rng } from '../../src/rng.js';
 import { createOptimizer } from '../../src/train/optimizers.js';
 import { loadTrainable } from '../../src/train/trainable.js';
 import { graphOf } from '../../src/weights/model-folder.js';
+import { readerOf } from './support/parameters.js';
 
 let engine: Engine;
 beforeAll(async () => {
@@ -78,12 +79,7 @@ const supported = () => {
 describe('training', () => {
   const losses = async (backbone: string, source: string, precision: 'float32' | 'bfloat16'): Promise<number[]> => {
     const graph = graphOf({ backbone, source, inputSize: size, head: { hidden: [], dropout: 0 }, classes });
-    const initializers = new Map(graph.parameters.map((each) => [each.path, each]));
-    const read: ReadParameter = async (path) => {
-      const { initializer, shape } = initializers.get(path)!;
-      return initialize(initializer, shape, rng(1).split(path));
-    };
-    const network = await loadTrainable(graph, read, engine, { precision });
+    const network = await loadTrainable(graph, readerOf(graph), engine, { precision });
     const optimizer = createOptimizer(network.trainable, network.updates, { name: 'sgd', momentum: 0, weightDecay: 0 });
     const x = tf.randomNormal([16, ...graph.input.shape], 0, 1, 'float32', 3);
     const labels = tf.tensor1d(

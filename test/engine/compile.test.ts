@@ -8,10 +8,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { type BatchFunction, compile, compileBatches } from '../../src/engine/compile.js';
-import { initialize } from '../../src/engine/initializers.js';
-import { loadNetwork, type ReadParameter } from '../../src/engine/network.js';
+import { loadNetwork } from '../../src/engine/network.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
-import { rng } from '../../src/rng.js';
+import { readerOf } from './support/parameters.js';
 
 let engine: Engine;
 beforeAll(async () => {
@@ -110,11 +109,7 @@ test.each(networks)('%s from %s gives compiled what it gives run one by one', as
   const graph = buildBackbone(findPublished(findBackbone(name), source), {
     size: { height: size, width: size },
   });
-  const initializers = new Map(graph.parameters.map((each) => [each.path, each]));
-  const read: ReadParameter = async (path) => {
-    const { initializer, shape } = initializers.get(path)!;
-    return initialize(initializer, shape, rng(1).split(path));
-  };
+  const read = readerOf(graph);
   const outputs = ['pre_logits'];
   const plain = await loadNetwork(graph, read, engine, { outputs });
   const compiled = await loadNetwork(graph, read, engine, { outputs, compiled: true });

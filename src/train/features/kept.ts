@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import * as tf from '@tensorflow/tfjs-core';
 import { type Augmentation, flipView } from '../../augment/augment.js';
 import { batches, type Sample } from '../../data/index.js';
+import { filledUp } from '../../engine/compile.js';
 import { DataError, listFaults, UsageError } from '../../errors.js';
 import { bytesOf, fromFloat16, toFloat16 } from '../../weights/float-formats.js';
 import type { TrainableNetwork } from '../trainable.js';
@@ -167,12 +168,9 @@ function enterFilled(
   { count, batchSize, mirrored }: { readonly count: number; readonly batchSize: number; readonly mirrored: boolean },
 ): tf.Tensor {
   return tf.tidy(() => {
-    const { shape } = network.graph.input;
-    const given = tf.tensor(pixels, [count, ...shape]);
+    const given = tf.tensor(pixels, [count, ...network.graph.input.shape]);
     const x = mirrored ? tf.reverse(given, 2) : given;
-    if (count === batchSize) return network.enter(x);
-    const filled = network.enter(tf.concat([x, tf.zeros([batchSize - count, ...shape])]));
-    return tf.slice(filled, 0, count);
+    return filledUp(x, batchSize, (filled) => [network.enter(filled)])[0]!;
   });
 }
 

@@ -44,11 +44,11 @@ export {
   WeightsError,
 } from './errors.js';
 export type { CheckReport } from './export/check.js';
-export { type Quantization, quantizations } from './export/quantize.js';
-export { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from './export/tfjs.js';
-export { exportWeights, type WeightsExportOptions, type WeightsExportReport } from './export/weights.js';
-export { type WeightsDialect, weightsDialects } from './export/weights-dialects.js';
-export { type NetworkToWrite, networkOfModel, networkOfWeights } from './export/weights-network.js';
+export { type Quantization, quantizations } from './export/quantize/quantize.js';
+export { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from './export/tfjs/tfjs.js';
+export { exportWeights, type WeightsExportOptions, type WeightsExportReport } from './export/weights/weights.js';
+export { type WeightsDialect, weightsDialects } from './export/weights/weights-dialects.js';
+export { type NetworkToWrite, networkOfModel, networkOfWeights } from './export/weights/weights-network.js';
 export { formatHead, type Head, parseHead } from './heads/heads.js';
 export { type EvaluatedSplit, type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.js';
 export { finetune } from './train/finetune.js';

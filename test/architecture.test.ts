@@ -49,7 +49,7 @@ const TENSORS_IN_TRAIN = [
 ];
 
 /** Runs what was exported in stock TensorFlow.js, on a thread of its own, as the model's user will. */
-const STOCK = /^export\/(check|stock)\.ts$/;
+const STOCK = /^export\/(check|tfjs\/stock)\.ts$/;
 
 /** Dependencies that no file imports: the package's declarations need them to compile. */
 const TYPES_ONLY = ['@types/node'];

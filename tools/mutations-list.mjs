@@ -422,7 +422,7 @@ export const MUTATIONS = [
   },
   {
     name: "export: Keras' layer of normalisation with deviations for variances",
-    file: 'src/export/weights-files.ts',
+    file: 'src/export/weights/weights-files.ts',
     from: '(value / unit) ** 2',
     to: 'value / unit',
     tests: ['test/export/weights.test.ts'],

@@ -9,8 +9,8 @@ import type { Engine } from '../engine/tensorflow.js';
 import { messageOf, ToolkitError } from '../errors.js';
 import { rng } from '../rng.js';
 import type { OpenedModel } from '../weights/model-folder.js';
-import type { Quantization } from './quantize.js';
-import { type Reply, runStock, type StockRun } from './stock.js';
+import type { Quantization } from './quantize/quantize.js';
+import { type Reply, runStock, type StockRun } from './tfjs/stock.js';
 
 export interface CheckReport {
   /** What ran the written files. */

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { type Backbone, backbones, buildBackbone, type Published } from '../../src/backbones/index.js';
 import { analyse } from '../../src/engine/analysis.js';
 import { cutAt, cuts } from '../../src/engine/graph.js';
-import { lowerGraph } from '../../src/export/lower.js';
+import { lowerGraph } from '../../src/export/lowering/lower.js';
 import { withHead } from '../../src/heads/heads.js';
 import { parseStrategy } from '../../src/train/strategy.js';
 import { planWeights } from '../../src/weights/plan/plan.js';

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { batches, closeLoader, scanFolder } from '../../src/data/index.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { type ExportReport, exportTfjs } from '../../src/export/tfjs.js';
+import { type ExportReport, exportTfjs } from '../../src/export/tfjs/tfjs.js';
 import { parseHead } from '../../src/heads/heads.js';
 import { evaluate } from '../../src/train/evaluate.js';
 import { finetune } from '../../src/train/finetune.js';

@@ -31,7 +31,7 @@ import {
   takeToken,
 } from '../../src/engine/layers.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { exportTfjs } from '../../src/export/tfjs.js';
+import { exportTfjs } from '../../src/export/tfjs/tfjs.js';
 import { smallModel } from './models.js';
 import { picturesFor, relativeDifference, sourceLogits, stockLogits } from './stock.js';
 

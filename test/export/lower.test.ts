@@ -3,8 +3,8 @@
 import { expect, test } from 'vitest';
 import { buildGraph } from '../../src/engine/graph.js';
 import { activation, conv2d, dense, depthwiseConv2d, globalAveragePool } from '../../src/engine/layers.js';
-import { fuseOperations } from '../../src/export/fuse.js';
-import { lowerGraph } from '../../src/export/lower.js';
+import { fuseOperations } from '../../src/export/lowering/fuse.js';
+import { lowerGraph } from '../../src/export/lowering/lower.js';
 import { goldenModel, randomParameters } from './models.js';
 import { expectWellFormed, picturesFor, plainLogits, relativeDifference, sourceLogits } from './stock.js';
 

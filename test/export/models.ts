@@ -3,7 +3,7 @@ import { tfPreprocessing } from '../../src/augment/preprocessing.js';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { buildGraph, type Graph, type Node, type Scope } from '../../src/engine/graph.js';
 import { dense, globalAveragePool } from '../../src/engine/layers.js';
-import type { ExportableModel } from '../../src/export/tfjs.js';
+import type { ExportableModel } from '../../src/export/tfjs/tfjs.js';
 import { withHead } from '../../src/heads/heads.js';
 import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import { generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';

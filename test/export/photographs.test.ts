@@ -7,7 +7,7 @@ import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/
 import { closeLoader, loadOne } from '../../src/data/loader.js';
 import type { DenseArray } from '../../src/engine/forward.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { exportTfjs } from '../../src/export/tfjs.js';
+import { exportTfjs } from '../../src/export/tfjs/tfjs.js';
 import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import { openWeights, type TensorSource } from '../../src/weights/source.js';
 import { asset, foodPictures } from '../../tools/assets.mjs';

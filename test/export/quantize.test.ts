@@ -17,10 +17,10 @@ import {
   layerScale,
   scaleChannels,
 } from '../../src/engine/layers.js';
-import { fuseOperations } from '../../src/export/fuse.js';
-import { lowerGraph } from '../../src/export/lower.js';
-import { channelMoments, inputChannel } from '../../src/export/moments.js';
-import { affine, planConstants, type WeightEntry } from '../../src/export/quantize.js';
+import { fuseOperations } from '../../src/export/lowering/fuse.js';
+import { lowerGraph } from '../../src/export/lowering/lower.js';
+import { channelMoments, inputChannel } from '../../src/export/quantize/moments.js';
+import { affine, planConstants, type WeightEntry } from '../../src/export/quantize/quantize.js';
 import { rng } from '../../src/rng.js';
 import { randomParameters } from './models.js';
 

@@ -6,9 +6,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
 import { type DenseArray, forwardInBatches } from '../../src/engine/forward.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { graphDefOf, tensorInfo } from '../../src/export/graph-def.js';
-import type { PlainNetwork } from '../../src/export/operations.js';
-import type { ExportableModel } from '../../src/export/tfjs.js';
+import type { PlainNetwork } from '../../src/export/lowering/operations.js';
+import { graphDefOf, tensorInfo } from '../../src/export/tfjs/graph-def.js';
+import type { ExportableModel } from '../../src/export/tfjs/tfjs.js';
 import { inputBatch } from '../support/golden.js';
 
 interface ModelFile {

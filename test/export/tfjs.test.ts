@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { conv2d } from '../../src/engine/layers.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
-import type { Quantization } from '../../src/export/quantize.js';
-import { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from '../../src/export/tfjs.js';
+import type { Quantization } from '../../src/export/quantize/quantize.js';
+import { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from '../../src/export/tfjs/tfjs.js';
 import { goldenModel, publishedModel, randomModel, smallModel } from './models.js';
 import { loadStock, picturesFor, readModelFile, relativeDifference, sourceLogits, stockLogits } from './stock.js';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
-import { exportTfjs } from '../../src/export/tfjs.js';
+import { exportTfjs } from '../../src/export/tfjs/tfjs.js';
 import { evaluate } from '../../src/train/evaluate.js';
 import { finetune } from '../../src/train/finetune.js';
 import type { FinetuneOptions } from '../../src/train/options.js';

@@ -1,18 +1,18 @@
 /** `tl export`: a model for other programs, checked against its source on the way out. */
 import { Option } from 'commander';
 import { UsageError } from '../../errors.js';
-import type { Quantization } from '../../export/quantize.js';
-import type { ExportReport } from '../../export/tfjs.js';
-import type { WeightsExportReport } from '../../export/weights.js';
-import type { WeightsDialect } from '../../export/weights-dialects.js';
+import type { Quantization } from '../../export/quantize/quantize.js';
+import type { ExportReport } from '../../export/tfjs/tfjs.js';
+import type { WeightsExportReport } from '../../export/weights/weights.js';
+import type { WeightsDialect } from '../../export/weights/weights-dialects.js';
 import { type ComputeOptions, engineOptions, withCompute } from '../options.js';
 import type { Output } from '../output.js';
 import type { Host } from '../program.js';
 import { bytes, count, fields, percent } from '../table.js';
 
 // Written here again so that `--help` loads nothing of the export; the types are literal, so they cannot differ.
-const quantizations: typeof import('../../export/quantize.js').quantizations = ['none', 'float16', 'uint8'];
-const dialects: typeof import('../../export/weights-dialects.js').weightsDialects = [
+const quantizations: typeof import('../../export/quantize/quantize.js').quantizations = ['none', 'float16', 'uint8'];
+const dialects: typeof import('../../export/weights/weights-dialects.js').weightsDialects = [
   'keras-h5',
   'slim-ckpt',
   'flax-npz',
@@ -85,7 +85,7 @@ async function exportToTfjs(options: ExportCommandOptions, out: Output): Promise
   const engineWanted = engineOptions(options);
   const { openModelFolder } = await import('../../weights/model-folder.js');
   const { loadEngine } = await import('../../engine/tensorflow.js');
-  const { exportTfjs } = await import('../../export/tfjs.js');
+  const { exportTfjs } = await import('../../export/tfjs/tfjs.js');
   const model = await openModelFolder(options.model!);
   try {
     const engine = await loadEngine(engineWanted);
@@ -99,7 +99,7 @@ async function exportToTfjs(options: ExportCommandOptions, out: Output): Promise
 }
 
 async function exportToWeights(options: ExportCommandOptions, out: Output): Promise<void> {
-  const { exportWeights } = await import('../../export/weights.js');
+  const { exportWeights } = await import('../../export/weights/weights.js');
   const { network, close } = await networkFor(options);
   try {
     const { dialect, overwrite = false } = options;
@@ -111,7 +111,7 @@ async function exportToWeights(options: ExportCommandOptions, out: Output): Prom
 }
 
 async function networkFor({ model, backbone, source, weights = 'auto' }: ExportCommandOptions) {
-  const { networkOfModel, networkOfWeights } = await import('../../export/weights-network.js');
+  const { networkOfModel, networkOfWeights } = await import('../../export/weights/weights-network.js');
   if (model !== undefined) {
     const { openModelFolder } = await import('../../weights/model-folder.js');
     const opened = await openModelFolder(model);

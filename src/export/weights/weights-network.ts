@@ -1,7 +1,7 @@
 /** What `tl export --format weights` writes: a network, its numbers, and where they come from. */
 
-import type { Channels } from '../augment/image.js';
-import { type Preprocessing, withChannels } from '../augment/preprocessing.js';
+import type { Channels } from '../../augment/image.js';
+import { type Preprocessing, withChannels } from '../../augment/preprocessing.js';
 import {
   type Backbone,
   type BuildOptions,
@@ -9,13 +9,13 @@ import {
   findBackbone,
   findPublished,
   type Published,
-} from '../backbones/index.js';
-import type { Graph, Parameter } from '../engine/graph.js';
-import type { ReadParameter } from '../engine/network.js';
-import type { Head } from '../heads/heads.js';
-import type { OpenedModel } from '../weights/model-folder.js';
-import { writtenOwner } from '../weights/plan/write-plan.js';
-import type { ResolvedWeights } from '../weights/resolve.js';
+} from '../../backbones/index.js';
+import type { Graph, Parameter } from '../../engine/graph.js';
+import type { ReadParameter } from '../../engine/network.js';
+import type { Head } from '../../heads/heads.js';
+import type { OpenedModel } from '../../weights/model-folder.js';
+import { writtenOwner } from '../../weights/plan/write-plan.js';
+import type { ResolvedWeights } from '../../weights/resolve.js';
 
 /** A network with numbers, of a model folder or of imported weights. */
 export interface NetworkToWrite {

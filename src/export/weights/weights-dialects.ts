@@ -1,7 +1,7 @@
 /** The dialects that weights are written in, and as which published variant a network is written in one of them. */
-import { buildBackbone, type DialectName, type Published } from '../backbones/index.js';
-import type { Graph, Node } from '../engine/graph.js';
-import { UsageError } from '../errors.js';
+import { buildBackbone, type DialectName, type Published } from '../../backbones/index.js';
+import type { Graph, Node } from '../../engine/graph.js';
+import { UsageError } from '../../errors.js';
 import type { NetworkToWrite } from './weights-network.js';
 
 /** A publisher's names and layouts, in the format that its code loads. */

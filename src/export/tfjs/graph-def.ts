@@ -3,8 +3,8 @@
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/graph.proto, node_def.proto,
  * attr_value.proto; bytes are base64 and 64-bit integers are strings, by the JSON mapping of protocol buffers
  */
-import { GRAPH_VERSION } from '../engine/tensorflow-types.js';
-import type { Attribute, Constant, ElementType, PlainNetwork, PlainOperation } from './operations.js';
+import { GRAPH_VERSION } from '../../engine/tensorflow-types.js';
+import type { Attribute, Constant, ElementType, PlainNetwork, PlainOperation } from '../lowering/operations.js';
 
 type Json = string | number | boolean | readonly Json[] | { readonly [key: string]: Json };
 

@@ -1,7 +1,7 @@
 /** Norms that do not become part of a kernel. */
-import { gammaOf } from '../engine/fold.js';
-import type { Node } from '../engine/graph.js';
-import type { OperationOf } from '../engine/operations.js';
+import { gammaOf } from '../../engine/fold.js';
+import type { Node } from '../../engine/graph.js';
+import type { OperationOf } from '../../engine/operations.js';
 import { channelwise, constant, elementwise, type Lowering, mean, reshape, scalar, slashed } from './lowering.js';
 
 /** A batch norm that follows no convolution: `x * scale + shift`. */

@@ -1,7 +1,7 @@
 /** What the lowering of every operation is made with: operations, constants and attributes under a node's name. */
-import type { ReadParameter } from '../engine/fold.js';
-import type { Node } from '../engine/graph.js';
-import type { ExplicitPadding, Pair } from '../engine/operations.js';
+import type { ReadParameter } from '../../engine/fold.js';
+import type { Node } from '../../engine/graph.js';
+import type { ExplicitPadding, Pair } from '../../engine/operations.js';
 import type { Attribute, Constant, ConstantUse, PlainOperation } from './operations.js';
 
 export const FLOAT: Attribute = { kind: 'type', value: 'float32' };

@@ -1,6 +1,6 @@
 /** Pools over places. */
-import type { Node } from '../engine/graph.js';
-import { adaptiveWindows, LOWEST, type OperationOf, type Pair } from '../engine/operations.js';
+import type { Node } from '../../engine/graph.js';
+import { adaptiveWindows, LOWEST, type OperationOf, type Pair } from '../../engine/operations.js';
 import {
   type Attributes,
   emitFor,

@@ -1,7 +1,7 @@
 /** Weight files of a TensorFlow.js model: all constants in a row, cut into files that browsers cache well. */
 import { join } from 'node:path';
-import { writeFileAtomic } from '../files.js';
-import type { PlannedConstant, WeightEntry } from './quantize.js';
+import { writeFileAtomic } from '../../files.js';
+import type { PlannedConstant, WeightEntry } from '../quantize/quantize.js';
 
 /** The size that TensorFlow.js' own converter cuts at, bytes. */
 const SHARD_BYTES = 4 * 1024 * 1024;

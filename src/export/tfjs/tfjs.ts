@@ -1,20 +1,20 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Engine } from '../engine/tensorflow.js';
-import { UsageError } from '../errors.js';
-import { refuseExisting, replaceFolderAtomic, writeFileAtomic } from '../files.js';
-import { version } from '../version.js';
-import { elementsOf } from '../weights/float-formats.js';
-import type { OpenedModel } from '../weights/model-folder.js';
-import { type CheckPictures, type CheckReport, checkExport } from './check.js';
-import { writeRecords } from './companions.js';
-import { fuseOperations } from './fuse.js';
+import type { Engine } from '../../engine/tensorflow.js';
+import { UsageError } from '../../errors.js';
+import { refuseExisting, replaceFolderAtomic, writeFileAtomic } from '../../files.js';
+import { version } from '../../version.js';
+import { elementsOf } from '../../weights/float-formats.js';
+import type { OpenedModel } from '../../weights/model-folder.js';
+import { type CheckPictures, type CheckReport, checkExport } from '../check.js';
+import { writeRecords } from '../companions.js';
+import { fuseOperations } from '../lowering/fuse.js';
+import { lowerGraph } from '../lowering/lower.js';
+import type { PlainNetwork } from '../lowering/operations.js';
+import { channelMoments } from '../quantize/moments.js';
+import { planConstants, type Quantization, quantizations } from '../quantize/quantize.js';
+import { readmeOf } from '../readme.js';
 import { graphDefOf, tensorInfo } from './graph-def.js';
-import { lowerGraph } from './lower.js';
-import { channelMoments } from './moments.js';
-import type { PlainNetwork } from './operations.js';
-import { planConstants, type Quantization, quantizations } from './quantize.js';
-import { readmeOf } from './readme.js';
 import { type WeightGroup, writeShards } from './shards.js';
 
 export interface ExportOptions {

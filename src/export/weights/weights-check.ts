@@ -1,9 +1,9 @@
 /** Exported weights, opened again as any published file is: every number has to come back. */
-import type { Published } from '../backbones/index.js';
-import { listFaults, ToolkitError } from '../errors.js';
-import { type Layout, relay } from '../weights/plan/dialects.js';
-import { planWeights } from '../weights/plan/plan.js';
-import { openWeights } from '../weights/source.js';
+import type { Published } from '../../backbones/index.js';
+import { listFaults, ToolkitError } from '../../errors.js';
+import { type Layout, relay } from '../../weights/plan/dialects.js';
+import { planWeights } from '../../weights/plan/plan.js';
+import { openWeights } from '../../weights/source.js';
 import type { FileOfWeights } from './weights-files.js';
 import type { NetworkToWrite } from './weights-network.js';
 

@@ -1,6 +1,6 @@
 /** Operations on tokens `[N, T, D]`, for any number of pictures. */
-import type { Node } from '../engine/graph.js';
-import type { OperationOf } from '../engine/operations.js';
+import type { Node } from '../../engine/graph.js';
+import type { OperationOf } from '../../engine/operations.js';
 import {
   channelwise,
   elementwise,

@@ -2,8 +2,8 @@
  * Lowering: from a network of this toolkit to plain TensorFlow operations, all of which TensorFlow.js runs in its graph
  * models, on every backend. What can be folded into kernels is folded.
  */
-import { foldGraph, type ReadParameter } from '../engine/fold.js';
-import { type Graph, type Node, nodesBetween, tapOf } from '../engine/graph.js';
+import { foldGraph, type ReadParameter } from '../../engine/fold.js';
+import { type Graph, type Node, nodesBetween, tapOf } from '../../engine/graph.js';
 import { activation } from './lower-activations.js';
 import { convolution, dense, depthwise } from './lower-kernels.js';
 import { batchNorm, groupNorm, layerNorm } from './lower-normalizations.js';

@@ -1,7 +1,7 @@
 /** Convolutions and dense layers: what has a kernel. */
-import type { Node, Parameter } from '../engine/graph.js';
-import type { ExplicitPadding, OperationOf, Padding, Pair } from '../engine/operations.js';
-import { elementsOf } from '../weights/float-formats.js';
+import type { Node, Parameter } from '../../engine/graph.js';
+import type { ExplicitPadding, OperationOf, Padding, Pair } from '../../engine/operations.js';
+import { elementsOf } from '../../weights/float-formats.js';
 import {
   type Attributes,
   constant,

@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { refuseExisting, replaceFolderAtomic, sha256File, writeFileAtomic } from '../files.js';
-import { writeRecords } from './companions.js';
+import { refuseExisting, replaceFolderAtomic, sha256File, writeFileAtomic } from '../../files.js';
+import { writeRecords } from '../companions.js';
 import { checkWeights, type WeightsCheck } from './weights-check.js';
 import { dialectFor, variantToWrite, type WeightsDialect } from './weights-dialects.js';
 import { fileNameOf, planWeightsFile, writeWeightsFile } from './weights-files.js';

@@ -1,6 +1,6 @@
 /** The README of exported weights. */
-import type { Published } from '../backbones/index.js';
-import { version } from '../version.js';
+import type { Published } from '../../backbones/index.js';
+import { version } from '../../version.js';
 import type { Loading } from './weights-loading.js';
 import type { NetworkToWrite } from './weights-network.js';
 

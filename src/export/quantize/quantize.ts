@@ -4,10 +4,10 @@
  * things bring that back to within a point, at no cost when the model runs: the mean error that rounding gives each
  * output channel goes into its bias, and what suffers most, up to 7 % of the weights, is kept in 16 bits.
  */
-import { WeightsError } from '../errors.js';
-import { elementsOf, toFloat16, toFloat32 } from '../weights/float-formats.js';
+import { WeightsError } from '../../errors.js';
+import { elementsOf, toFloat16, toFloat32 } from '../../weights/float-formats.js';
+import type { Constant, KernelUse, PlainNetwork } from '../lowering/operations.js';
 import { inputChannel, type Moments } from './moments.js';
-import type { Constant, KernelUse, PlainNetwork } from './operations.js';
 
 export const quantizations = ['none', 'float16', 'uint8'] as const;
 export type Quantization = (typeof quantizations)[number];

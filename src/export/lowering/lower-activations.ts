@@ -1,6 +1,6 @@
 /** Activation functions: one operation, or several where TensorFlow.js has no other way. */
-import type { Node } from '../engine/graph.js';
-import type { ActivationName } from '../engine/operations.js';
+import type { Node } from '../../engine/graph.js';
+import type { ActivationName } from '../../engine/operations.js';
 import { elementwise, type Lowering, scalar } from './lowering.js';
 
 export function activation(l: Lowering, node: Node, x: string, name: ActivationName): string {

@@ -4,9 +4,9 @@
  * error of a rounded kernel into the bias.
  * @see Nagel et al. 2019, Data-Free Quantization, sections 4.2 and appendix C, https://arxiv.org/abs/1906.04721
  */
-import { gammaOf, type ReadParameter } from '../engine/fold.js';
-import type { Graph, Node } from '../engine/graph.js';
-import type { ActivationName } from '../engine/operations.js';
+import { gammaOf, type ReadParameter } from '../../engine/fold.js';
+import type { Graph, Node } from '../../engine/graph.js';
+import type { ActivationName } from '../../engine/operations.js';
 
 /** Mean and variance of each channel, over pictures and places. */
 export interface Moments {

@@ -1,8 +1,8 @@
 /** How a program in Python loads exported weights: the lines that do it, for one network in one dialect. */
-import { describePreprocessing, type Preprocessing } from '../augment/preprocessing.js';
-import type { Published, Reference } from '../backbones/index.js';
-import { type Graph, type Node, ownerOf } from '../engine/graph.js';
-import { writtenOwner } from '../weights/plan/write-plan.js';
+import { describePreprocessing, type Preprocessing } from '../../augment/preprocessing.js';
+import type { Published, Reference } from '../../backbones/index.js';
+import { type Graph, type Node, ownerOf } from '../../engine/graph.js';
+import { writtenOwner } from '../../weights/plan/write-plan.js';
 import {
   endsInClassifier,
   type HeadLayer,

@@ -1,15 +1,15 @@
 /** The files of exported weights: which tensors they have, and their writers. */
 import { join } from 'node:path';
-import type { Published } from '../backbones/index.js';
-import type { Graph, Parameter } from '../engine/graph.js';
-import { writeVersion2 } from '../weights/checkpoint/write-version2.js';
-import { type LayerToWrite, writeKerasH5 } from '../weights/keras/h5-writer.js';
-import { orderedKerasLayers } from '../weights/keras/keras-order.js';
-import { writeNpzTensors } from '../weights/numpy/write-npz.js';
-import { dialectOf } from '../weights/plan/dialects.js';
-import { type PlannedTensor, planFile, readForFile } from '../weights/plan/write-plan.js';
-import { writeSafetensors } from '../weights/safetensors.js';
-import type { TensorToWrite } from '../weights/tensor-to-write.js';
+import type { Published } from '../../backbones/index.js';
+import type { Graph, Parameter } from '../../engine/graph.js';
+import { writeVersion2 } from '../../weights/checkpoint/write-version2.js';
+import { type LayerToWrite, writeKerasH5 } from '../../weights/keras/h5-writer.js';
+import { orderedKerasLayers } from '../../weights/keras/keras-order.js';
+import { writeNpzTensors } from '../../weights/numpy/write-npz.js';
+import { dialectOf } from '../../weights/plan/dialects.js';
+import { type PlannedTensor, planFile, readForFile } from '../../weights/plan/write-plan.js';
+import { writeSafetensors } from '../../weights/safetensors.js';
+import type { TensorToWrite } from '../../weights/tensor-to-write.js';
 import { type HeadLayer, headLayers, headOwner, type NetworkToWrite } from './weights-network.js';
 
 /** The Keras whose layout of h5 files is written; Keras 3 reads it as well. */

@@ -6,9 +6,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
 import { type DenseArray, forwardInBatches } from '../../src/engine/forward.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
+import type { ExportableModel } from '../../src/export/format.js';
 import type { PlainNetwork } from '../../src/export/lowering/operations.js';
 import { graphDefOf, tensorInfo } from '../../src/export/tfjs/graph-def.js';
-import type { ExportableModel } from '../../src/export/tfjs/tfjs.js';
 import { inputBatch } from '../support/golden.js';
 
 interface ModelFile {
@@ -76,7 +76,7 @@ export function expectWellFormed(network: PlainNetwork): void {
   for (const output of Object.values(network.outputs)) expect(known.has(output), output).toBe(true);
 }
 
-/** Logits of a lowered network, as it is, by TensorFlow.js's WebAssembly backend. */
+/** Logits of a lowered network, as it is, by TensorFlow.js's WebAssembly backend; of pixels where it takes them. */
 export async function plainLogits(network: PlainNetwork, pictures: DenseArray): Promise<Float32Array> {
   await loadEngine({ engine: 'wasm' });
   const parts: Buffer[] = [];
@@ -89,14 +89,15 @@ export async function plainLogits(network: PlainNetwork, pictures: DenseArray): 
       format: 'graph-model',
       modelTopology: graphDefOf(network),
       signature: {
-        inputs: { x: tensorInfo(network.input.name, network.input.shape) },
+        inputs: { x: tensorInfo(network.input.name, network.input.shape, network.input.type) },
         outputs: { y: tensorInfo(network.outputs.logits, [-1, -1]) },
       },
       weightSpecs: network.constants.map(({ name, shape, type }) => ({ name, shape: [...shape], dtype: type })),
       weightData: parts.map((part) => Uint8Array.from(part).buffer),
     }),
   });
-  const x = tf.tensor(pictures.data, [...pictures.shape]);
+  const type = network.input.type === 'float32' ? 'float32' : 'int32'; // TensorFlow.js has no uint8
+  const x = tf.tensor(pictures.data, [...pictures.shape], type);
   const y = model.predict(x) as tf.Tensor;
   const logits = (await y.data()) as Float32Array;
   tf.dispose([x, y]);

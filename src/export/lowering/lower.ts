@@ -25,6 +25,7 @@ import {
   structure,
 } from './lowering.js';
 import type { PlainNetwork } from './operations.js';
+import { normalisePixels } from './pixels.js';
 
 export type { LoweringOptions } from './lowering.js';
 
@@ -53,7 +54,7 @@ export function lowerGraph(
   emit(l, { name: LOGITS, op: 'Identity', inputs: [names.get(logits)!], attributes: { T: FLOAT } });
   emit(l, { name: PROBABILITIES, op: 'Softmax', inputs: [LOGITS], attributes: { T: FLOAT } });
   return {
-    input: { name: INPUT, shape: [-1, ...folded.graph.input.shape] },
+    input: { name: INPUT, type: options.pixels?.type ?? 'float32', shape: [-1, ...folded.graph.input.shape] },
     operations: l.operations,
     constants: l.constants,
     outputs: { logits: LOGITS, probabilities: PROBABILITIES },
@@ -66,7 +67,7 @@ function lower(l: Lowering, node: Node, inputs: readonly string[]): string {
   const [x, y] = inputs as readonly [string, string];
   switch (operation.kind) {
     case 'input':
-      return INPUT;
+      return l.pixels === undefined ? INPUT : normalisePixels(l, INPUT, l.pixels);
     case 'conv2d':
       return convolution(l, node, x, operation);
     case 'depthwise_conv2d':

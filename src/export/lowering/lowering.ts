@@ -3,6 +3,7 @@ import type { ReadParameter } from '../../engine/fold.js';
 import type { Node } from '../../engine/graph.js';
 import type { ExplicitPadding, Pair } from '../../engine/operations.js';
 import type { Attribute, Constant, ConstantUse, PlainOperation } from './operations.js';
+import type { PixelInput } from './pixels.js';
 
 export const FLOAT: Attribute = { kind: 'type', value: 'float32' };
 export const INT: Attribute = { kind: 'type', value: 'int32' };
@@ -18,6 +19,8 @@ export interface LoweringOptions {
    * TensorFlow 2.15 ends the whole process on, or by a `Pad` before it.
    */
   readonly depthwisePadding: 'attribute' | 'operation';
+  /** The network takes pixels and normalises them itself; absent, it takes them normalised. */
+  readonly pixels?: PixelInput | undefined;
 }
 
 /** What has been lowered so far. */

@@ -14,7 +14,11 @@ export type Attribute =
   | { readonly kind: 'string'; readonly value: string }
   | { readonly kind: 'strings'; readonly value: readonly string[] };
 
-export type ElementType = 'float32' | 'int32';
+/** Of the values between operations. */
+export type ElementType = 'float32' | 'int32' | 'uint8';
+
+/** Of pixels 0..255 that are not normalised yet. */
+export type PixelType = 'int32' | 'uint8';
 
 /** One operation with one output, or with several that are referred to as `name:1`, `name:2`. */
 export interface PlainOperation {
@@ -49,7 +53,7 @@ export type ConstantUse =
 
 export interface Constant {
   readonly name: string;
-  readonly type: ElementType;
+  readonly type: 'float32' | 'int32';
   readonly shape: readonly number[];
   readonly use: ConstantUse;
   /** The numbers, C order. */
@@ -57,8 +61,12 @@ export interface Constant {
 }
 
 export interface PlainNetwork {
-  /** A float32 picture batch; -1 is any number of pictures. */
-  readonly input: { readonly name: string; readonly shape: readonly number[] };
+  /** A batch of pictures, of which -1 is any number: float32 and normalised, or pixels. */
+  readonly input: {
+    readonly name: string;
+    readonly type: 'float32' | PixelType;
+    readonly shape: readonly number[];
+  };
   /** In topological order; the constants too, a kernel before its bias. */
   readonly operations: readonly PlainOperation[];
   readonly constants: readonly Constant[];

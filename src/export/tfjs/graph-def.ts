@@ -21,14 +21,14 @@ export interface GraphDef {
   readonly versions: { readonly producer: number };
 }
 
-const dataTypes: Record<ElementType, string> = { float32: 'DT_FLOAT', int32: 'DT_INT32' };
+const dataTypes: Record<ElementType, string> = { float32: 'DT_FLOAT', int32: 'DT_INT32', uint8: 'DT_UINT8' };
 
 /** A GraphDef whose constants carry no numbers: those lie in the weight files, under the constants' names. */
 export function graphDefOf({ input, operations, constants }: PlainNetwork): GraphDef {
   const placeholder: NodeDef = {
     name: input.name,
     op: 'Placeholder',
-    attr: { dtype: { type: 'DT_FLOAT' }, shape: { shape: shapeJson(input.shape) } },
+    attr: { dtype: { type: dataTypes[input.type] }, shape: { shape: shapeJson(input.shape) } },
   };
   return {
     node: [placeholder, ...constants.map(constantDef), ...operations.map(operationDef)],
@@ -38,8 +38,8 @@ export function graphDefOf({ input, operations, constants }: PlainNetwork): Grap
 }
 
 /** `TensorInfo` of a signature. */
-export function tensorInfo(name: string, shape: readonly number[]): Json {
-  return { name: `${name}:0`, dtype: 'DT_FLOAT', tensorShape: shapeJson(shape) };
+export function tensorInfo(name: string, shape: readonly number[], type: ElementType = 'float32'): Json {
+  return { name: `${name}:0`, dtype: dataTypes[type], tensorShape: shapeJson(shape) };
 }
 
 function constantDef({ name, type, shape }: Constant): NodeDef {

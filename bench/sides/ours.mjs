@@ -17,7 +17,7 @@ const shape = [of.batch, of.side, of.side, 3];
 const { precision } = side;
 
 /** Backbone and head, loaded for training, and Adam. */
-async function trainable(cut) {
+async function trainable() {
   const { createOptimizer } = await from('train/optimizers.js');
   const { loadTrainable } = await from('train/trainable.js');
   const { graphOf } = await from('weights/model-folder.js');
@@ -29,7 +29,7 @@ async function trainable(cut) {
     classes: Array.from({ length: of.classes }, (_, i) => `class ${i}`),
   });
   const read = await generatedWeights(dist, network, rows);
-  const trained = await loadTrainable(graph, read, engine, { cut: cut?.(graph), precision });
+  const trained = await loadTrainable(graph, read, engine, { precision });
   const optimizer = createOptimizer(trained.trainable, trained.updates, { name: 'adam', momentum: 0, weightDecay: 0 });
   return { trained, optimizer };
 }
@@ -66,8 +66,7 @@ async function step() {
   const source = {
     async *epoch() {
       for (let i = 0; i < task.warmUp + task.steps; i++) {
-        const x = tf.tidy(() => model.trained.enter(tf.tensor4d(images, shape)));
-        yield { x, labels, count: of.batch, waitedMs: 0 };
+        yield { x: tf.tensor4d(images, shape), labels, count: of.batch, waitedMs: 0 };
       }
     },
   };

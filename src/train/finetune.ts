@@ -11,7 +11,7 @@ import { rng } from '../rng.js';
 import { type CheckpointWriter, checkpointWriter, restoreOptimizer } from './checkpoint.js';
 import { assertSound, evaluateEntries, type Scores, trainEpoch } from './epochs.js';
 import { type PrintingReader, printingReader } from './features/key.js';
-import { openSources, type Sources } from './features/sources.js';
+import { openSources, type RunPictures, type Sources } from './features/sources.js';
 import { createOptimizer, type Optimizer } from './optimizers.js';
 import {
   checkSettings,
@@ -109,10 +109,9 @@ async function train(job: Job): Promise<FinetuneResult> {
   const run: Run = { ...job, reader, network, optimizer, operators, history, bad: new Map() };
   try {
     if (state !== undefined) await restoreOptimizer(folder, optimizer, state);
-    else await prepareFolder(folder, start, options.overwrite);
     reporter.info(describe(run));
-    const sources = await sourcesOf(run);
-    const stopped = sources === undefined || !(await trainEpochs(run, sources).finally(() => sources.close()));
+    const sources = await sourcesOf(run); // reads what is frozen: a fault in it leaves an old run alone
+    const stopped = !(await trainOn(run, sources).finally(() => sources.close()));
     if (run.bad.size > 0) reporter.warn(describeBadImages([...run.bad].map(([path, reason]) => ({ path, reason }))));
     if (history.length === 0) throw stoppedEarly();
     const metrics = metricsOf(run);
@@ -168,8 +167,8 @@ function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
   };
 }
 
-/** The pictures of this run, what is kept of them computed. Undefined when stopped. */
-async function sourcesOf(run: Run): Promise<Sources | undefined> {
+/** Where the pictures of this run come from. */
+async function sourcesOf(run: Run): Promise<Sources> {
   const { start, network, reader, options, reporter, bad } = run;
   const { settings, resolved } = start.args;
   return await openSources({
@@ -192,17 +191,20 @@ async function sourcesOf(run: Run): Promise<Sources | undefined> {
 }
 
 /** True when all epochs were done. */
-async function trainEpochs(run: Run, sources: Sources): Promise<boolean> {
-  const { start, folder, network, optimizer } = run;
+async function trainOn(run: Run, sources: Sources): Promise<boolean> {
+  const { start, state, folder, options, network, optimizer } = run;
+  if (state === undefined) await prepareFolder(folder, start, options.overwrite);
+  const pictures = await sources.fill();
+  if (pictures === undefined) return false;
   const writer = checkpointWriter(folder, start.record, network, optimizer);
   try {
-    return await epochLoop(run, sources, writer);
+    return await epochLoop(run, pictures, writer);
   } finally {
     await writer.flush(); // whatever ended the run, the last finished epoch is kept
   }
 }
 
-async function epochLoop(run: Run, sources: Sources, writer: CheckpointWriter): Promise<boolean> {
+async function epochLoop(run: Run, pictures: RunPictures, writer: CheckpointWriter): Promise<boolean> {
   const { start, state, options, reporter, network, optimizer, operators, history } = run;
   const { settings, resolved } = start.args;
   const steps = Math.ceil(start.dataset.train.length / settings.batchSize);
@@ -223,7 +225,7 @@ async function epochLoop(run: Run, sources: Sources, writer: CheckpointWriter): 
     const trained = await trainEpoch({
       network,
       optimizer,
-      source: sources.train,
+      source: pictures.train,
       epoch,
       classes: resolved.classes.length,
       labelSmoothing: settings.labelSmoothing,
@@ -249,7 +251,7 @@ async function epochLoop(run: Run, sources: Sources, writer: CheckpointWriter): 
     });
     if (trained === undefined) return false;
     const trainSeconds = (performance.now() - began) / 1000;
-    const validated = await evaluateEntries(network, sources.val, operators, options.signal);
+    const validated = await evaluateEntries(network, pictures.val, operators, options.signal);
     if (validated === undefined) return false;
     await assertSound(network, validated, { epoch, lr });
     const isBest = validated.pictures === 0 || validated.loss < best.loss;

@@ -1,6 +1,6 @@
 /**
- * A network in training: the frozen part as constants that run outside the gradient tape, everything after the cut as
- * variables.
+ * A network in training: everything after the cut as variables; the frozen part as constants that run outside the
+ * gradient tape, loaded where it is asked for.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type BatchFunction, type Compiled, compile, compileBatches, compilerOf, filledUp } from '../engine/compile.js';
@@ -50,6 +50,13 @@ export interface TrainableOptions {
   readonly recompute?: boolean;
 }
 
+/** The frozen part with its numbers. */
+export interface FrozenNetwork {
+  /** Pixels `[N, H, W, C]` -> value of the cut `[N, ...]`, in inference mode. Without a cut, the pixels themselves. */
+  enter(pixels: tf.Tensor): tf.Tensor;
+  dispose(): void;
+}
+
 export interface TrainableNetwork {
   readonly graph: Graph;
   readonly updates: Updates;
@@ -61,8 +68,8 @@ export interface TrainableNetwork {
   readonly variables: ReadonlyMap<string, Variable>;
   /** Paths of the variables that `logits` does not depend on: those of auxiliary classifiers. */
   readonly auxiliary: ReadonlySet<string>;
-  /** Pixels -> value of the cut (frozen part, inference mode). Without a cut, the pixels themselves. */
-  enter(pixels: tf.Tensor): tf.Tensor;
+  /** Loads the frozen part, which nothing else here needs: where what it gives is kept, it need not be in memory. */
+  loadFrozen(): Promise<FrozenNetwork>;
   /** Loss and gradients, batch norm in training mode; moving statistics are updated, parameters are not. */
   step(input: StepInput): StepResult;
   /** Value of the cut -> logits `[N, classes]`, in inference mode. */
@@ -87,10 +94,6 @@ export async function loadTrainable(
   const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
   const operators = operatorsOf(engine);
   const updates = updatesOf(engine);
-  const frozen =
-    cut === undefined
-      ? undefined
-      : await loadNetwork(graph, read, engine, { outputs: [cut.tap], compiled: true, precision });
   const entry = cut === undefined ? graph.input : cut.node;
   const neededBy = (...taps: string[]): Parameter[] =>
     nodesBetween(
@@ -122,7 +125,10 @@ export async function loadTrainable(
     trainable,
     variables,
     auxiliary: new Set(paths.filter((path) => !kept.has(path))),
-    enter: (pixels) => enter(pixels, cut, frozen),
+    loadFrozen: async () => {
+      if (cut === undefined) return { enter: (pixels) => tf.clone(pixels), dispose: () => {} };
+      return upTo(cut, await loadNetwork(graph, read, engine, { outputs: [cut.tap], compiled: true, precision }));
+    },
     step: stepper.step,
     logits: (x) => {
       const values = paths.map((path) => variables.get(path)!.read());
@@ -135,7 +141,6 @@ export async function loadTrainable(
       return variable === undefined ? read(path) : numbersOf(variable);
     },
     dispose: () => {
-      frozen?.dispose();
       stepper.dispose();
       classify.dispose();
       for (const variable of variables.values()) variable.dispose();
@@ -169,10 +174,12 @@ async function loadVariables(
  * those of two or more. A lone picture is sent in with another, so that its value does not depend on how an epoch was
  * divided.
  */
-function enter(pixels: tf.Tensor, cut: Cut | undefined, frozen: Network | undefined): tf.Tensor {
-  if (cut === undefined || frozen === undefined) return tf.clone(pixels);
-  const through = (x: tf.Tensor): tf.Tensor => frozen.run(x, [cut.tap]).get(cut.tap)!;
-  return pixels.shape[0] === 1 ? filledUp(pixels, 2, (x) => [through(x)])[0]! : through(pixels);
+function upTo({ tap }: Cut, network: Network): FrozenNetwork {
+  const through = (x: tf.Tensor): tf.Tensor => network.run(x, [tap]).get(tap)!;
+  return {
+    enter: (pixels) => (pixels.shape[0] === 1 ? filledUp(pixels, 2, (x) => [through(x)])[0]! : through(pixels)),
+    dispose: () => network.dispose(),
+  };
 }
 
 /** With what, and in what, a network computes. */

@@ -101,7 +101,9 @@ describe.each(families)('%s', (family) => {
       labels: tf.tensor1d(labels, 'int32'),
       targets: tf.tensor2d(labels.map((label) => Array.from({ length: classes }, (_, i) => Number(i === label)))),
     };
-    const entry = network.enter(tensors.x);
+    const frozen = await network.loadFrozen();
+    const entry = frozen.enter(tensors.x);
+    frozen.dispose();
     const logits = network.logits(entry);
     const values = (await logits.data()) as Float32Array;
     const own = relativeDifference(values, expected);

@@ -60,7 +60,9 @@ describe('a step', () => {
   async function step(auxiliary: readonly AuxiliaryLoss[], cut?: string, network = graph) {
     const trainable = await loadTrainable(network, readerOf(network), engine, { cut, auxiliary });
     const x = tf.tensor(pixels([labels.length, 6, 6, 3]), [labels.length, 6, 6, 3]);
-    const entered = trainable.enter(x);
+    const frozen = await trainable.loadFrozen();
+    const entered = frozen.enter(x);
+    frozen.dispose();
     const labelTensor = tf.tensor1d(labels, 'int32');
     const targets = tf.tensor2d(smoothedTargets(labels, classes, smoothing), [labels.length, classes]);
     const before = tf.memory().numTensors;

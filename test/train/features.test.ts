@@ -12,7 +12,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { featuresFolder, makeSpace } from '../../src/train/features/space.js';
 import type { FinetuneOptions } from '../../src/train/options.js';
 import { openSafetensors, writeSafetensors } from '../../src/weights/safetensors.js';
@@ -35,6 +37,12 @@ beforeAll(async () => {
   weights = await startingWeights('mobilenet_v1_0.25', 'keras');
 });
 beforeEach(() => rmSync(featuresFolder(), { recursive: true, force: true }));
+
+/** Bytes of the kernels before the head: what the frozen part takes at the least. */
+const frozenBytes = (): number =>
+  buildBackbone(findPublished(findBackbone('mobilenet_v1_0.25'), 'keras'), { size: { height: 64, width: 64 } })
+    .parameters.filter(({ path }) => path.endsWith('.kernel'))
+    .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, Float32Array.BYTES_PER_ELEMENT), 0);
 
 /** A run, what it left behind, and how many pictures went through the frozen part. */
 async function ran(changes: Partial<FinetuneOptions> = {}, stopAt = Number.POSITIVE_INFINITY) {
@@ -135,6 +143,56 @@ describe('a later run', () => {
     expect(resumed.computed).toBe(11);
     expectEqual(resumed.traces!, (await ran({ inputSize: 224, epochs: 1, cache: 'off', batchSize: 4 })).traces!);
   });
+});
+
+describe('the frozen part', () => {
+  const inMemory = () => tf.memory().numBytes;
+  /** Bytes of tensors, beyond those of before, while rows are computed, when their place is told, and in training steps. */
+  const measured = async (changes: Partial<FinetuneOptions> = {}) => {
+    const before = inMemory();
+    const found: Record<'computing' | 'told' | 'training', number[]> = { computing: [], told: [], training: [] };
+    const note = (when: keyof typeof found) => void found[when].push(inMemory() - before);
+    const { runFolder } = await train(
+      { data, weights, augment: 'flip', ...changes },
+      {
+        featureProgress: () => note('computing'),
+        info: (line) => line.includes("the frozen part's output") && note('told'),
+        step: () => note('training'),
+      },
+    );
+    expect(inMemory()).toBe(before);
+    return { found, traces: await traces(runFolder) };
+  };
+
+  test.each(['disk', 'memory'] as const)('is gone when its output is kept: %s', async (cache) => {
+    const { found } = await measured({ cache });
+    expect(Math.min(...found.computing)).toBeGreaterThan(frozenBytes());
+    expect(Math.max(...found.training)).toBeLessThan(frozenBytes() / 10);
+  });
+
+  test('is not loaded where everything is kept, but for one picture more', async () => {
+    const cold = await measured();
+    const { found, traces: warm } = await measured();
+    expect(found.computing).toEqual([]);
+    expect(Math.max(...found.told, ...found.training)).toBeLessThan(frozenBytes() / 10);
+    expectEqual(warm, cold.traces);
+    const grown = temporary('one more');
+    cpSync(data, grown, { recursive: true });
+    await writePicture(join(grown, 'val', 'moss', 'one-more.png'), 1, 'one more');
+    const one = await measured({ data: grown });
+    expect(one.found.told).toHaveLength(1);
+    expect(Math.min(...one.found.told, ...one.found.computing)).toBeGreaterThan(frozenBytes());
+    expect(Math.max(...one.found.training)).toBeLessThan(frozenBytes() / 10);
+  });
+
+  test.each([{ cache: 'off' }, { augment: 'standard' }] as const)(
+    'stays where nothing is kept: %j',
+    async (changes) => {
+      const { found } = await measured(changes);
+      expect(found.computing).toEqual([]);
+      expect(Math.min(...found.training)).toBeGreaterThan(frozenBytes());
+    },
+  );
 });
 
 describe('places', () => {

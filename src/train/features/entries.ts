@@ -4,7 +4,7 @@ import type { Augmentation } from '../../augment/augment.js';
 import type { Preprocessing } from '../../augment/preprocessing.js';
 import { batches, type ImageSize, type Sample } from '../../data/index.js';
 import { rng } from '../../rng.js';
-import type { TrainableNetwork } from '../trainable.js';
+import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
 
 /** Some pictures as the trained part of the network takes them. */
 export interface Entries {
@@ -34,8 +34,11 @@ export interface EntryOptions {
 }
 
 /** Decodes pictures anew in every epoch and sends them through the frozen part. */
-export function entriesFromDisk(samples: readonly Sample[], options: EntryOptions): EntrySource {
-  const { network, augment, seed, ...rest } = options;
+export function entriesFromDisk(
+  samples: readonly Sample[],
+  options: EntryOptions & { readonly frozen: FrozenNetwork },
+): EntrySource {
+  const { network, frozen, augment, seed, ...rest } = options;
   return {
     async *epoch(kind) {
       const shuffled = kind !== 'in order';
@@ -47,7 +50,7 @@ export function entriesFromDisk(samples: readonly Sample[], options: EntryOption
         ...(shuffled ? { shuffle: orderOf(seed, kind.shuffled) } : {}),
       });
       for await (const { pixels, labels, count, waitedMs } of loaded) {
-        const x = tf.tidy(() => network.enter(tf.tensor(pixels, [count, ...network.graph.input.shape])));
+        const x = tf.tidy(() => frozen.enter(tf.tensor(pixels, [count, ...network.graph.input.shape])));
         yield { x, labels, count, waitedMs };
       }
     },

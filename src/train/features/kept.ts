@@ -9,7 +9,7 @@ import { batches, type Sample } from '../../data/index.js';
 import { filledUp } from '../../engine/compile.js';
 import { DataError, listFaults, UsageError } from '../../errors.js';
 import { bytesOf, fromFloat16, toFloat16 } from '../../weights/float-formats.js';
-import type { TrainableNetwork } from '../trainable.js';
+import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
 import { type EntryOptions, type EntrySource, orderOf } from './entries.js';
 import { type Print, type RowView, rowId } from './key.js';
 import type { RowPrecision } from './places.js';
@@ -105,6 +105,7 @@ export const countMissing = (plans: readonly KeptPlan[], store: RowStore): numbe
 
 /** How rows are computed. */
 export interface KeepOptions extends EntryOptions {
+  readonly frozen: FrozenNetwork;
   readonly rowPrecision: RowPrecision;
   /** Gets the pictures done and all of them; false stops, and what is done is kept. */
   readonly onProgress: (done: number, total: number) => boolean;
@@ -139,7 +140,7 @@ async function computePass(
   options: KeepOptions,
   onBatch: (count: number) => boolean,
 ): Promise<void> {
-  const { network, preprocessing, size, seed, skipBadImages, onBadImage, rowPrecision } = options;
+  const { network, frozen, preprocessing, size, seed, skipBadImages, onBadImage, rowPrecision } = options;
   const length = network.entryShape.reduce((a, b) => a * b, 1);
   const batchSize = Math.min(MOST_AT_ONCE, Math.max(1, Math.floor(PIXELS_AT_ONCE / (size.height * size.width))));
   const samples = pictures.map(({ sample }) => sample);
@@ -148,7 +149,9 @@ async function computePass(
     for (const mirrored of [false, true]) {
       const rows = [...indices].map((index) => pictures[index]!.rows.find((row) => row.mirrored === mirrored));
       if (!rows.some((row) => row !== undefined)) continue;
-      const entered = enterFilled(network, pixels, { count, batchSize, mirrored });
+      const given = tf.tensor(pixels, [count, ...network.graph.input.shape]);
+      const entered = enterFilled(frozen, given, { batchSize, mirrored });
+      given.dispose();
       const values = (await entered.data()) as Float32Array;
       entered.dispose();
       for (const [i, row] of rows.entries()) {
@@ -161,18 +164,16 @@ async function computePass(
   }
 }
 
-/** Pixels, mirrored or as they are, through the frozen part: `[count, ...]`, computed as a batch of `batchSize`. */
-function enterFilled(
-  network: TrainableNetwork,
-  pixels: Float32Array,
-  { count, batchSize, mirrored }: { readonly count: number; readonly batchSize: number; readonly mirrored: boolean },
-): tf.Tensor {
-  return tf.tidy(() => {
-    const given = tf.tensor(pixels, [count, ...network.graph.input.shape]);
-    const x = mirrored ? tf.reverse(given, 2) : given;
-    return filledUp(x, batchSize, (filled) => [network.enter(filled)])[0]!;
+/** Pixels `[N, H, W, C]`, mirrored or as they are, through the frozen part, computed as a batch of `batchSize`. */
+const enterFilled = (
+  frozen: FrozenNetwork,
+  pixels: tf.Tensor,
+  { batchSize, mirrored }: { readonly batchSize: number; readonly mirrored: boolean },
+): tf.Tensor =>
+  tf.tidy(() => {
+    const x = mirrored ? tf.reverse(pixels, 2) : pixels;
+    return filledUp(x, batchSize, (filled) => [frozen.enter(filled)])[0]!;
   });
-}
 
 /** The exponent's bits of float16: all set in what is no number, or too large for one. */
 const NO_NUMBER = 0x7c00;

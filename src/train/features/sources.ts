@@ -6,8 +6,18 @@ import { messageOf, UsageError } from '../../errors.js';
 import { version } from '../../version.js';
 import type { Reporter } from '../options.js';
 import type { Start } from '../start.js';
+import type { FrozenNetwork } from '../trainable.js';
 import { type EntryOptions, type EntrySource, entriesFromDisk } from './entries.js';
-import { computeRows, countMissing, entriesFromRows, type KeptPlan, planRows, rowBytesOf, viewsOf } from './kept.js';
+import {
+  computeRows,
+  countMissing,
+  entriesFromRows,
+  type KeepOptions,
+  type KeptPlan,
+  planRows,
+  rowBytesOf,
+  viewsOf,
+} from './kept.js';
 import { contentPrints, frozenPrint, type PrintingReader } from './key.js';
 import type { RowPrecision } from './places.js';
 import { segmentBytes } from './segment.js';
@@ -15,15 +25,25 @@ import { featuresFolder, makeSpace } from './space.js';
 import { diskStore, memoryStore, type RowStore } from './store.js';
 
 /** The pictures of a run. */
-export interface Sources {
+export interface RunPictures {
   readonly train: EntrySource;
   readonly val: EntrySource;
+}
+
+/** Where they come from. The frozen part is loaded while anything has to go through it, and no longer. */
+export interface Sources {
+  /**
+   * Computes what is not kept yet.
+   * @returns undefined when it was stopped
+   * @throws BAD_IMAGE, CACHE_PRECISION, FILE_NOT_WRITTEN
+   */
+  fill(): Promise<RunPictures | undefined>;
   close(): void;
 }
 
 export interface SourcesOptions {
   readonly start: Start;
-  /** Gave the frozen part its numbers. */
+  /** Gives the frozen part its numbers. */
   readonly reader: PrintingReader;
   readonly entries: EntryOptions;
   /** Of the computation. */
@@ -33,57 +53,83 @@ export interface SourcesOptions {
 }
 
 /**
- * Computes what is not kept yet, where the run's settings want it kept.
- * @returns undefined when it was stopped
- * @throws BAD_IMAGE, CACHE_TOO_LARGE, CACHE_PRECISION, FILE_NOT_WRITTEN
+ * Decides whether and where the frozen part's output is kept, as the run's settings want it, and looks for what earlier
+ * runs kept of it. All numbers of the frozen part are read here; nothing is computed yet.
+ * @throws CACHE_TOO_LARGE, FILE_NOT_WRITTEN
  */
-export async function openSources(options: SourcesOptions): Promise<Sources | undefined> {
-  const { start, entries, reporter, signal } = options;
+export async function openSources(options: SourcesOptions): Promise<Sources> {
+  const { start, entries, reporter } = options;
   const { settings, resolved } = start.args;
   const { train, val } = start.dataset;
-  const anew: Sources = {
-    train: entriesFromDisk(train, entries),
-    val: entriesFromDisk(val, entries),
-    close: () => {},
-  };
   const { cache, cacheViews = 0 } = settings;
   const views = viewsOf(settings.augment, settings.seed, cacheViews);
-  if (cache === 'off') return anew;
+  if (cache === 'off') return await sourcesAnew(options);
   if (resolved.cut === null || views.length === 0) {
     if (cache !== 'auto') reporter.warn(`--cache ${cache}: ${nothingToKeep(resolved.cut, settings.augment)}`);
-    return anew;
+    return await sourcesAnew(options);
   }
   const contents = await contentPrints([...train, ...val].map(({ path }) => path));
   const plans = { train: planRows(train, views, contents), val: planRows(val, [{ kind: 'plain' }], contents) };
   const rowPrecision = settings.cachePrecision ?? 'float32';
   const place = await choosePlace(options, [plans.train, plans.val], rowPrecision);
-  if (place === undefined) return anew;
+  if (place === undefined) return await sourcesAnew(options);
   const { store } = place;
+  let frozen: FrozenNetwork | undefined;
   try {
+    if (countMissing([plans.train, plans.val], store) > 0) frozen = await entries.network.loadFrozen();
     reporter.info(place.message);
-    const began = performance.now();
-    const done = await computeRows([plans.train, plans.val], store, {
-      ...entries,
-      rowPrecision,
-      onProgress: (pictures, total) => {
-        const imagesPerSecond = (1000 * pictures) / (performance.now() - began);
-        reporter.featureProgress?.({ done: pictures, total, imagesPerSecond });
-        return signal?.aborted !== true;
-      },
-    });
-    if (!done) {
-      store.close();
-      return undefined;
-    }
-    return {
-      train: entriesFromRows(plans.train, store, { ...entries, rowPrecision }),
-      val: entriesFromRows(plans.val, store, { ...entries, rowPrecision }),
-      close: () => store.close(),
-    };
   } catch (error) {
     store.close();
     throw error;
   }
+  const release = (): void => {
+    frozen?.dispose();
+    frozen = undefined;
+  };
+  return {
+    fill: async () => {
+      const how = { ...entries, rowPrecision };
+      if (frozen !== undefined && !(await fillRows([plans.train, plans.val], store, { ...how, frozen }, options)))
+        return undefined;
+      release();
+      return { train: entriesFromRows(plans.train, store, how), val: entriesFromRows(plans.val, store, how) };
+    },
+    close: () => {
+      release();
+      store.close();
+    },
+  };
+}
+
+/** Nothing is kept: every picture goes through the frozen part in every epoch. */
+async function sourcesAnew({ start, entries }: SourcesOptions): Promise<Sources> {
+  const { train, val } = start.dataset;
+  const frozen = await entries.network.loadFrozen();
+  return {
+    fill: async () => ({
+      train: entriesFromDisk(train, { ...entries, frozen }),
+      val: entriesFromDisk(val, { ...entries, frozen }),
+    }),
+    close: () => frozen.dispose(),
+  };
+}
+
+/** Computes rows, and says how far it is. @returns false when it was stopped */
+async function fillRows(
+  plans: readonly KeptPlan[],
+  store: RowStore,
+  how: Omit<KeepOptions, 'onProgress'>,
+  { reporter, signal }: SourcesOptions,
+): Promise<boolean> {
+  const began = performance.now();
+  return await computeRows(plans, store, {
+    ...how,
+    onProgress: (done, total) => {
+      const imagesPerSecond = (1000 * done) / (performance.now() - began);
+      reporter.featureProgress?.({ done, total, imagesPerSecond });
+      return signal?.aborted !== true;
+    },
+  });
 }
 
 const nothingToKeep = (cut: string | null, augment: string): string =>

@@ -4,13 +4,14 @@
  * things bring that back to within a point, at no cost when the model runs: the mean error that rounding gives each
  * output channel goes into its bias, and what suffers most, up to 7 % of the weights, is kept in 16 bits.
  */
-import { WeightsError } from '../../errors.js';
-import { elementsOf, toFloat16, toFloat32 } from '../../weights/float-formats.js';
-import type { Constant, KernelUse, PlainNetwork } from '../lowering/operations.js';
-import { inputChannel, type Moments } from './moments.js';
+import { elementsOf } from '../../weights/float-formats.js';
+import type { Constant, PlainNetwork } from '../lowering/operations.js';
+import type { Moments } from './moments.js';
+import { type BiasCorrections, noteMeanError, readCorrected, roundHalf, widestKernels } from './rounding.js';
 
-export const quantizations = ['none', 'float16', 'uint8'] as const;
-export type Quantization = (typeof quantizations)[number];
+/** What a manifest of TensorFlow.js can hold. */
+export const manifestQuantizations = ['none', 'float16', 'uint8'] as const;
+export type ManifestQuantization = (typeof manifestQuantizations)[number];
 
 /** An entry of a weights manifest. @see tfjs-core, src/io/types.ts, WeightsManifestEntry */
 export interface WeightEntry {
@@ -50,7 +51,7 @@ interface Rule {
  * most instead of 0.015, for 1 % of the size. `uint8`: a larger share gains nothing, and the files are to stay below
  * 30 % of the float32 files, `model.json` of the smallest network and all.
  */
-const rules: Record<Exclude<Quantization, 'none'>, Rule> = {
+const rules: Record<Exclude<ManifestQuantization, 'none'>, Rule> = {
   float16: { kernels: 'float16', wide: 'float32', wideShare: 0.02, channels: 'float32' },
   uint8: { kernels: 'uint8', wide: 'float16', wideShare: 0.07, channels: 'float16' },
 };
@@ -60,19 +61,18 @@ const bytesPer: Record<Storage, number> = { float32: 4, float16: 2, uint8: 1 };
 /** Plans every constant; encode them in the order given, since a bias depends on what became of its kernel. */
 export async function planConstants(
   network: PlainNetwork,
-  quantization: Quantization,
+  quantization: ManifestQuantization,
   moments: ReadonlyMap<string, Moments>,
 ): Promise<PlannedConstant[]> {
   const storageOf = await storageBy(network.constants, quantization, moments);
-  const corrections = new Map<string, Float64Array>();
+  const corrections: BiasCorrections = new Map();
   return network.constants.map((constant) => {
     const storage = storageOf(constant);
     return {
       bytes: elementsOf(constant.shape) * bytesPer[storage],
       encode: async () => {
         const { name, shape, type: dtype, use } = constant;
-        const values = correct(await readFinite(constant), corrections.get(name));
-        corrections.delete(name);
+        const values = await readCorrected(constant, corrections);
         if (storage === 'float32' || !(values instanceof Float32Array)) {
           return { entry: { name, shape, dtype }, bytes: bytesOf(values) };
         }
@@ -91,23 +91,9 @@ interface Stored {
   readonly record: NonNullable<WeightEntry['quantization']>;
 }
 
-const store = (storage: Storage, constant: Constant, values: Float32Array): Stored =>
-  storage === 'uint8' ? affine(values) : half(constant, values);
-
-/** Largest finite float16, IEEE 754 binary16. */
-const MAX_FLOAT16 = 65504;
-
-function half({ name }: Constant, values: Float32Array): Stored {
-  const far = values.find((value) => Math.abs(value) > MAX_FLOAT16);
-  if (far !== undefined) {
-    throw new WeightsError({
-      code: 'EXPORT_OUT_OF_RANGE',
-      message: `${name} holds ${far}; expected values up to ${MAX_FLOAT16}, the largest that 16 bits can hold`,
-      hint: 'export with --quantize none',
-    });
-  }
-  const stored = toFloat16(values);
-  return { stored, restored: toFloat32(bytesOf(stored), 'float16'), record: { dtype: 'float16' } };
+function store(storage: Storage, constant: Constant, values: Float32Array): Stored {
+  if (storage === 'uint8') return affine(values);
+  return { ...roundHalf(constant, values), record: { dtype: 'float16' } };
 }
 
 /** Levels above the lowest that 8 bits have. */
@@ -144,12 +130,13 @@ function rangeWithZero(values: Float32Array): { low: number; high: number } {
 
 async function storageBy(
   constants: readonly Constant[],
-  quantization: Quantization,
+  quantization: ManifestQuantization,
   moments: ReadonlyMap<string, Moments>,
 ): Promise<(constant: Constant) => Storage> {
   if (quantization === 'none') return () => 'float32';
   const rule = rules[quantization];
-  const wide = await widest(constants, rule, moments);
+  const round = (each: Constant, values: Float32Array): Float32Array => store(rule.kernels, each, values).restored;
+  const wide = await widestKernels(constants, rule.wideShare, moments, round);
   return (constant) => {
     if (constant.use.kind === 'structure') return 'float32'; // as it is: 4 bytes, whatever the type
     if (constant.use.kind === 'channel') return rule.channels;
@@ -157,89 +144,8 @@ async function storageBy(
   };
 }
 
-/** The kernels that lose most by rounding for their size, up to the share of all weights that the rule allows. */
-async function widest(
-  constants: readonly Constant[],
-  { kernels, wideShare }: Rule,
-  moments: ReadonlyMap<string, Moments>,
-): Promise<ReadonlySet<Constant>> {
-  const rated: { constant: Constant; size: number; loss: number }[] = [];
-  for (const constant of constants) {
-    const { shape, use } = constant;
-    if (use.kind !== 'kernel') continue;
-    const values = (await readFinite(constant)) as Float32Array;
-    const { restored } = store(kernels, constant, values);
-    const size = values.length;
-    rated.push({ constant, size, loss: noiseOf({ shape, use, values, restored }, moments) / size });
-  }
-  let left = wideShare * rated.reduce((sum, { size }) => sum + size, 0);
-  const chosen = new Set<Constant>();
-  for (const { constant, size } of rated.sort((a, b) => b.loss - a.loss)) {
-    if (size > left) continue;
-    chosen.add(constant);
-    left -= size;
-  }
-  return chosen;
-}
-
-/** What rounding makes of a kernel. */
-interface Rounded {
-  readonly shape: readonly number[];
-  readonly use: KernelUse;
-  readonly values: Float32Array;
-  readonly restored: Float32Array;
-}
-
-/** Variance that rounding adds to an output channel, as a share of the channel's own: at most 1, mean over channels. */
-function noiseOf({ shape, use, values, restored }: Rounded, moments: ReadonlyMap<string, Moments>): number {
-  const { channels, input } = use;
-  const x = moments.get(input.path);
-  const from = inputChannel(shape);
-  const [noise, signal] = [new Float64Array(channels), new Float64Array(channels)];
-  for (let i = 0; i < values.length; i++) {
-    const weight = x?.variance[from(i) + input.first] ?? 1;
-    noise[i % channels]! += (values[i]! - restored[i]!) ** 2 * weight;
-    signal[i % channels]! += values[i]! ** 2 * weight;
-  }
-  return noise.reduce((sum, n, i) => sum + (n === 0 ? 0 : Math.min(1, n / signal[i]!)), 0) / channels;
-}
-
-/** Adds what rounding takes from the mean of a kernel's output channels to what their bias must make up for. */
-function noteMeanError(
-  { shape, use, values, restored }: Rounded,
-  moments: ReadonlyMap<string, Moments>,
-  corrections: Map<string, Float64Array>,
-): void {
-  const { channels, input, bias } = use;
-  const x = moments.get(input.path);
-  if (x === undefined || bias === undefined) return;
-  const errors = corrections.get(bias.name) ?? new Float64Array(bias.length);
-  corrections.set(bias.name, errors);
-  const from = inputChannel(shape);
-  for (let i = 0; i < values.length; i++) {
-    errors[bias.first + (i % channels)]! += (values[i]! - restored[i]!) * x.mean[from(i) + input.first]!;
-  }
-}
-
 const bytesOf = ({
   buffer,
   byteOffset,
   byteLength,
 }: Float32Array | Int32Array | Uint16Array | Uint8Array): Uint8Array => new Uint8Array(buffer, byteOffset, byteLength);
-
-function correct(values: Float32Array | Int32Array, errors: Float64Array | undefined): Float32Array | Int32Array {
-  if (errors === undefined) return values;
-  return Float32Array.from(values, (value, i) => value + errors[i]!);
-}
-
-/** @throws WEIGHTS_NOT_FINITE */
-async function readFinite(constant: Constant): Promise<Float32Array | Int32Array> {
-  const values = await constant.read();
-  const at = values.findIndex((value) => !Number.isFinite(value));
-  if (at === -1) return values;
-  throw new WeightsError({
-    code: 'WEIGHTS_NOT_FINITE',
-    message: `${constant.name}: number ${at} of ${values.length} is ${values[at]}, expected a finite number`,
-    hint: 'the training diverged: train again with a lower learning rate',
-  });
-}

@@ -10,7 +10,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const src = join(root, 'src');
 
 /** What every room may use: files at the top of src/ that know nothing of networks. */
-const GROUND: readonly string[] = ['errors', 'rng', 'files', 'version', 'protobuf'];
+const GROUND: readonly string[] = ['errors', 'rng', 'files', 'version', 'protobuf', 'addon'];
 
 /**
  * Which room may import which. Arrows point down: cli -> export, explain, report, train -> data, weights, heads,
@@ -22,6 +22,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   rng: [],
   version: [],
   protobuf: [],
+  addon: [],
   files: ['errors'],
   engine: [],
   augment: [],
@@ -49,7 +50,7 @@ const TENSORS_IN_TRAIN = [
 ];
 
 /** Runs what was exported in stock TensorFlow.js, on a thread of its own, as the model's user will. */
-const STOCK = /^export\/(check|tfjs\/stock)\.ts$/;
+const STOCK = /^export\/(compare|tfjs\/stock|quantize\/ranges)\.ts$/;
 
 /** Dependencies that no file imports: the package's declarations need them to compile. */
 const TYPES_ONLY = ['@types/node'];
@@ -65,8 +66,10 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   '@tensorflow/tfjs-backend-cpu': [/^engine\//],
   '@tensorflow/tfjs-backend-wasm': [/^engine\//, STOCK],
   '@tensorflow/tfjs-converter': [STOCK],
+  '@tensorflow/tfjs-layers': [STOCK],
   '@tensorflow-models/mobilenet': [/^weights\/tfjs\/tfjs-mobilenet/],
   sharp: [/^data\/decode/, /^report\//],
+  protobufjs: [/^protobuf\.ts$/],
   piscina: [/^data\//],
   h5wasm: [/^weights\/keras\/h5/],
   yauzl: [/^weights\//, /^engine\/setup\//],

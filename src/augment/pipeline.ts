@@ -3,6 +3,7 @@
  * Training, evaluation, prediction and export all come through here.
  */
 
+import { compiledStandard } from './compiled.js';
 import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import { type Preprocessing, shortSideOf } from './preprocessing.js';
 import { resampleWindow } from './resample.js';
@@ -100,19 +101,17 @@ export function normaliseInto(image: Picture, preprocessing: Preprocessing, out:
   const { data } = image;
   const { channelOrder, scale, mean, std } = preprocessing;
   const channels = channelsOf(image);
+  const { flip } = view;
+  const sources = Array.from({ length: channels }, (_, c) => (channelOrder === 'bgr' && c < 3 ? 2 - c : c)); // alpha stays last
+  // A byte has 256 values: one table for each channel is faster than the arithmetic, and gives the same.
+  const tables = (): Float32Array =>
+    Float32Array.from({ length: channels * 256 }, (_, i) => ((i % 256) * scale - mean[i >> 8]!) / std[i >> 8]!);
+  if (compiledStandard(data, image.width, { sources, scale, shifts: mean, spreads: std, flip }, tables, out)) return;
+  const bytes = data instanceof Uint8Array ? { data, tables: tables() } : undefined;
   for (let c = 0; c < channels; c++) {
-    const source = channelOrder === 'bgr' && c < 3 ? 2 - c : c; // alpha stays last
-    const way: Way = { stride: image.width * channels, channels, source, target: c, flip: view.flip };
-    const shift = mean[c]!;
-    const spread = std[c]!;
-    if (data instanceof Uint8Array) {
-      // A byte has 256 values: one table for each channel is faster than the arithmetic, and gives the same.
-      const table = new Float32Array(256);
-      for (let value = 0; value < 256; value++) table[value] = (value * scale - shift) / spread;
-      lookUp(data, table, out, way);
-    } else {
-      standardise(data, { scale, shift, spread }, out, way);
-    }
+    const way: Way = { stride: image.width * channels, channels, source: sources[c]!, target: c, flip };
+    if (bytes) lookUp(bytes.data, bytes.tables.subarray(c * 256, (c + 1) * 256), out, way);
+    else standardise(data as Float32Array, { scale, shift: mean[c]!, spread: std[c]! }, out, way);
   }
 }
 

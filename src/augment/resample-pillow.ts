@@ -73,7 +73,7 @@ export function pillowAxis(kernel: PillowKernel, { inSize, outSize, start, count
 }
 
 /** Rounds away from zero to fixed point, as C's cast of `x ± 0.5` does. */
-function toFixedPoint(weights: Float64Array): Int32Array {
+export function toFixedPoint(weights: Float64Array): Int32Array {
   const out = new Int32Array(weights.length);
   for (let i = 0; i < weights.length; i++) {
     const scaled = weights[i]! * (1 << PRECISION_BITS);

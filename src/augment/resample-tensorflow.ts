@@ -8,6 +8,7 @@
  *   (LegacyScaler, HalfPixelScaler)
  */
 
+import { compiledLerp } from './compiled.js';
 import type { Axis, Source } from './resample-axis.js';
 
 /** For each wanted output pixel: its two neighbours and how far it lies from the lower one, 0..1. */
@@ -44,6 +45,8 @@ export function tensorflowAxis(kernel: TensorflowKernel, { inSize, outSize, star
 /** Interpolates along the row, then between the two rows: `[rows, columns, channels]`. */
 export function lerpPlane(source: Source, columns: TensorflowAxis, rows: TensorflowAxis): Float32Array {
   const { data } = source;
+  const compiled = compiledLerp(source, columns, rows);
+  if (compiled) return compiled;
   if (data instanceof Uint8Array && source.channels === 3) return lerpRgb({ ...source, data }, columns, rows);
   return data instanceof Uint8Array
     ? lerpBytes({ ...source, data }, columns, rows)

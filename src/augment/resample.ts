@@ -8,9 +8,10 @@
 
 import { UsageError } from '../errors.js';
 import { premultiplied, unpremultiplied } from './alpha.js';
+import { compiledPillow } from './compiled.js';
 import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import type { ResizeKernel } from './preprocessing.js';
-import { pillowAxis, pillowHorizontal, pillowVertical } from './resample-pillow.js';
+import { pillowAxis, pillowHorizontal, pillowVertical, toFixedPoint } from './resample-pillow.js';
 import { lerpPlane, tensorflowAxis } from './resample-tensorflow.js';
 
 /**
@@ -56,12 +57,15 @@ export function resampleWindow(
 
   // Horizontal first, over only the rows that the vertical pass will read.
   const rows = pillowAxis(kernel, vertical);
+  const columns = pillowAxis(kernel, horizontal);
+  const compiled = compiledPillow(source, columns, rows, toFixedPoint);
+  if (compiled) return { data: compiled, width: window.width, height: window.height };
   const firstRow = rows.starts[0]!;
   const lastRow = rows.starts[window.height - 1]! + rows.counts[window.height - 1]!;
   // Pillow hands on a picture that has its size already, and does not go through RGBa.
   const transparent = channels === 4 && !(size.width === box.width && size.height === box.height);
   const weighed = transparent && image.data instanceof Uint8Array ? premultiplied(image.data) : image.data;
-  const between = pillowHorizontal({ ...source, data: weighed }, firstRow, lastRow, pillowAxis(kernel, horizontal));
+  const between = pillowHorizontal({ ...source, data: weighed }, firstRow, lastRow, columns);
   const resized = pillowVertical(between, window.width * channels, firstRow, rows);
   const data = transparent && resized instanceof Uint8Array ? unpremultiplied(resized) : resized;
   return { data, width: window.width, height: window.height };

@@ -21,6 +21,8 @@ export interface DecodeTask {
   readonly stopAtFault: boolean;
   /** Shared by all threads; 1 at index 0 means that nobody wants the result any more. */
   readonly cancelled: Int32Array;
+  /** File of the addon that the calling thread uses, for threads of their own. */
+  readonly addon?: string | undefined;
 }
 
 /** Why a picture could not be read; an error's class does not survive the way between threads, so its parts do. */

@@ -1,6 +1,7 @@
 /** The file that each worker thread runs; the package names it `#decode-worker`. */
 
 import { move, transferableSymbol, valueSymbol } from 'piscina';
+import { usePicturesAddon } from '../addon.js';
 import { useOneThreadPerPicture } from './decode.js';
 import { type DecodeTask, decodeBatch } from './decode-batch.js';
 
@@ -13,6 +14,7 @@ let last: Promise<unknown> = Promise.resolve();
  * each at a time would make both late.
  */
 export default function work(task: DecodeTask): Promise<unknown> {
+  usePicturesAddon(task.addon);
   const result = last.then(() => decodeBatch(task));
   last = result.catch(() => undefined);
   // The pixels change owner instead of being copied.

@@ -1,5 +1,6 @@
 /**
- * Picture files to 8-bit grey, RGB or RGBA, by sharp.
+ * Picture files to 8-bit grey, RGB or RGBA, by sharp; plain JPEGs by the engine's addon where there is one, which gives
+ * the same pixels in a third of the time.
  *
  * The published networks saw their pictures through Pillow's `Image.open(path).convert('RGB')`, and this does the
  * same wherever that makes sense; for one channel it does `convert('L')`, for four `convert('RGBA')`:
@@ -17,9 +18,11 @@
 
 import { readFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
+import { picturesAddon } from '../addon.js';
 import { times255 } from '../augment/alpha.js';
 import type { Channels, Picture } from '../augment/image.js';
 import { DataError, messageOf } from '../errors.js';
+import { plainJpeg } from './jpeg.js';
 
 // Every picture is read once an epoch: a cache of decoded files would only hold memory.
 sharp.cache(false);
@@ -39,7 +42,7 @@ export function useOneThreadPerPicture(): void {
  */
 export async function decodeImage(source: string | Buffer, channels: Channels = 3): Promise<Picture> {
   try {
-    return toChannels(await decode(source), channels);
+    return toChannels((await decodeCompiled(source)) ?? (await decode(source)), channels);
   } catch (thrown) {
     if (typeof source !== 'string') throw badImage('the picture in memory', thrown);
     throw badImage(source, (await faultOfFile(source)) ?? thrown);
@@ -63,6 +66,24 @@ interface Decoded {
   readonly width: number;
   readonly height: number;
   readonly channels: number;
+}
+
+/** As the addon decodes it; undefined without one, and for all that is not a plain JPEG: sharp has the last word on it. */
+async function decodeCompiled(source: string | Buffer): Promise<Decoded | undefined> {
+  const addon = picturesAddon();
+  if (!addon) return undefined;
+  const file = typeof source === 'string' ? await readJpeg(source) : source;
+  const jpeg = file && plainJpeg(file);
+  const decoded = jpeg && (await addon.decodeJpeg(file, jpeg.orientation));
+  if (!decoded) return undefined;
+  const [pixels, width, height] = decoded;
+  return { data: new Uint8Array(pixels), width, height, channels: pixels.byteLength / (width * height) };
+}
+
+/** A file that is called a JPEG; other files are not read twice for it. */
+async function readJpeg(path: string): Promise<Buffer | undefined> {
+  if (!/\.jpe?g$/i.test(path)) return undefined;
+  return readFile(path).catch(() => undefined);
 }
 
 async function decode(source: string | Buffer): Promise<Decoded> {

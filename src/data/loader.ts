@@ -8,6 +8,7 @@
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import type { Piscina } from 'piscina';
+import { picturesAddonFile } from '../addon.js';
 import type { Augmentation } from '../augment/augment.js';
 import type { ImageSize } from '../augment/image.js';
 import { plainView, preprocessInto, type View } from '../augment/pipeline.js';
@@ -171,6 +172,7 @@ function taskOf(paths: readonly string[], options: LoaderOptions, cancelled: Int
     view,
     stopAtFault: !skipBadImages,
     cancelled,
+    addon: picturesAddonFile(),
   };
 }
 

@@ -1,15 +1,25 @@
 /** Step: compiles the binding's own source against TensorFlow's library. No make, no node-gyp, no patch. */
+import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { EngineError } from '../../errors.js';
 import { runCommand, which } from './command.js';
+import { PICTURES_SOURCE } from './pictures-source.js';
 import { NODE_API_VERSION, type Wheel } from './recipe.js';
 
-/** Where node-pre-gyp looks for the binding of a package, and our addon lies beside it. */
+/** Where node-pre-gyp looks for the binding of a package, and our addons lie beside it. */
 const outputIn = (packageDir: string): string => join(packageDir, 'lib', `napi-v${NODE_API_VERSION}`);
 
 /** The addon of {@link QUIET_SOURCE}. */
 export const quietFileOf = (packageDir: string): string => join(outputIn(packageDir), 'quiet.node');
+
+/** The addon of {@link PICTURES_SOURCE}. */
+export const picturesFileOf = (packageDir: string): string => join(outputIn(packageDir), 'pictures.node');
+
+/** Whether an engine has all that this release builds. */
+export function hasAddons(packageDir: string): boolean {
+  return existsSync(quietFileOf(packageDir)) && existsSync(picturesFileOf(packageDir));
+}
 
 /**
  * An addon with one function, `quietly(work)`: calls `work` while the process' standard error goes nowhere. TensorFlow
@@ -54,7 +64,7 @@ export function findCompiler(): string | undefined {
 }
 
 /**
- * Compiles `binding/*.cc` of the package to the place where node-pre-gyp looks for it, and the quiet addon beside it.
+ * Compiles `binding/*.cc` of the package to the place where node-pre-gyp looks for it, and the addons beside it.
  * The run path is relative, so that the finished folder can be moved.
  * @param privateDir folder that holds `node_modules` and, in `library`, what the wheel held
  * @throws EngineError ENGINE_COMPILE_FAILED with the compiler's own words
@@ -77,20 +87,22 @@ export async function compileBinding(
     `-DNAPI_VERSION=${NODE_API_VERSION}`,
     `-I${headers}`,
   ];
-  await mkdir(output, { recursive: true });
-  await compileFiles(compiler, packageDir, [
-    ...common,
+  const withTensorflow = [
     `-I${join(libraries, 'include')}`,
-    '-I..',
-    'binding/tfjs_backend.cc',
-    'binding/tfjs_binding.cc',
     ...wheel.libraries.map((name) => join(libraries, name)),
     `-Wl,-rpath,${mac ? '@loader_path' : '$ORIGIN'}/${relative(output, libraries)}`,
-    '-o',
-    join(output, 'tfjs_binding.node'),
-  ]);
-  await writeFile(join(output, 'quiet.cc'), QUIET_SOURCE);
-  await compileFiles(compiler, packageDir, [...common, join(output, 'quiet.cc'), '-o', quietFileOf(packageDir)]);
+  ];
+  const compile = (sources: readonly string[], options: readonly string[], to: string): Promise<void> =>
+    compileFiles(compiler, packageDir, [...common, ...sources, ...options, '-o', to]);
+  await mkdir(output, { recursive: true });
+  const [quiet, pictures] = [join(output, 'quiet.cc'), join(output, 'pictures.cc')];
+  await writeFile(quiet, QUIET_SOURCE);
+  await writeFile(pictures, PICTURES_SOURCE);
+  const binding = ['binding/tfjs_backend.cc', 'binding/tfjs_binding.cc'];
+  await compile(binding, ['-I..', ...withTensorflow], join(output, 'tfjs_binding.node'));
+  await compile([quiet], [], quietFileOf(packageDir));
+  // No fused multiply-add, which arm64 has and compilers take unless told: sums are rounded as JavaScript rounds them.
+  await compile([pictures], ['-O3', '-ffp-contract=off', ...withTensorflow], picturesFileOf(packageDir));
 }
 
 /** @throws EngineError ENGINE_COMPILE_FAILED with the compiler's own words */

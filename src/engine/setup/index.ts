@@ -8,11 +8,10 @@
  * An engine is made in a folder beside its place and renamed at the end, so an interrupted setup leaves nothing that
  * could be taken for an engine.
  */
-import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { EngineError, listFaults, messageOf } from '../../errors.js';
-import { compileBinding, findCompiler, quietFileOf } from './build.js';
+import { compileBinding, findCompiler, hasAddons } from './build.js';
 import { type EngineRecord, enginesDir, findSetUp, RECORD_FILE, toolkitHome } from './home.js';
 import { installBinding } from './install.js';
 import { withLock } from './lock.js';
@@ -77,7 +76,7 @@ export async function setUpEngine(options: SetupOptions = {}): Promise<SetupRepo
 /** Steps 1 and 2: an engine that is there already. */
 async function existing({ kind, failures, step, say }: Attempt): Promise<Outcome | undefined> {
   const ready = findSetUp(kind);
-  if (ready?.record.how === 'built' && !existsSync(quietFileOf(ready.packageDir))) {
+  if (ready?.record.how === 'built' && !hasAddons(ready.packageDir)) {
     say(`the engine in ${ready.engineDir} was built by an older release and will be built anew`);
   } else if (ready) {
     const probe = await step(`checking the engine in ${ready.engineDir}`, () => probeEngine(ready.packageDir));

@@ -7,10 +7,11 @@ import { createRequire, Module } from 'node:module';
 import { join } from 'node:path';
 import util from 'node:util';
 import * as tf from '@tensorflow/tfjs-core';
+import { usePicturesAddon } from '../../addon.js';
 import { type RecordedCalls, type Recording, startRecorder } from '../recording.js';
 import { SERVE } from '../saved-model.js';
 import { ATTRIBUTE, DATA_TYPE, type NativeAttribute, type NativeType } from '../tensorflow-types.js';
-import { quietFileOf } from './build.js';
+import { picturesFileOf, quietFileOf } from './build.js';
 import { NODE_API_VERSION } from './recipe.js';
 
 /** A tensor that lives in TensorFlow only: of a type that tfjs lacks, or on its way between two operations. */
@@ -110,6 +111,8 @@ export function requireNative(packageDir: string): NativeBackend {
   if (!tf.findBackendFactory('tensorflow')) registerNative(packageDir);
   const backend = tf.findBackend('tensorflow') as UntypedBackend | null;
   if (!backend?.binding) throw new Error(`${packageDir} loaded without registering the backend tensorflow`);
+  const pictures = picturesFileOf(packageDir);
+  if (existsSync(pictures)) usePicturesAddon(pictures);
   return {
     tensorflowVersion: backend.binding.TF_Version,
     usesGpu: backend.isUsingGpuDevice,

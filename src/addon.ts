@@ -1,0 +1,66 @@
+/**
+ * Compiled code for pictures. The native engine's set-up builds it and the engine offers it as it loads; `augment` and
+ * `data` use it where it is there, and give the same bits by JavaScript and sharp where it is not.
+ */
+
+import { createRequire } from 'node:module';
+
+/** The functions of `pictures.node`. Its source (`engine/setup/pictures-source.ts`) checks no bounds: callers do. */
+export interface PicturesAddon {
+  /**
+   * Decodes a JPEG on the process' thread pool and turns it upright.
+   * @param file unchanged until the promise is settled
+   * @param orientation EXIF's, 1 to 8
+   * @returns pixels of one or three bytes, width, height; undefined where the decoder gives up
+   */
+  decodeJpeg(
+    file: Uint8Array,
+    orientation: number,
+  ): Promise<readonly [pixels: ArrayBuffer, width: number, height: number] | undefined>;
+  /** Both passes of Pillow's resize of RGB bytes. @param geometry origin, stride, width, first row, rows, taps of both */
+  pillow(
+    data: Uint8Array,
+    geometry: Int32Array,
+    columnStarts: Int32Array,
+    columnCounts: Int32Array,
+    columnWeights: Int32Array,
+    rowStarts: Int32Array,
+    rowCounts: Int32Array,
+    rowWeights: Int32Array,
+    out: Uint8Array,
+  ): void;
+  /** TensorFlow's bilinear resize of RGB bytes. @param geometry origin, stride, width */
+  lerp(
+    data: Uint8Array,
+    geometry: Int32Array,
+    left: Int32Array,
+    right: Int32Array,
+    across: Float32Array,
+    above: Int32Array,
+    below: Int32Array,
+    down: Float32Array,
+    out: Float32Array,
+  ): void;
+  /** RGB bytes through a table of 256 values for each channel. @param way width, height, three sources, flip */
+  lookUp(data: Uint8Array, way: Int32Array, tables: Float32Array, out: Float32Array): void;
+  /** `(value * scale - shift) / spread` of RGB floats. @param numbers scale, three shifts, three spreads */
+  standardise(data: Float32Array, way: Int32Array, numbers: Float64Array, out: Float32Array): void;
+}
+
+/** Of this thread; each thread has its own. */
+let used: { readonly file: string; readonly addon: PicturesAddon } | undefined;
+
+/**
+ * Loads the addon into this thread, or stops using it. Nothing but time depends on it.
+ * @throws Error of Node where the file is not an addon for this platform
+ */
+export function usePicturesAddon(file: string | undefined): void {
+  if (file === used?.file) return;
+  used = file === undefined ? undefined : { file, addon: createRequire(file)(file) as PicturesAddon };
+}
+
+/** What this thread uses. */
+export const picturesAddon = (): PicturesAddon | undefined => used?.addon;
+
+/** Its file, for {@link usePicturesAddon} on another thread. */
+export const picturesAddonFile = (): string | undefined => used?.file;

@@ -34,6 +34,9 @@ export const textsAttribute = (texts: readonly string[]): AttributeMessage =>
     8,
     Buffer.concat([tensorStart(DATA_TYPE.string, [texts.length]), ...texts.map((each) => textField(8, each))]),
   );
+/** One whole number, int32. */
+export const wholeAttribute = (value: number): AttributeMessage =>
+  messageField(8, Buffer.concat([tensorStart(DATA_TYPE.int32, []), packedField(7, [value])])); // int_val
 /** One text. */
 export const textAttribute = (text: string): AttributeMessage =>
   messageField(8, Buffer.concat([tensorStart(DATA_TYPE.string, []), textField(8, text)]));

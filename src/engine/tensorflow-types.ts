@@ -16,6 +16,7 @@ export type NativeType =
   | 'complex64'
   | 'string'
   | 'uint8'
+  | 'int8'
   | 'int64'
   | 'bfloat16'
   | 'float16'
@@ -29,6 +30,7 @@ export const DATA_TYPE: Readonly<Record<NativeType, number>> = {
   float32: 1,
   int32: 3,
   uint8: 4,
+  int8: 6,
   string: 7,
   complex64: 8,
   int64: 9,

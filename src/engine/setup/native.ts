@@ -69,7 +69,7 @@ export interface NativeKernels {
 /** A graph that TensorFlow has loaded. */
 export interface NativeSession {
   /** @param given and @param wanted names of values, as `x0:0` */
-  run(given: readonly string[], values: readonly tf.Tensor[], wanted: readonly string[]): tf.Tensor[];
+  run(given: readonly string[], values: readonly (tf.Tensor | NativeHandle)[], wanted: readonly string[]): tf.Tensor[];
   close(): void;
 }
 

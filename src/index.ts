@@ -43,15 +43,21 @@ export {
   UsageError,
   WeightsError,
 } from './errors.js';
-export type { CheckReport } from './export/check.js';
-export { type Quantization, quantizations } from './export/quantize/quantize.js';
-export { type ExportableModel, type ExportOptions, type ExportReport, exportTfjs } from './export/tfjs/tfjs.js';
+export type { Answers, Comparison } from './export/compare.js';
+export { type ExportOptions, type ExportReport, exportModel } from './export/export.js';
+export { type ExportedModel, openExport } from './export/exported.js';
+export type { ExportableModel, PictureBatch, Pictures } from './export/format.js';
+export { type FormatName, formatNames } from './export/formats.js';
+export { type Quantization, quantizations } from './export/quantize/quantizations.js';
+export type { ExportRecord } from './export/record.js';
 export { exportWeights, type WeightsExportOptions, type WeightsExportReport } from './export/weights/weights.js';
 export { type WeightsDialect, weightsDialects } from './export/weights/weights-dialects.js';
 export { type NetworkToWrite, networkOfModel, networkOfWeights } from './export/weights/weights-network.js';
 export { formatHead, type Head, parseHead } from './heads/heads.js';
-export { type EvaluatedSplit, type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.js';
+export type { Classifier, LoadableModel } from './train/classifier.js';
+export { type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.js';
 export { finetune } from './train/finetune.js';
+export { type EvaluatedSplit, labelledPictures, labelledSamples, type PicturesAt } from './train/labelled.js';
 export type { ClassScores, Confusion } from './train/metrics.js';
 export type { OptimizerName } from './train/optimizers.js';
 export {

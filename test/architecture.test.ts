@@ -44,6 +44,7 @@ const TENSORS_IN_TRAIN = [
   'epochs',
   'features/entries',
   'features/kept',
+  'losses',
   'optimizers',
   'step',
   'trainable',
@@ -86,7 +87,7 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
   tar: [/^weights\/archive\//],
   undici: [/^weights\/fetch\//],
   '@huggingface/hub': [/^weights\/fetch\/hub\.ts$/],
-  zod: [/^augment\//, /^weights\//, /^train\//],
+  zod: [/^augment\//, /^weights\//, /^train\//, /^export\/record\.ts$/],
 };
 
 const MOST_LINES = 500;

@@ -56,6 +56,24 @@ export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (tex
   };
 }
 
+const BYTE_UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+};
+
+/** Reads a number of bytes: `600kB`, `1.5 MB`, `2MiB`, `500000`. */
+export function byteSize(text: string): number {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim()) ?? [];
+  const size = Math.floor(Number(amount) * (BYTE_UNITS[(unit ?? '').toLowerCase()] ?? Number.NaN));
+  if (!(size >= 1)) throw new InvalidArgumentError('Expected a size such as 600kB or 4MB.');
+  return size;
+}
+
 /** The most pixels that a side of an input may have. */
 const MOST_PIXELS = 65_536;
 

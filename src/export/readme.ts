@@ -1,97 +1,34 @@
-/** The README of an exported model: what it is and how a program loads it. */
-import type { Channels } from '../augment/image.js';
-import { channelsFor, describePreprocessing, type Preprocessing, shortSideOf } from '../augment/preprocessing.js';
-import { version } from '../version.js';
-import type { ModelRecord } from '../weights/model-folder.js';
+/** The README of an exported model, its model card: what it is, what it was trained from, how a program runs it. */
+import { describePreprocessing } from '../augment/preprocessing.js';
+import type { ExportFormat } from './format.js';
+import type { Quantization } from './quantize/quantizations.js';
+import type { ExportRecord } from './record.js';
 
-export function readmeOf(record: ModelRecord): string {
-  const { backbone, source, classes, inputSize, preprocessing, weights } = record;
+const stored: Record<Quantization, string> = {
+  none: 'float32',
+  float16: 'float16',
+  uint8: '8-bit whole numbers',
+  int8: '8-bit whole numbers',
+};
+
+export function readmeOf(record: ExportRecord, { title, usage }: ExportFormat): string {
+  const { backbone, source, classes, inputSize, channels, preprocessing, weights, quantize, toolkit } = record;
   const { height, width } = inputSize;
+  const activations = record.calibrated ? ', activations too' : '';
+  const pixels = record.input === 'pixels';
+  const numbers = pixels ? 'whole numbers 0..255, RGB, not normalised,' : 'float32';
+  const last = pixels ? '\n(the model does the last step, the one with mean and standard deviation, itself)' : '';
   return `# ${backbone}, ${classes.length} classes
 
-A TensorFlow.js graph model, made by tl-toolkit ${version} from ${backbone} (${source}).
+A ${title}, made by tl-toolkit ${toolkit} from ${backbone} (${source}); weights in ${stored[quantize]}${activations}.
 Its weights started from ${weights.origin} (${weights.license}).
 
-\`\`\`js
-import * as tf from '@tensorflow/tfjs';
+## How to run it
+${usage(record)}
+## What goes in
+Input: ${numbers} \`[N, ${height}, ${width}, ${channels}]\`, any N. From a picture to it:
+${describePreprocessing(preprocessing, inputSize)}${last}
 
-const model = await tf.loadGraphModel('model.json'); // the address of this folder's model.json
-
-function preprocess(picture) { // an <img>, <video>, <canvas> or ImageData
-  return tf.tidy(() => {
-${snippet(preprocessing, inputSize)
-  .map((line) => `    ${line}\n`)
-  .join('')}    return x;
-  });
-}
-
-const probabilities = model.predict(preprocess(picture)); // [1, ${classes.length}], in the order of labels.txt
-const logits = model.execute(preprocess(picture), 'logits'); // the same before the softmax
-\`\`\`
-
-Input \`input\`: float32 \`[N, ${height}, ${width}, ${channelsFor(preprocessing)}]\`, any N. From a picture to it:
-${describePreprocessing(preprocessing, inputSize)}
-${exactness(preprocessing)}
-\`preprocessing.json\` holds the same in full, \`class_indices.json\` and \`labels.txt\` the classes.
+\`preprocessing.json\` holds the same in full, \`class_indices.json\` and \`labels.txt\` the classes, \`export.json\` all of it.
 `;
-}
-
-/** How `tf.image.resizeBilinear` differs from what the network was trained on. */
-function exactness({ kernel, mean }: Preprocessing): string {
-  if (kernel !== 'pil_bilinear' && kernel !== 'pil_bicubic') return 'The code above does exactly that.\n';
-  const alpha = channelsFor({ mean }) === 4 ? ' Nor does it weigh colours by their alpha when it resizes.' : '';
-  return `The code above comes close: TensorFlow.js has no filter that averages when it shrinks a picture, so shrink large\nones on a canvas first.${alpha}\n`;
-}
-
-function snippet(p: Preprocessing, { height, width }: { height: number; width: number }): string[] {
-  const corners = p.kernel === 'tf1_bilinear_corners';
-  const halfPixel = p.kernel !== 'tf1_bilinear' && !corners;
-  const resize = (h: string | number, w: string | number): string =>
-    `x = tf.image.resizeBilinear(x, [${h}, ${w}], ${corners}, ${halfPixel});`;
-  const channels = channelsFor(p);
-  const lines = pixels(channels);
-  if (p.resize.rule === 'short_side') {
-    // slim rounds the sides and cuts off the crop's offset, torchvision the other way round.
-    const rounding = halfPixel
-      ? { side: 'trunc', guard: ' + 1e-6', crop: 'round' }
-      : { side: 'round', guard: '', crop: 'trunc' };
-    lines.push(
-      `const ratio = ${shortSideOf(p.resize.ratio, { height, width })} / Math.min(x.shape[0], x.shape[1]);`,
-      `const [rows, columns] = [Math.${rounding.side}(x.shape[0] * ratio${rounding.guard}), Math.${rounding.side}(x.shape[1] * ratio${rounding.guard})];`,
-      resize('rows', 'columns'),
-      `const [top, left] = [Math.${rounding.crop}((rows - ${height}) / 2), Math.${rounding.crop}((columns - ${width}) / 2)];`,
-      `x = tf.slice(x, [top, left, 0], [${height}, ${width}, ${channels}]);`,
-    );
-  } else {
-    if (p.resize.rule === 'central_fraction') {
-      const rest = 1 - p.resize.fraction;
-      lines.push(
-        `const [top, left] = [Math.trunc(x.shape[0] * ${rest} / 2), Math.trunc(x.shape[1] * ${rest} / 2)];`,
-        `x = tf.slice(x, [top, left, 0], [x.shape[0] - 2 * top, x.shape[1] - 2 * left, ${channels}]);`,
-      );
-    }
-    lines.push(resize(height, width));
-  }
-  if (p.channelOrder === 'bgr') {
-    const alpha = channels === 4 ? { index: ', 3', name: ', alpha' } : { index: '', name: '' };
-    lines.push(`x = tf.gather(x, [2, 1, 0${alpha.index}], 2); // blue, green, red${alpha.name}`);
-  }
-  lines.push(
-    `x = tf.div(tf.sub(tf.mul(x, ${p.scale}), [${p.mean.join(', ')}]), [${p.std.join(', ')}]);`,
-    'x = tf.expandDims(x, 0);',
-  );
-  return lines;
-}
-
-/** A picture as float32 `[height, width, channels]`, 0..255. */
-function pixels(channels: Channels): string[] {
-  if (channels !== 1) {
-    const alpha = channels === 4 ? ', 4' : '';
-    return [`let x = tf.cast(tf.browser.fromPixels(picture${alpha}), 'float32');`];
-  }
-  return [
-    '// Grey as Pillow rounds it; red, green and blue times these are whole numbers that float32 holds exactly.',
-    "let x = tf.mul(tf.cast(tf.browser.fromPixels(picture), 'float32'), [19595, 38470, 7471]);",
-    'x = tf.floor(tf.div(tf.add(tf.sum(x, 2, true), 32768), 65536));',
-  ];
 }

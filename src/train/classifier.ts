@@ -1,15 +1,21 @@
-/** A model folder, loaded: pixels in, probabilities out. */
+/** A model, loaded: pixels in, probabilities out. */
 import * as tf from '@tensorflow/tfjs-core';
 import { loadNetwork } from '../engine/network.js';
 import type { Precision } from '../engine/precision.js';
 import type { Engine } from '../engine/tensorflow.js';
-import type { OpenedModel } from '../weights/model-folder.js';
+import type { ModelRecord, OpenedModel } from '../weights/model-folder.js';
 
 export interface Classifier {
   readonly classes: readonly string[];
-  /** Preprocessed pixels `[count, height, width, channels]` -> logits `[count, classes]`, in C order. */
-  logits(pixels: Float32Array, count: number): Promise<Float32Array>;
-  dispose(): void;
+  /** Preprocessed pixels `[count, height, width, channels]` -> probabilities `[count, classes]`, in C order. */
+  probabilities(pixels: Float32Array, count: number): Promise<ArrayLike<number>>;
+  dispose(): void | Promise<void>;
+}
+
+/** What brings its own way of computing, such as an exported model. */
+export interface LoadableModel {
+  readonly record: Pick<ModelRecord, 'classes' | 'inputSize' | 'preprocessing' | 'data'>;
+  load(engine: Engine): Promise<Classifier>;
 }
 
 /** How a model is loaded. */
@@ -27,23 +33,32 @@ const MANY = 128;
 
 /** @throws PRECISION_UNSUPPORTED */
 export async function loadClassifier(
-  { graph, read, record }: OpenedModel,
+  model: OpenedModel | LoadableModel,
   engine: Engine,
   { pictures, precision = 'float32' }: ClassifierOptions,
 ): Promise<Classifier> {
+  if ('load' in model) return model.load(engine);
+  const { graph, read, record } = model;
   const compiled = pictures >= MANY;
   const network = await loadNetwork(graph, read, engine, { outputs: ['logits'], compiled, precision });
   return {
     classes: record.classes,
-    logits: async (pixels, count) => {
+    probabilities: async (pixels, count) => {
       const x = tf.tensor(pixels, [count, ...graph.input.shape]);
       const logits = network.run(x, ['logits']).get('logits')!;
       const values = (await logits.data()) as Float32Array;
       tf.dispose([x, logits]);
-      return values;
+      return softmaxRows(values, record.classes.length);
     },
     dispose: () => network.dispose(),
   };
+}
+
+/** Softmax of each row, in double precision. */
+function softmaxRows(logits: Float32Array, classes: number): Float64Array {
+  const out = new Float64Array(logits.length);
+  for (let at = 0; at < logits.length; at += classes) out.set(softmax(logits.subarray(at, at + classes)), at);
+  return out;
 }
 
 /** Softmax of one row, in double precision. */
@@ -56,8 +71,8 @@ export function softmax(logits: ArrayLike<number>): number[] {
 }
 
 /** Indices of the largest values, largest first; the smaller index of two equal ones first. */
-export function topIndices(values: readonly number[], count: number): number[] {
-  return values
+export function topIndices(values: ArrayLike<number>, count: number): number[] {
+  return Array.from(values)
     .map((value, index) => ({ value, index }))
     .sort((a, b) => b.value - a.value || a.index - b.index)
     .slice(0, count)

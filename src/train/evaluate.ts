@@ -1,16 +1,12 @@
 /** Evaluation of a model on labelled pictures: every picture counts once. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { batches, closeLoader, type Sample } from '../data/index.js';
+import { batches, closeLoader } from '../data/index.js';
 import type { Precision } from '../engine/precision.js';
 import type { Engine } from '../engine/tensorflow.js';
-import { DataError, listFaults, ToolkitError } from '../errors.js';
+import { ToolkitError } from '../errors.js';
 import type { OpenedModel } from '../weights/model-folder.js';
-import { loadClassifier, softmax, topIndices } from './classifier.js';
+import { type LoadableModel, loadClassifier, topIndices } from './classifier.js';
+import { type EvaluatedSplit, labelledSamples } from './labelled.js';
 import { type ClassScores, type Confusion, classScores } from './metrics.js';
-import { listPictures, type PrintedDataset } from './pictures.js';
-
-export type EvaluatedSplit = 'val' | 'train' | 'all';
 
 export interface EvaluateOptions {
   readonly data: string;
@@ -41,11 +37,12 @@ export interface Evaluation {
 }
 
 /** @throws DATA_UNKNOWN_CLASS, DATA_EMPTY, BAD_IMAGE, PRECISION_UNSUPPORTED */
-export async function evaluate(model: OpenedModel, engine: Engine, options: EvaluateOptions): Promise<Evaluation> {
-  const { valSplit, seed, fingerprint } = model.record.data;
-  const dataset = listPictures({ data: options.data, manifest: options.manifest, valSplit, seed });
-  const split = options.split ?? defaultSplit(dataset, options, fingerprint);
-  const samples = relabel(dataset, model.record.classes, split);
+export async function evaluate(
+  model: OpenedModel | LoadableModel,
+  engine: Engine,
+  options: EvaluateOptions,
+): Promise<Evaluation> {
+  const { split, samples } = labelledSamples(model.record, options);
   const classifier = await loadClassifier(model, engine, { pictures: samples.length, precision: options.precision });
   const classCount = classifier.classes.length;
   const confusion = classifier.classes.map(() => new Array<number>(classCount).fill(0));
@@ -63,9 +60,9 @@ export async function evaluate(model: OpenedModel, engine: Engine, options: Eval
       onBadImage: (path, reason) => bad.push({ path, reason }),
     });
     for await (const { pixels, labels, count } of loaded) {
-      const logits = await classifier.logits(pixels, count);
+      const rows = Array.from(await classifier.probabilities(pixels, count));
       labels.forEach((label, i) => {
-        const probabilities = softmax(logits.subarray(i * classCount, (i + 1) * classCount));
+        const probabilities = rows.slice(i * classCount, (i + 1) * classCount);
         const best = topIndices(probabilities, 5);
         loss -= Math.log(Math.max(probabilities[label]!, Number.MIN_VALUE));
         if (best[0] === label) top1++;
@@ -77,7 +74,7 @@ export async function evaluate(model: OpenedModel, engine: Engine, options: Eval
       if (options.signal?.aborted === true) throw stopped(pictures, samples.length);
     }
   } finally {
-    classifier.dispose();
+    await classifier.dispose();
     await closeLoader();
   }
   return {
@@ -98,30 +95,4 @@ function stopped(done: number, all: number): ToolkitError {
     message: `the evaluation was stopped after ${done} of ${all} pictures`,
     hint: 'start it again: figures of a part of the pictures would mislead',
   });
-}
-
-function defaultSplit(dataset: PrintedDataset, { data, manifest }: EvaluateOptions, trainedOn: string): EvaluatedSplit {
-  const saysItself = manifest === undefined ? existsSync(join(data, 'train')) : dataset.val.length > 0;
-  return saysItself || dataset.fingerprint === trainedOn ? 'val' : 'all';
-}
-
-/** The pictures of a split with the model's own labels. */
-function relabel(dataset: PrintedDataset, classes: readonly string[], split: EvaluatedSplit): Sample[] {
-  const unknown = dataset.classes.filter((name) => !classes.includes(name));
-  if (unknown.length > 0) {
-    throw new DataError({
-      code: 'DATA_UNKNOWN_CLASS',
-      message: `${dataset.root} has classes that the model does not know (it knows ${classes.join(', ')}):\n${listFaults(unknown)}`,
-      hint: 'rename or remove these folders',
-    });
-  }
-  const chosen = split === 'all' ? [...dataset.train, ...dataset.val] : dataset[split];
-  if (chosen.length === 0) {
-    throw new DataError({
-      code: 'DATA_EMPTY',
-      message: `${dataset.root} has no pictures in the split "${split}"`,
-      hint: 'choose another with --split train, val or all',
-    });
-  }
-  return chosen.map((sample) => ({ ...sample, label: classes.indexOf(dataset.classes[sample.label]!) }));
 }

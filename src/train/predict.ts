@@ -4,7 +4,7 @@ import type { Sample } from '../data/sample.js';
 import type { Precision } from '../engine/precision.js';
 import type { Engine } from '../engine/tensorflow.js';
 import type { OpenedModel } from '../weights/model-folder.js';
-import { loadClassifier, softmax, topIndices } from './classifier.js';
+import { type LoadableModel, loadClassifier, topIndices } from './classifier.js';
 
 export interface Guess {
   readonly class: string;
@@ -34,7 +34,7 @@ const FEW = 4;
  * @throws PRECISION_UNSUPPORTED
  */
 export async function* predict(
-  model: OpenedModel,
+  model: OpenedModel | LoadableModel,
   paths: readonly string[],
   engine: Engine,
   { top, batchSize = 8, precision, signal }: PredictOptions,
@@ -68,9 +68,9 @@ export async function* predict(
         }
       };
       for await (const { pixels, indices, count } of loaded) {
-        const logits = await classifier.logits(pixels, count);
+        const rows = Array.from(await classifier.probabilities(pixels, count));
         indices.forEach((index, i) => {
-          const probabilities = softmax(logits.subarray(i * classCount, (i + 1) * classCount));
+          const probabilities = rows.slice(i * classCount, (i + 1) * classCount);
           const guesses = topIndices(probabilities, top).map((c) => ({
             class: classifier.classes[c]!,
             probability: probabilities[c]!,
@@ -83,7 +83,7 @@ export async function* predict(
       yield* ready(chunk.length);
     }
   } finally {
-    classifier.dispose();
+    await classifier.dispose();
     await closeLoader();
   }
 }

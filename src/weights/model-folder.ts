@@ -64,6 +64,8 @@ const recordSchema: z.ZodType<ModelRecord> = z
   });
 
 const RECORD = 'model.json';
+/** The record of an exported folder, in which `model.json` is something else. */
+export const EXPORT_RECORD = 'export.json';
 const WEIGHTS = 'weights.safetensors';
 
 /** The network of a record: backbone and head, ending in the tap `logits`. */
@@ -108,9 +110,16 @@ export interface OpenedModel {
 
 /**
  * Opens a model folder, or the `best/` of a run folder.
- * @throws MODEL_NOT_FOUND, MODEL_INVALID, WEIGHTS_MISMATCH
+ * @throws MODEL_NOT_FOUND, MODEL_IS_EXPORT, MODEL_INVALID, WEIGHTS_MISMATCH
  */
 export async function openModelFolder(path: string): Promise<OpenedModel> {
+  if (existsSync(join(path, EXPORT_RECORD))) {
+    throw new UsageError({
+      code: 'MODEL_IS_EXPORT',
+      message: `${path} holds an exported model, expected a model folder or a run folder`,
+      hint: 'give the folder that it was exported from; predict and evaluate take exported folders too',
+    });
+  }
   const folder = [path, join(path, 'best')].find((each) => existsSync(join(each, RECORD)));
   if (folder === undefined) {
     throw new UsageError({

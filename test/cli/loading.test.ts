@@ -56,10 +56,15 @@ function loadedWith(...entries: string[]): { files: Set<string>; packages: Set<s
   return { files, packages };
 }
 
-/** The same for what a command's work asks for, in all of its branches. */
+/**
+ * The same for what a command's work asks for, in all of its branches but the one for an exported folder, which brings
+ * its own way of computing.
+ */
 function loadedBy(command: string): ReturnType<typeof loadedWith> {
   const path = `cli/commands/${command}.ts`;
-  return loadedWith(...importsOf(path).later.map((imported) => targetOf(path, imported)));
+  const askedBy = (asking: string) => importsOf(asking).later.map((imported) => targetOf(asking, imported));
+  const opensModels = importsOf(path).atOnce.includes('../model.js') ? askedBy('cli/model.ts') : [];
+  return loadedWith(...askedBy(path), ...opensModels.filter((each) => each !== 'export/exported.ts'));
 }
 
 const roomsOf = (files: ReadonlySet<string>): Set<string> =>
@@ -70,13 +75,23 @@ describe('what is loaded', () => {
     const { files, packages } = loadedWith('cli/main.ts');
     expect([...packages]).toEqual(['commander']);
     const grounds = [...roomsOf(files)].filter((room) => room !== 'cli').sort();
-    expect(grounds).toEqual(['errors.ts', 'version.ts']);
+    expect(grounds).toEqual(['errors.ts', 'export', 'version.ts']);
+    expect([...files].filter((path) => path.startsWith('export/')).sort()).toEqual([
+      'export/formats.ts', // names and how each is loaded
+      'export/quantize/quantizations.ts',
+    ]);
     expect(files.size).toBeGreaterThan(15); // every command among them
   });
 
   test('for predict: neither the trainer nor what only many pictures or a setup need', () => {
     const { files, packages } = loadedBy('predict');
-    expect([...packages].sort()).toEqual(['@tensorflow/tfjs-core', 'fastest-levenshtein', 'sharp', 'zod']);
+    expect([...packages].sort()).toEqual([
+      '@tensorflow/tfjs-core',
+      'fastest-levenshtein',
+      'protobufjs/minimal.js',
+      'sharp',
+      'zod',
+    ]);
     expect([...files].filter((path) => path.startsWith('train/')).sort()).toEqual([
       'train/classifier.ts',
       'train/predict.ts',

@@ -303,14 +303,21 @@ describe('a run', () => {
       format: 'tfjs',
       out,
       quantize: 'float16',
-      check: { tolerance: 0.01, maxDifference: expect.any(Number) as number },
+      bound: 'probabilities within 0.01',
+      difference: null,
+      check: { given: true, source: { accuracy: expect.any(Number) as number } }, // the run's own pictures
+    });
+    expect(
+      json(ok(await tl(['evaluate', '--model', out, '--data', inside('data'), '--json', '--quiet']))),
+    ).toMatchObject({
+      pictures: expect.any(Number) as number,
     });
     expect(readdirSync(out)).toContain('model.json');
     const again = await tl(argv);
     expect(again).toMatchObject({ code: 2, stdout: '' });
     expect(again.stderr).toContain('--overwrite');
     const { stdout } = ok(await tl([...argv, '--overwrite']));
-    expect(stdout).toMatch(/^weights: +\d+\.\d kB \(float16, 5\d\.\d % of float32\)$/m);
-    expect(stdout).toMatch(/^checked: +on tfjs .* probabilities differ by at most \d/m);
+    expect(stdout).toMatch(/^weights: +\d+\.\d kB \(float16\), \d\d\.\d % of the model's in float32$/m);
+    expect(stdout).toMatch(/^checked: +\d+ pictures, tfjs .* probabilities differ by at most \d/m);
   });
 });

@@ -67,7 +67,7 @@ test('tl runs there', () => {
 
 const program = `
 import {
-  analyse, backbones, buildBackbone, DataError, defaults, evaluate, exportTfjs, findBackbone, findPublished, finetune,
+  analyse, backbones, buildBackbone, DataError, defaults, evaluate, exportModel, findBackbone, findPublished, finetune,
   importWeights, loadEngine, openModelFolder, parseHead, predict, ToolkitError, version,
   type Engine, type Evaluation, type ExportReport, type FinetuneOptions, type FinetuneResult, type Graph,
   type HistoryRow, type ImportReport, type Prediction, type Reporter,
@@ -88,7 +88,7 @@ export async function everything(): Promise<number> {
   const said: Prediction[] = [];
   for await (const each of predict(model, ['x.jpg'], engine, { top: 3 })) said.push(each);
   const judged: Evaluation = await evaluate(model, engine, { data: 'data' });
-  const report: ExportReport = await exportTfjs(model, { quantize: 'uint8', out: 'o', overwrite: true }, engine);
+  const report: ExportReport = await exportModel(model, { format: 'tfjs', quantize: 'uint8', out: 'o', overwrite: true }, engine);
   await model.close();
   return judged.top1 + report.bytes + imported.parameters;
 }
@@ -98,7 +98,7 @@ const failure: ToolkitError = new DataError({ code: 'X', message: 'x', hint: 'y'
 console.log(JSON.stringify({ version, backbones: backbones.length, macs: analyse(graph).totals.macs, code: failure.code }));
 
 // @ts-expect-error: there is no such quantisation
-export const wrong: Parameters<typeof exportTfjs>[1] = { quantize: 'int3', out: 'o', overwrite: true };
+export const wrong: Parameters<typeof exportModel>[1] = { format: 'tfjs', quantize: 'int3', out: 'o' };
 `;
 
 test('its types compile under strict, declarations checked too, and say what runs', () => {

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { batches, closeLoader, scanFolder } from '../../src/data/index.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { type ExportReport, exportTfjs } from '../../src/export/tfjs/tfjs.js';
+import { type ExportReport, exportModel } from '../../src/export/export.js';
 import { parseHead } from '../../src/heads/heads.js';
 import { evaluate } from '../../src/train/evaluate.js';
 import { finetune } from '../../src/train/finetune.js';
@@ -76,7 +76,11 @@ describe('of the run with real weights', () => {
   afterAll(() => model.close());
 
   const write = async (quantize: 'none' | 'uint8'): Promise<ExportReport> =>
-    exportTfjs(model, { quantize, out: join(folder, quantize), overwrite: true }, await loadEngine());
+    exportModel(
+      model,
+      { format: 'tfjs', quantize, out: join(folder, quantize), overwrite: true, allowDifference: true },
+      await loadEngine(),
+    );
 
   const predicted = async (paths: readonly string[]): Promise<Map<string, number>[]> => {
     const said: Prediction[] = [];

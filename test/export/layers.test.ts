@@ -31,7 +31,7 @@ import {
   takeToken,
 } from '../../src/engine/layers.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { exportTfjs } from '../../src/export/tfjs/tfjs.js';
+import { exportModel } from '../../src/export/export.js';
 import { smallModel } from './models.js';
 import { picturesFor, relativeDifference, sourceLogits, stockLogits } from './stock.js';
 
@@ -163,8 +163,8 @@ const layers: Record<string, (s: Scope, x: Node) => Node> = {
 describe.each(Object.entries(layers))('%s', (_, define) => {
   test.each([[[16, 16]], [[13, 17]]] as const)('computes the same at %o', async (size) => {
     const model = smallModel(size, define);
-    const report = await exportTfjs(model, { quantize: 'none', out: fresh(), overwrite: false }, await loadEngine());
-    expect(report.check).toMatchObject({ agreement: 1, pictures: 4, backend: expect.stringMatching(/wasm$/) });
+    const report = await exportModel(model, { format: 'tfjs', out: fresh() }, await loadEngine());
+    expect(report.check).toMatchObject({ agreement: 1, pictures: 4, runtime: expect.stringMatching(/wasm$/) });
     expect(report.check.maxDifference).toBeLessThan(1e-5);
     const pictures = picturesFor(model, 3);
     const expected = await sourceLogits(model, pictures);

@@ -1,9 +1,11 @@
 /** Models to export: published networks on their fixtures' weights, and small ones made of single operations. */
 import { tfPreprocessing } from '../../src/augment/preprocessing.js';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
+import type { DenseArray } from '../../src/engine/forward.js';
 import { buildGraph, type Graph, type Node, type Scope } from '../../src/engine/graph.js';
 import { dense, globalAveragePool } from '../../src/engine/layers.js';
-import type { ExportableModel } from '../../src/export/tfjs/tfjs.js';
+import type { ExportableModel, Pictures } from '../../src/export/format.js';
+import { type ExportRecord, exportRecordOf } from '../../src/export/record.js';
 import { withHead } from '../../src/heads/heads.js';
 import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import { generatedSource, generateTensor, readForwardGolden } from '../support/golden.js';
@@ -83,6 +85,19 @@ export function recordOf(
     weights: { origin: 'generated', license: 'MIT' },
     data: { fingerprint: 'none', valSplit: 0.2, seed: 0 },
     toolkit: '0.0.0',
+  };
+}
+
+/** The record of an export of it, unless something is to be otherwise. */
+export function exportedRecord(record: ExportableModel['record'], more: Partial<ExportRecord> = {}): ExportRecord {
+  const about = { format: 'tfjs', quantize: 'none', calibrated: false, input: 'normalised' } as const;
+  return { ...exportRecordOf(record, about), ...more };
+}
+
+/** A tensor of pictures, as batches of nothing but pixels. */
+export function picturesOf({ shape, data }: DenseArray): Pictures {
+  return async function* () {
+    yield { pixels: data, count: shape[0]! };
   };
 }
 

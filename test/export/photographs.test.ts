@@ -7,11 +7,11 @@ import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/
 import { closeLoader, loadOne } from '../../src/data/loader.js';
 import type { DenseArray } from '../../src/engine/forward.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { exportTfjs } from '../../src/export/tfjs/tfjs.js';
+import { exportModel } from '../../src/export/export.js';
 import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import { openWeights, type TensorSource } from '../../src/weights/source.js';
 import { asset, foodPictures } from '../../tools/assets.mjs';
-import { recordOf } from './models.js';
+import { picturesOf, recordOf } from './models.js';
 
 const SIZE = { height: 224, width: 224 };
 /** One food picture in seven: 58 of them. */
@@ -58,7 +58,17 @@ test("torchvision's MobileNet v2 keeps its answers among 1000 classes", async ()
   expect(pictures.shape[0]).toBeGreaterThan(50);
   const engine = await loadEngine();
   const write = (quantize: 'none' | 'float16' | 'uint8') =>
-    exportTfjs(model, { quantize, out: join(folder, quantize), overwrite: false, pictures }, engine);
+    exportModel(
+      model,
+      {
+        format: 'tfjs',
+        quantize,
+        out: join(folder, quantize),
+        validation: picturesOf(pictures),
+        allowDifference: true,
+      },
+      engine,
+    );
 
   const [float32, float16, uint8] = [await write('none'), await write('float16'), await write('uint8')];
   expect(float32.check.maxDifference).toBeLessThan(1e-5);

@@ -7,9 +7,9 @@ import { plainView, preprocessInto } from '../../src/augment/pipeline.js';
 import { channelsFor, type Preprocessing, presets, withChannels } from '../../src/augment/preprocessing.js';
 import { decodeImage } from '../../src/data/decode.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { readmeOf } from '../../src/export/readme.js';
+import { tfjsUsage } from '../../src/export/tfjs/usage.js';
 import { rng } from '../../src/rng.js';
-import { recordOf } from './models.js';
+import { exportedRecord, recordOf } from './models.js';
 
 const SIZE = { height: 40, width: 40 };
 
@@ -36,7 +36,7 @@ function makeOpaque({ data }: Picture): void {
 
 function byReadme(preprocessing: Preprocessing, image: Picture): tf.Tensor {
   const channels = channelsFor(preprocessing);
-  const readme = readmeOf({ ...recordOf('small', 'test', SIZE, 3), channels, preprocessing });
+  const readme = tfjsUsage(exportedRecord({ ...recordOf('small', 'test', SIZE, 3), channels, preprocessing }));
   const code = /function preprocess[\s\S]*?\n}\n/.exec(readme)![0];
   const preprocess = new Function('tf', `${code}; return preprocess;`)(tf) as (pixels: object) => tf.Tensor;
   const rgba = new Uint8Array(image.width * image.height * 4).fill(255);
@@ -79,7 +79,7 @@ test('grey is what the decoder makes of colours', async () => {
   const { data } = await decodeImage(await file.toBuffer(), 1);
   const plain = { ...withChannels(presets.unit, 1), scale: 1 };
   const [code] = /let x = [\s\S]*?65536\)\);/.exec(
-    readmeOf({ ...recordOf('small', 'test', SIZE, 3), channels: 1, preprocessing: plain }),
+    tfjsUsage(exportedRecord({ ...recordOf('small', 'test', SIZE, 3), channels: 1, preprocessing: plain })),
   )!;
   const rgba = new Uint8Array(20 * 30 * 4).map((_, i) =>
     i % 4 === 3 ? 255 : image.data[3 * Math.floor(i / 4) + (i % 4)]!,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
-import { exportTfjs } from '../../src/export/tfjs/tfjs.js';
+import { exportModel } from '../../src/export/export.js';
 import { evaluate } from '../../src/train/evaluate.js';
 import { finetune } from '../../src/train/finetune.js';
 import type { FinetuneOptions } from '../../src/train/options.js';
@@ -76,7 +76,7 @@ describe.each([
       }
       if (backbone === 'resnet18') return; // its export takes long, and shows nothing more
       const out = temporary(`${backbone}-${channels}-tfjs`);
-      const { check } = await exportTfjs(model, { quantize: 'none', out, overwrite: false }, engine);
+      const { check } = await exportModel(model, { format: 'tfjs', out }, engine);
       expect(check.maxDifference).toBeLessThan(1e-4);
       const { signature } = JSON.parse(readFileSync(join(out, 'model.json'), 'utf8')) as {
         signature: { inputs: { input: { tensorShape: { dim: { size: string }[] } } } };

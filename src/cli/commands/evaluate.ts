@@ -1,6 +1,8 @@
 /** `tl evaluate`: how good a model is on labelled pictures. */
 import { Option } from 'commander';
-import type { EvaluatedSplit, Evaluation } from '../../train/evaluate.js';
+import type { Evaluation } from '../../train/evaluate.js';
+import type { EvaluatedSplit } from '../../train/labelled.js';
+import { openModel } from '../model.js';
 import { type ComputeOptions, engineOptions, wholeNumber, withCompute } from '../options.js';
 import type { Style } from '../output.js';
 import type { Host } from '../program.js';
@@ -17,7 +19,7 @@ interface EvaluateCommandOptions extends ComputeOptions {
 
 export function evaluateCommand(host: Host): void {
   withCompute(host.command('evaluate', 'measure a model on labelled pictures: loss, accuracy, each class, confusion'))
-    .requiredOption('--model <dir>', 'a model folder or a run folder')
+    .requiredOption('--model <dir>', 'a model folder, a run folder, or an exported folder')
     .option('--data <dir>', 'as for finetune', 'data')
     .addOption(new Option('--manifest <file.csv>', 'path,label[,split] instead of folders').conflicts('data'))
     .addOption(
@@ -33,11 +35,10 @@ export function evaluateCommand(host: Host): void {
         command,
         async ({ out, signal }) => {
           const engineWanted = engineOptions(options);
-          const { openModelFolder } = await import('../../weights/model-folder.js');
           const { loadEngine } = await import('../../engine/tensorflow.js');
           const { evaluate } = await import('../../train/evaluate.js');
           const { openBar } = await import('../progress.js');
-          const model = await openModelFolder(options.model);
+          const model = await openModel(options.model, options);
           const bar = openBar(out.terminal, 'evaluating');
           try {
             const engine = await loadEngine(engineWanted);

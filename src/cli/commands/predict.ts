@@ -1,5 +1,6 @@
 /** `tl predict`: the class of each picture, written as it is known. */
 import type { Prediction } from '../../train/predict.js';
+import { openModel } from '../model.js';
 import { type ComputeOptions, engineOptions, wholeNumber, withCompute } from '../options.js';
 import { EXIT_FAILED, EXIT_INTERRUPTED } from '../output.js';
 import type { Host } from '../program.js';
@@ -15,7 +16,7 @@ export function predictCommand(host: Host): void {
   withCompute(
     host.command('predict <images...>', 'say the class and its probability for pictures, folders or patterns'),
   )
-    .requiredOption('--model <dir>', 'a model folder or a run folder')
+    .requiredOption('--model <dir>', 'a model folder, a run folder, or an exported folder')
     .option('--top <k>', 'how many classes for each picture', wholeNumber(1), 3)
     .option('--batch-size <n>', 'pictures at once', wholeNumber(1), 8)
     .action((images: string[], options: PredictCommandOptions, command) =>
@@ -23,11 +24,10 @@ export function predictCommand(host: Host): void {
         command,
         async ({ out, signal, endWith }) => {
           const engineWanted = engineOptions(options);
-          const { openModelFolder } = await import('../../weights/model-folder.js');
           const { loadEngine } = await import('../../engine/tensorflow.js');
           const { listGiven } = await import('../pictures.js');
           const { predict } = await import('../../train/predict.js');
-          const model = await openModelFolder(options.model);
+          const model = await openModel(options.model, options);
           try {
             const paths = await listGiven(images);
             const engine = await loadEngine(engineWanted);

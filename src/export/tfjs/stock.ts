@@ -1,62 +1,156 @@
-/** What the checking thread does. Its source text is the thread's whole program, so it refers to nothing outside. */
+/**
+ * Stock TensorFlow.js, with none of this toolkit's code, on its WebAssembly backend, in a thread that has no other:
+ * what a written model's user has.
+ */
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import { Worker } from 'node:worker_threads';
+import { messageOf, ToolkitError } from '../../errors.js';
+import type { Runtime } from '../format.js';
+import { type ExportRecord, pixelsOf } from '../record.js';
 
-export interface StockRun {
+/** What `tf.loadGraphModel` reads, or `tf.loadLayersModel`. */
+export type StockKind = 'graph' | 'layers';
+
+/** What the thread is started with. */
+interface StockThread {
+  /** Holds `model.json` and what that names. */
   readonly folder: string;
+  readonly kind: StockKind;
   /** Paths of TensorFlow.js' packages. */
-  readonly modules: { readonly core: string; readonly wasm: string; readonly converter: string };
-  /** Pictures, `[N, height, width, channels]`. */
-  readonly shape: readonly number[];
-  readonly data: Float32Array;
+  readonly modules: {
+    readonly core: string;
+    readonly wasm: string;
+    readonly converter: string;
+    readonly layers: string;
+  };
 }
 
-export interface Reply {
-  readonly backend: string;
-  /** `[N, classes]` */
-  readonly probabilities: Float32Array;
+/** Pictures, `[N, height, width, channels]`, in the type that the model takes. */
+interface Question {
+  readonly shape: readonly number[];
+  readonly data: Float32Array | Int32Array;
 }
+
+/** The first answer says that the model is loaded; each after that, one question's probabilities, `[N, classes]`. */
+type Answer = { readonly name: string } | { readonly probabilities: Float32Array } | { readonly failure: string };
 
 type Core = typeof import('@tensorflow/tfjs-core');
 type Converter = typeof import('@tensorflow/tfjs-converter');
+type Layers = typeof import('@tensorflow/tfjs-layers');
+type Tensor = import('@tensorflow/tfjs-core').Tensor;
 
 interface ModelFile {
   readonly weightsManifest: readonly { readonly paths: readonly string[]; readonly weights: never[] }[];
 }
 
-/** Runs a written model as any program would, the first picture alone and the others together. */
-export async function runStock({ folder, modules, shape, data }: StockRun, require: NodeJS.Require): Promise<Reply> {
+/** What the thread does. Its source text is the thread's whole program, so it refers to nothing outside. */
+async function serve({ folder, kind, modules }: StockThread, require: NodeJS.Require): Promise<void> {
+  const { parentPort }: typeof import('node:worker_threads') = require('node:worker_threads');
   const { readFileSync }: typeof import('node:fs') = require('node:fs');
   const { join }: typeof import('node:path') = require('node:path');
+  const answer = (value: Answer): void => parentPort!.postMessage(value);
   const tf: Core = require(modules.core);
   require(modules.wasm);
-  const { loadGraphModel }: Converter = require(modules.converter);
   if (!(await tf.setBackend('wasm'))) throw new Error('its WebAssembly backend does not start');
 
   const { weightsManifest, ...rest } = JSON.parse(readFileSync(join(folder, 'model.json'), 'utf8')) as ModelFile;
   const files = weightsManifest.flatMap(({ paths }) => paths.map((path) => readFileSync(join(folder, path))));
-  const model = await loadGraphModel({
+  const handler = {
     load: async () => ({
       ...rest,
       weightSpecs: weightsManifest.flatMap(({ weights }) => weights),
       weightData: files.map((file) => Uint8Array.from(file).buffer),
     }),
-  });
+  };
+  const model =
+    kind === 'graph'
+      ? await (require(modules.converter) as Converter).loadGraphModel(handler)
+      : await (require(modules.layers) as Layers).loadLayersModel(handler);
 
-  const [pictures, ...picture] = shape as [number, number, number, number];
-  const size = picture.reduce((a, b) => a * b);
-  const parts: Float32Array[] = [];
-  for (let start = 0; start < pictures; ) {
-    const count = start === 0 ? 1 : Math.min(8, pictures - start); // 8: some hundred MB in the widest layers
-    const x = tf.tensor4d(data.subarray(start * size, (start + count) * size), [count, ...picture]);
-    const y = model.predict(x) as import('@tensorflow/tfjs-core').Tensor;
-    parts.push((await y.data()) as Float32Array);
-    tf.dispose([x, y]);
-    start += count;
-  }
-  const probabilities = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    probabilities.set(part, offset);
-    offset += part.length;
-  }
-  return { backend: `tfjs ${tf.version_core} ${tf.getBackend()}`, probabilities };
+  parentPort!.on('message', async ({ shape, data }: Question) => {
+    try {
+      const [pictures, ...picture] = shape as [number, number, number, number];
+      const size = picture.reduce((a, b) => a * b);
+      const atOnce = 8; // some hundred MB in the widest layers
+      let probabilities: Float32Array | undefined;
+      for (let start = 0; start < pictures; start += atOnce) {
+        const count = Math.min(atOnce, pictures - start);
+        const part = data.subarray(start * size, (start + count) * size);
+        const x = tf.tensor(part, [count, ...picture], part instanceof Int32Array ? 'int32' : 'float32');
+        const y = model.predict(x) as Tensor;
+        const values = (await y.data()) as Float32Array;
+        probabilities ??= new Float32Array((values.length / count) * pictures);
+        probabilities.set(values, (values.length / count) * start);
+        tf.dispose([x, y]);
+      }
+      answer({ probabilities: probabilities! });
+    } catch (error) {
+      answer({ failure: error instanceof Error ? error.message : String(error) });
+    }
+  });
+  answer({ name: `tfjs ${tf.version_core} ${tf.getBackend()}` });
+}
+
+/**
+ * Opens a written model; a Runtime's questions are answered one after the other.
+ * @param folder with `model.json`
+ * @throws EXPORT_UNREADABLE
+ */
+export async function openStock(
+  folder: string,
+  kind: StockKind,
+  record: Pick<ExportRecord, 'input' | 'preprocessing'>,
+): Promise<Runtime> {
+  const { resolve } = createRequire(import.meta.url);
+  const modules = {
+    core: resolve('@tensorflow/tfjs-core'),
+    wasm: resolve('@tensorflow/tfjs-backend-wasm'),
+    converter: resolve('@tensorflow/tfjs-converter'),
+    layers: resolve('@tensorflow/tfjs-layers'),
+  };
+  const workerData: StockThread = { folder, kind, modules };
+  // A thread of its own source text needs no compiled file beside this one, so it runs from src/ too.
+  const code = `const { workerData } = require('node:worker_threads');
+    (${serve.toString()})(workerData, require);`;
+  const thread = new Worker(code, { eval: true, workerData });
+  const answerTo = async (question?: Question): Promise<Answer> => {
+    const ended = new AbortController(); // takes the listeners off again, and no others: the thread has its own
+    try {
+      const answers = once(thread, 'message', { signal: ended.signal }) as Promise<[Answer]>; // rejected by 'error' too
+      const exits = once(thread, 'exit', { signal: ended.signal }) as Promise<[number]>;
+      if (question !== undefined) thread.postMessage(question);
+      const exited = exits.then(([status]): [Answer] => [{ failure: `its thread ended with status ${status}` }]);
+      return (await Promise.race([answers, exited]))[0];
+    } catch (cause) {
+      return { failure: messageOf(cause) };
+    } finally {
+      ended.abort();
+    }
+  };
+  const expect = async <Key extends 'name' | 'probabilities'>(key: Key, question?: Question) => {
+    const answer = await answerTo(question);
+    if (key in answer) return (answer as Record<Key, Key extends 'name' ? string : Float32Array>)[key];
+    await thread.terminate();
+    throw unreadable(folder, (answer as { failure: string }).failure);
+  };
+  const name = await expect('name');
+  return {
+    name,
+    run: (input) => {
+      const data = record.input === 'pixels' ? Int32Array.from(pixelsOf(input, record)) : input.data;
+      return expect('probabilities', { shape: input.shape, data });
+    },
+    close: async () => {
+      await thread.terminate();
+    },
+  };
+}
+
+function unreadable(folder: string, why: string): ToolkitError {
+  return new ToolkitError({
+    code: 'EXPORT_UNREADABLE',
+    message: `${folder}: stock TensorFlow.js fails on this model: ${why}`,
+    hint: 'the files may be damaged: export the model again; if it was just written, please report it',
+  });
 }

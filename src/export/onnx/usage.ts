@@ -1,0 +1,4 @@
+import type { ExportRecord } from '../record.js';
+export function onnxUsage(_record: ExportRecord): string {
+  return '';
+}

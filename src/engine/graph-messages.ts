@@ -13,7 +13,7 @@ import {
   packedField,
   textField,
 } from '../protobuf.js';
-import { DATA_TYPE, GRAPH_VERSION } from './tensorflow-types.js';
+import { DATA_TYPE, GRAPH_VERSION, TENSORFLOW_VERSION } from './tensorflow-types.js';
 
 /** An `AttrValue`. */
 export type AttributeMessage = Buffer;
@@ -111,8 +111,8 @@ export interface Asset {
 
 export interface MetaGraph {
   readonly tag: string;
-  /** What wrote it. */
-  readonly version: string;
+  /** What wrote it, for people. */
+  readonly writer: string;
   readonly signatures?: Readonly<Record<string, Signature>>;
   readonly assets?: readonly Asset[];
 }
@@ -122,11 +122,14 @@ export interface MetaGraph {
  * @param graphBytes length of the graph
  */
 export function savedModelAround(
-  { tag, version, signatures = {}, assets = [] }: MetaGraph,
+  { tag, writer, signatures = {}, assets = [] }: MetaGraph,
   graphBytes: number,
 ): readonly [Buffer, Buffer] {
   const after = Buffer.concat([...Object.entries(signatures).map(signatureEntry), ...assets.map(assetFile)]);
-  const info = messageField(1, Buffer.concat([textField(4, tag), textField(5, version)]));
+  const info = messageField(
+    1,
+    Buffer.concat([textField(1, writer), textField(4, tag), textField(5, TENSORFLOW_VERSION)]),
+  );
   const before = Buffer.concat([info, fieldHead(2, graphBytes)]);
   const metaGraph = before.length + graphBytes + after.length;
   return [Buffer.concat([numberField(1, 1), fieldHead(2, metaGraph), before]), after]; // 1: the format's version

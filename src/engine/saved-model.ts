@@ -37,7 +37,7 @@ export function savedModelOf(recording: Recording): Buffer {
     graphVersions(),
   ];
   const length = graph.reduce((sum, part) => sum + part.length, 0);
-  const [before, after] = savedModelAround({ tag: SERVE, version: 'tl' }, length);
+  const [before, after] = savedModelAround({ tag: SERVE, writer: 'tl' }, length);
   return Buffer.concat([before, ...graph, after]);
 }
 

@@ -40,5 +40,7 @@ export const DATA_TYPE: Readonly<Record<NativeType, number>> = {
   resource: 20,
 };
 
-/** TF_GRAPH_DEF_VERSION of TensorFlow 2.18, whose operations our graphs have (tensorflow/core/public/version.h). */
+/** The TensorFlow whose operations our graphs have: Python parses it, so it has to be a version. */
+export const TENSORFLOW_VERSION = '2.18.0';
+/** Its TF_GRAPH_DEF_VERSION (tensorflow/core/public/version.h). */
 export const GRAPH_VERSION = 1994;

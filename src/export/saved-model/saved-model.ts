@@ -46,7 +46,7 @@ async function write(
   const constants = await constantNodes(network.constants, quantize, moments);
   const graph = graphPieces(network, constants.pieces, classes);
   const signatures = signaturesOf(network, classes.length);
-  const about = { tag: SERVE, version: `tl-toolkit ${version}`, signatures, assets };
+  const about = { tag: SERVE, writer: `tl-toolkit ${version}`, signatures, assets };
   const [before, after] = savedModelAround(about, lengthOf(graph));
   const pieces = [before, ...graph, after];
   if (lengthOf(pieces) > MOST_BYTES) throw tooLarge(lengthOf(pieces));

@@ -11,12 +11,10 @@ export interface PicturesAddon {
    * Decodes a JPEG on the process' thread pool and turns it upright.
    * @param file unchanged until the promise is settled
    * @param orientation EXIF's, 1 to 8
-   * @returns pixels of one or three bytes, width, height; undefined where the decoder gives up
+   * @param out of the picture's size: one or three bytes a pixel, as the file has them
+   * @returns whether it did; where the decoder gives up, or the picture has another size, `out` holds nothing of use
    */
-  decodeJpeg(
-    file: Uint8Array,
-    orientation: number,
-  ): Promise<readonly [pixels: ArrayBuffer, width: number, height: number] | undefined>;
+  decodeJpeg(file: Uint8Array, orientation: number, out: Uint8Array): Promise<boolean>;
   /** Both passes of Pillow's resize of RGB bytes. @param geometry origin, stride, width, first row, rows, taps of both */
   pillow(
     data: Uint8Array,

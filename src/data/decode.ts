@@ -30,6 +30,9 @@ sharp.cache(false);
 /** What sharp calls the formats of photographs. SVG and PDF are programs that draw, and are refused. */
 const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif']);
 
+/** Gives so many bytes, whatever is in them. */
+export type Memory = (bytes: number) => Uint8Array;
+
 /** One decoding thread a picture: several pictures at once use the cores better than several threads for one. */
 export function useOneThreadPerPicture(): void {
   sharp.concurrency(1);
@@ -37,12 +40,17 @@ export function useOneThreadPerPicture(): void {
 
 /**
  * Decodes a file, or its bytes, to 8-bit values, interleaved: grey, RGB or RGBA.
+ * @param memory where the addon puts the pixels that are returned
  * @throws DataError `BAD_IMAGE` with the path and the reason: missing, empty, truncated, corrupt, not a picture,
  *   or more than 268 million pixels (0x3FFF squared, sharp's guard against decompression bombs)
  */
-export async function decodeImage(source: string | Buffer, channels: Channels = 3): Promise<Picture> {
+export async function decodeImage(
+  source: string | Buffer,
+  channels: Channels = 3,
+  memory: Memory = (bytes) => new Uint8Array(bytes),
+): Promise<Picture> {
   try {
-    return toChannels((await decodeCompiled(source)) ?? (await decode(source)), channels);
+    return toChannels((await decodeCompiled(source, memory)) ?? (await decode(source)), channels);
   } catch (thrown) {
     if (typeof source !== 'string') throw badImage('the picture in memory', thrown);
     throw badImage(source, (await faultOfFile(source)) ?? thrown);
@@ -69,15 +77,16 @@ interface Decoded {
 }
 
 /** As the addon decodes it; undefined without one, and for all that is not a plain JPEG: sharp has the last word on it. */
-async function decodeCompiled(source: string | Buffer): Promise<Decoded | undefined> {
+async function decodeCompiled(source: string | Buffer, memory: Memory): Promise<Decoded | undefined> {
   const addon = picturesAddon();
   if (!addon) return undefined;
   const file = typeof source === 'string' ? await readJpeg(source) : source;
   const jpeg = file && plainJpeg(file);
-  const decoded = jpeg && (await addon.decodeJpeg(file, jpeg.orientation));
-  if (!decoded) return undefined;
-  const [pixels, width, height] = decoded;
-  return { data: new Uint8Array(pixels), width, height, channels: pixels.byteLength / (width * height) };
+  if (!jpeg) return undefined;
+  const { width, height, channels, orientation } = jpeg;
+  const data = memory(width * height * channels);
+  if (!(await addon.decodeJpeg(file, orientation, data))) return undefined;
+  return orientation < 5 ? { data, width, height, channels } : { data, width: height, height: width, channels };
 }
 
 /** A file that is called a JPEG; other files are not read twice for it. */

@@ -13,6 +13,7 @@ export interface PlainJpeg {
   /** As stored, in pixels. */
   readonly width: number;
   readonly height: number;
+  readonly channels: 1 | 3;
   /** EXIF's, 1 to 8; 1 where the file has none. */
   readonly orientation: number;
 }
@@ -75,8 +76,8 @@ function walk(file: Uint8Array): PlainJpeg {
     }
   }
   expect(scans > 0);
-  const { width, height } = frame!;
-  return { width, height, orientation: orientation ?? 1 };
+  const { width, height, components } = frame!;
+  return { width, height, channels: components.length === 1 ? 1 : 3, orientation: orientation ?? 1 };
 }
 
 interface Frame {

@@ -96,79 +96,73 @@ TF_Tensor* decode(const char* file, size_t size) {
   return pixels;
 }
 
-// As a picture of this EXIF orientation is to be shown (EXIF 2.32, 4.6.4): transposed from 5 on, then mirrored.
-TF_Tensor* upright(TF_Tensor* stored, int orientation) {
+// Copied as a picture of this EXIF orientation is to be shown (EXIF 2.32, 4.6.4): transposed from 5 on, then mirrored.
+void upright(TF_Tensor* stored, int orientation, uint8_t* out) {
   const int64_t height = TF_Dim(stored, 0), width = TF_Dim(stored, 1), channels = TF_Dim(stored, 2);
+  const uint8_t* const pixels = static_cast<const uint8_t*>(TF_TensorData(stored));
   const bool lies = orientation >= 5;
-  const int64_t shown[] = {lies ? width : height, lies ? height : width, channels};
   const bool fromRight = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   const bool fromBelow = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   const int64_t across = fromRight ? -channels : channels;
   const int64_t down = (fromBelow ? -width : width) * channels;
-  TF_Tensor* out = TF_AllocateTensor(TF_UINT8, shown, 3, height * width * channels);
-  const uint8_t* first = static_cast<const uint8_t*>(TF_TensorData(stored)) +
-                         (fromBelow ? (height - 1) * width * channels : 0) + (fromRight ? (width - 1) * channels : 0);
-  uint8_t* to = static_cast<uint8_t*>(TF_TensorData(out));
-  for (int64_t y = 0; y < shown[0]; y++) {
+  const uint8_t* const first =
+      pixels + (fromBelow ? (height - 1) * width * channels : 0) + (fromRight ? (width - 1) * channels : 0);
+  for (int64_t y = 0; y < (lies ? width : height); y++) {
     const uint8_t* from = first + y * (lies ? across : down);
-    for (int64_t x = 0; x < shown[1]; x++, from += lies ? down : across) {
-      for (int64_t c = 0; c < channels; c++) *to++ = from[c];
+    for (int64_t x = 0; x < (lies ? height : width); x++, from += lies ? down : across) {
+      for (int64_t c = 0; c < channels; c++) *out++ = from[c];
     }
   }
-  TF_DeleteTensor(stored);
-  return out;
 }
 
+struct Bytes {
+  char* first = nullptr;
+  size_t size = 0;
+  napi_ref kept = nullptr;
+  Bytes(napi_env env, napi_value array) {
+    void* data = nullptr;
+    napi_get_typedarray_info(env, array, nullptr, &size, &data, nullptr, nullptr);
+    napi_create_reference(env, array, 1, &kept);
+    first = static_cast<char*>(data);
+  }
+};
+
 struct Job {
+  Bytes file, out;
+  int32_t orientation;
+  bool done;
   napi_async_work work;
   napi_deferred promise;
-  napi_ref file;
-  char* bytes;
-  size_t size;
-  int32_t orientation;
-  TF_Tensor* pixels;
 };
 
 void Run(napi_env, void* data) {
   Job* job = static_cast<Job*>(data);
-  job->pixels = decode(job->bytes, job->size);
-  if (job->pixels != nullptr && job->orientation != 1) job->pixels = upright(job->pixels, job->orientation);
+  TF_Tensor* pixels = decode(job->file.first, job->file.size);
+  if (pixels == nullptr) return;
+  job->done = TF_TensorByteSize(pixels) == job->out.size;
+  if (job->done && job->orientation == 1) memcpy(job->out.first, TF_TensorData(pixels), job->out.size);
+  else if (job->done) upright(pixels, job->orientation, reinterpret_cast<uint8_t*>(job->out.first));
+  TF_DeleteTensor(pixels);
 }
 
-// Resolves to [pixels, width, height], or undefined. Node may be ending this thread, when every call fails.
+// Node may be ending this thread: then every call fails, and there is nothing else to do.
 void Finish(napi_env env, napi_status, void* data) {
-  std::unique_ptr<Job> job(static_cast<Job*>(data));
-  napi_value result, buffer, width, height;
-  napi_get_undefined(env, &result);
-  if (TF_Tensor* pixels = job->pixels) {
-    const auto release = [](napi_env, void*, void* tensor) { TF_DeleteTensor(static_cast<TF_Tensor*>(tensor)); };
-    const napi_status made = napi_create_external_arraybuffer(env, TF_TensorData(pixels), TF_TensorByteSize(pixels),
-                                                              release, pixels, &buffer);
-    if (made == napi_ok) {
-      napi_create_array_with_length(env, 3, &result);
-      napi_create_int64(env, TF_Dim(pixels, 1), &width);
-      napi_create_int64(env, TF_Dim(pixels, 0), &height);
-      napi_set_element(env, result, 0, buffer);
-      napi_set_element(env, result, 1, width);
-      napi_set_element(env, result, 2, height);
-    } else {
-      TF_DeleteTensor(pixels);
-    }
-  }
-  napi_resolve_deferred(env, job->promise, result);
-  napi_delete_reference(env, job->file);
+  const std::unique_ptr<Job> job(static_cast<Job*>(data));
+  napi_value done;
+  napi_get_boolean(env, job->done, &done);
+  napi_resolve_deferred(env, job->promise, done);
+  napi_delete_reference(env, job->file.kept);
+  napi_delete_reference(env, job->out.kept);
   napi_delete_async_work(env, job->work);
 }
 
-// decodeJpeg(file: Uint8Array, orientation: 1..8)
+// decodeJpeg(file, orientation, out)
 napi_value DecodeJpeg(napi_env env, napi_callback_info info) {
-  size_t count = 2;
-  napi_value given[2], promise, name;
+  size_t count = 3;
+  napi_value given[3], promise, name;
   napi_get_cb_info(env, info, &count, given, nullptr, nullptr);
-  Job* job = new Job();
-  napi_get_typedarray_info(env, given[0], nullptr, &job->size, reinterpret_cast<void**>(&job->bytes), nullptr, nullptr);
+  Job* job = new Job{Bytes(env, given[0]), Bytes(env, given[2]), 1, false, nullptr, nullptr};
   napi_get_value_int32(env, given[1], &job->orientation);
-  napi_create_reference(env, given[0], 1, &job->file);
   napi_create_promise(env, &job->promise, &promise);
   napi_create_string_utf8(env, "decodeJpeg", NAPI_AUTO_LENGTH, &name);
   napi_create_async_work(env, nullptr, name, Run, Finish, job, &job->work);

@@ -7,14 +7,16 @@ import type { DenseArray } from '../engine/forward.js';
 import { FormatError, listFaults } from '../errors.js';
 import { readJsonFile, writeFileAtomic } from '../files.js';
 import { version } from '../version.js';
-import { EXPORT_RECORD, type ModelRecord } from '../weights/model-folder.js';
+import { EXPORT_RECORD, headSchema, type ModelRecord, trainingSchema } from '../weights/model-folder.js';
 import { type FormatName, formatNames } from './formats.js';
 import { type Quantization, quantizations } from './quantize/quantizations.js';
 
 /** Version of the record: a reader refuses a later one. */
 const EXPORT_VERSION = 1;
 
-type OfModel = 'backbone' | 'source' | 'inputSize' | 'classes' | 'preprocessing' | 'weights' | 'data' | 'toolkit';
+type OfModel =
+  | ('backbone' | 'source' | 'inputSize' | 'head' | 'classes' | 'preprocessing' | 'weights' | 'data')
+  | ('training' | 'toolkit');
 
 export interface ExportRecord extends Pick<ModelRecord, OfModel> {
   readonly exportVersion: typeof EXPORT_VERSION;
@@ -40,10 +42,12 @@ const schema: z.ZodType<ExportRecord> = z
     backbone: z.string(),
     source: z.string(),
     inputSize: z.object({ height: positiveInteger, width: positiveInteger }),
+    head: headSchema,
     classes: z.array(z.string()).min(2),
     preprocessing: preprocessingSchema,
     weights: z.object({ origin: z.string(), license: z.string() }),
     data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
+    training: trainingSchema.exactOptional(),
     toolkit: z.string(),
   })
   .refine((record) => record.channels === channelsFor(record.preprocessing), {
@@ -56,11 +60,12 @@ export function exportRecordOf(
   model: ModelRecord,
   about: Pick<ExportRecord, 'format' | 'quantize' | 'calibrated' | 'input'>,
 ): ExportRecord {
-  const { backbone, source, inputSize, channels = 3, classes, preprocessing, weights, data } = model;
+  const { backbone, source, inputSize, channels = 3, head, classes, preprocessing, weights, data, training } = model;
   return {
     exportVersion: EXPORT_VERSION,
     ...about,
-    ...{ backbone, source, inputSize, channels, classes, preprocessing, weights, data },
+    ...{ backbone, source, inputSize, channels, head, classes, preprocessing, weights, data },
+    ...(training === undefined ? {} : { training }),
     toolkit: version,
   };
 }

@@ -74,7 +74,7 @@ export function checkpointWriter(
     readonly slots: Snapshot;
   }
   let pending: Pending | undefined;
-  let bestPending: Snapshot | undefined;
+  let bestPending: { readonly model: Snapshot; readonly row: HistoryRow } | undefined;
   let lastWrite = performance.now();
   const mayHold = bytesIn(network.variables, optimizer.slots) <= MOST_HELD_BYTES;
 
@@ -84,7 +84,8 @@ export function checkpointWriter(
     async (path) =>
       network.variables.has(path) ? model(path) : network.read(path);
 
-  const writeBest = (model: Numbers): Promise<void> => saveModelFolder(join(folder, 'best'), record, withFrozen(model));
+  const writeBest = (model: Numbers, row: HistoryRow): Promise<void> =>
+    saveModelFolder(join(folder, 'best'), reaching(record, row), withFrozen(model));
 
   const writeLast = async (
     { state, history }: Pick<Pending, 'state' | 'history'>,
@@ -95,7 +96,7 @@ export function checkpointWriter(
       [...names].map((name) => ({ name, shape: variables.get(name)!.shape, read: () => numbers(name) }));
     // The checkpoint comes last: a run that is killed in between goes on from the one before, which needs no more rows.
     await writeHistory(folder, history);
-    await saveModelFolder(join(folder, 'last'), record, withFrozen(model), async (fresh) => {
+    await saveModelFolder(join(folder, 'last'), reaching(record, history.at(-1)!), withFrozen(model), async (fresh) => {
       await writeSafetensors(join(fresh, OPTIMIZER), entriesOf(optimizer.slots.keys(), optimizer.slots, slots));
       const auxiliary = entriesOf(network.auxiliary, network.variables, model);
       if (auxiliary.length > 0) await writeSafetensors(join(fresh, AUXILIARY), auxiliary);
@@ -105,7 +106,7 @@ export function checkpointWriter(
   };
 
   const flush = async (): Promise<void> => {
-    if (bestPending !== undefined) await writeBest(held(bestPending));
+    if (bestPending !== undefined) await writeBest(held(bestPending.model), bestPending.row);
     bestPending = undefined;
     if (pending !== undefined) await writeLast(pending, held(pending.model), held(pending.slots));
     pending = undefined;
@@ -120,10 +121,10 @@ export function checkpointWriter(
       if (mayHold && performance.now() - lastWrite <= SECONDS_BETWEEN_WRITES * 1000) {
         const model = await snapshotOf(network.variables);
         pending = { state, history: [...history], model, slots: await snapshotOf(optimizer.slots) };
-        if (isBest) bestPending = model;
+        if (isBest) bestPending = { model, row: history.at(-1)! };
         return;
       }
-      if (isBest) await writeBest(living(network.variables));
+      if (isBest) await writeBest(living(network.variables), history.at(-1)!);
       else await flush(); // a best model of before
       await writeLast({ state, history }, living(network.variables), living(optimizer.slots));
     },
@@ -143,4 +144,13 @@ export async function restoreOptimizer(folder: string, optimizer: Optimizer, sta
     await source.close();
   }
   optimizer.steps = state.optimizerSteps;
+}
+
+/** The record of the model at the end of an epoch. */
+function reaching(record: ModelRecord, row: HistoryRow): ModelRecord {
+  if (record.training === undefined) return record;
+  const { epoch, trainLoss, trainAccuracy } = row;
+  const known = (value: number): number | null => (Number.isNaN(value) ? null : value);
+  const reached = { epoch, trainLoss, trainAccuracy, valLoss: known(row.valLoss), valAccuracy: known(row.valAccuracy) };
+  return { ...record, training: { ...record.training, reached } };
 }

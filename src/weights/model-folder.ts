@@ -1,5 +1,5 @@
 /**
- * A model folder: `model.json` and `weights.safetensors`. It is self-contained: prediction, evaluation and export need
+ * A model folder: `model.json`, `weights.safetensors` and a `README.md` for people. It is self-contained: prediction, evaluation and export need
  * nothing else, and read the same preprocessing record that training used.
  */
 import { existsSync } from 'node:fs';
@@ -13,6 +13,7 @@ import type { ReadParameter } from '../engine/network.js';
 import { FormatError, listFaults, ToolkitError, UsageError, WeightsError } from '../errors.js';
 import { readJsonFile, replaceFolderAtomic, writeFileAtomic } from '../files.js';
 import { type Head, withHead } from '../heads/heads.js';
+import { modelCard } from './model-card.js';
 import { openSafetensors, writeSafetensors } from './safetensors.js';
 
 /** Version of the folder's format: a reader refuses a later one. */
@@ -33,8 +34,27 @@ export interface ModelRecord {
   readonly weights: { readonly origin: string; readonly license: string };
   /** What it was trained on: tells training pictures from others when the same folder is evaluated. */
   readonly data: { readonly fingerprint: string; readonly valSplit: number; readonly seed: number };
+  /** How it was trained; absent where it was not trained here. */
+  readonly training?: TrainingRecord;
   /** Version of this toolkit that wrote it. */
   readonly toolkit: string;
+}
+
+export interface TrainingRecord {
+  readonly trainPictures: number;
+  readonly valPictures: number;
+  /** Settings by their names. */
+  readonly recipe: Readonly<Record<string, string | number | boolean>>;
+  /** At the end of the epoch that the weights are of. */
+  readonly reached?: {
+    readonly epoch: number;
+    readonly trainLoss: number;
+    /** 0 to 1. */
+    readonly trainAccuracy: number;
+    /** null where there are no validation pictures. */
+    readonly valLoss: number | null;
+    readonly valAccuracy: number | null;
+  };
 }
 
 const positiveInteger = z.number().int().positive();
@@ -43,6 +63,21 @@ const channels = z.literal(channelCounts);
 
 /** How a head is kept in a record. */
 export const headSchema = z.object({ hidden: z.array(positiveInteger), dropout: z.number().min(0).lt(1) });
+
+export const trainingSchema: z.ZodType<TrainingRecord> = z.object({
+  trainPictures: z.number().int().min(0),
+  valPictures: z.number().int().min(0),
+  recipe: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+  reached: z
+    .object({
+      epoch: positiveInteger,
+      trainLoss: z.number(),
+      trainAccuracy: z.number(),
+      valLoss: z.number().nullable(),
+      valAccuracy: z.number().nullable(),
+    })
+    .exactOptional(),
+});
 
 const recordSchema: z.ZodType<ModelRecord> = z
   .object({
@@ -56,6 +91,7 @@ const recordSchema: z.ZodType<ModelRecord> = z
     preprocessing: preprocessingSchema,
     weights: z.object({ origin: z.string(), license: z.string() }),
     data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
+    training: trainingSchema.exactOptional(),
     toolkit: z.string(),
   })
   .refine((record) => (record.channels ?? 3) === channelsFor(record.preprocessing), {
@@ -67,6 +103,7 @@ const RECORD = 'model.json';
 /** The record of an exported folder, in which `model.json` is something else. */
 export const EXPORT_RECORD = 'export.json';
 const WEIGHTS = 'weights.safetensors';
+const README = 'README.md';
 
 /** The network of a record: backbone and head, ending in the tap `logits`. */
 export function graphOf(
@@ -95,6 +132,7 @@ export async function saveModelFolder(
   await replaceFolderAtomic(folder, async (fresh) => {
     await writeFileAtomic(join(fresh, RECORD), `${JSON.stringify(record, null, 2)}\n`);
     const entries = parameters.map(({ path, shape }) => ({ name: path, shape, read: () => read(path) }));
+    await writeFileAtomic(join(fresh, README), modelCard(record));
     await writeSafetensors(join(fresh, WEIGHTS), entries, { format: 'tl', backbone: record.backbone });
     await more(fresh);
   });

@@ -58,8 +58,9 @@ describe('a run folder', () => {
     expect(readdirSync(out).sort()).toEqual(
       ['args.json', 'best', 'class_indices.json', 'curves.png', 'history.csv', 'last', 'metrics.json'].sort(),
     );
-    expect(readdirSync(join(out, 'best')).sort()).toEqual(['model.json', 'weights.safetensors']);
+    expect(readdirSync(join(out, 'best')).sort()).toEqual(['README.md', 'model.json', 'weights.safetensors']);
     expect(readdirSync(join(out, 'last')).sort()).toEqual([
+      'README.md',
       'checkpoint.json',
       'model.json',
       'optimizer.safetensors',

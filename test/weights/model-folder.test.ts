@@ -114,7 +114,7 @@ describe('saving', () => {
     await saveModelFolder(folder, record, readerOf(graph), async (fresh) => {
       writeFileSync(join(fresh, 'more.txt'), 'more');
     });
-    expect(readdirSync(folder).sort()).toEqual(['model.json', 'more.txt', 'weights.safetensors']);
+    expect(readdirSync(folder).sort()).toEqual(['README.md', 'model.json', 'more.txt', 'weights.safetensors']);
   });
 
   test('a failure halfway leaves the old folder as it was, and no rest beside it', async () => {

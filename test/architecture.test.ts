@@ -54,6 +54,9 @@ const TENSORS_IN_TRAIN = [
 /** Runs what was exported in stock TensorFlow.js, on a thread of its own, as the model's user will. */
 const STOCK = /^export\/(compare|tfjs\/stock|quantize\/ranges)\.ts$/;
 
+/** Copies TensorFlow.js' scripts for browsers into the page that it writes, and names their types there. */
+const WEB = /^export\/web\/(runtime|page\/tensorflow)\.ts$/;
+
 /** Dependencies that no file imports: the package's declarations need them to compile. */
 const TYPES_ONLY = ['@types/node'];
 
@@ -64,11 +67,13 @@ const OWNERS: Readonly<Record<string, readonly RegExp[]>> = {
     new RegExp(`^train/(${TENSORS_IN_TRAIN.join('|')})\\.ts$`),
     /^weights\/tfjs\/tfjs-mobilenet/,
     STOCK,
+    WEB,
   ],
-  '@tensorflow/tfjs-backend-cpu': [/^engine\//],
-  '@tensorflow/tfjs-backend-wasm': [/^engine\//, STOCK],
-  '@tensorflow/tfjs-converter': [STOCK],
+  '@tensorflow/tfjs-backend-cpu': [/^engine\//, WEB],
+  '@tensorflow/tfjs-backend-wasm': [/^engine\//, STOCK, WEB],
+  '@tensorflow/tfjs-converter': [STOCK, WEB],
   '@tensorflow/tfjs-layers': [STOCK],
+  flatbuffers: [/^export\/tflite\//, WEB],
   'onnxruntime-web': [/^export\/onnx\/runtime\.ts$/],
   '@tensorflow-models/mobilenet': [/^weights\/tfjs\/tfjs-mobilenet/],
   sharp: [/^data\/decode/, /^report\//],

@@ -5,6 +5,7 @@ import { chmodSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bundlePage } from './build-page.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
@@ -17,6 +18,7 @@ const { status } = spawnSync(process.execPath, [tsc, '-p', join(root, 'tsconfig.
 });
 const main = join(fresh, 'cli/main.js');
 if (existsSync(main)) {
+  await bundlePage(root, fresh);
   chmodSync(main, 0o755);
   if (existsSync(dist)) renameSync(dist, old);
   renameSync(fresh, dist);

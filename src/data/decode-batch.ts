@@ -5,13 +5,19 @@ import type { Channels, ImageSize, Picture } from '../augment/image.js';
 import { preprocessInto, type View } from '../augment/pipeline.js';
 import { channelsFor, type Preprocessing } from '../augment/preprocessing.js';
 import { DataError } from '../errors.js';
-import { decodeImage } from './decode.js';
+import { decodeImage, type Memory } from './decode.js';
 
-/** Plain data, so that it can be sent to another thread. */
-export interface DecodeTask {
-  readonly paths: readonly string[];
+/** How one network takes pictures. */
+export interface Recipe {
   readonly preprocessing: Preprocessing;
   readonly size: ImageSize;
+}
+
+/** Plain data, so that it can be sent to another thread. */
+export interface DecodeTask extends Recipe {
+  readonly paths: readonly string[];
+  /** Of a second network, which is shown the same random changes of the same pictures. */
+  readonly second?: Recipe | undefined;
   readonly augmentation: Augmentation;
   readonly seed: number | string;
   readonly epoch: number;
@@ -36,6 +42,8 @@ export interface PictureFault {
 export interface DecodeResult {
   /** `[kept.length, height, width, channels]`, without gaps where pictures were bad. */
   readonly pixels: Float32Array<ArrayBuffer>;
+  /** The same pictures for the second network. */
+  readonly second?: Float32Array<ArrayBuffer> | undefined;
   /** Positions in `paths` of the pictures in `pixels`. */
   readonly kept: readonly number[];
   readonly faults: readonly PictureFault[];
@@ -46,42 +54,85 @@ const DECODED_AHEAD = 2;
 
 /** Decodes and preprocesses; a bad picture is a fault in the result, not a rejection. */
 export async function decodeBatch(task: DecodeTask): Promise<DecodeResult> {
-  const { paths, preprocessing, size, cancelled } = task;
-  const channels = channelsFor(preprocessing);
-  const slot = size.height * size.width * channels;
-  const pixels = new Float32Array(paths.length * slot);
+  const { paths, second, cancelled } = task;
+  const blocks = [blockOf(task, paths.length), ...(second === undefined ? [] : [blockOf(second, paths.length)])];
+  const kinds = [...new Set(blocks.map(({ channels }) => channels))];
   const kept: number[] = [];
   const faults: PictureFault[] = [];
   // Decoding runs in the thread pool of the process, so the next pictures decode while this one is resized.
-  const ahead: Promise<Picture | DataError>[] = [];
+  const ahead: Promise<Decoded | DataError>[] = [];
+  // So many pictures are in memory at a time, and the next ones in the same: fresh memory costs as much as a resize.
+  const memories = Array.from({ length: 1 + DECODED_AHEAD }, () => kinds.map(reusedMemory));
   let started = 0;
   for (let i = 0; i < paths.length; i++) {
     while (started < Math.min(paths.length, i + 1 + DECODED_AHEAD)) {
-      ahead.push(decodeOrFault(paths[started++]!, channels));
+      ahead.push(decodeOrFault(paths[started]!, kinds, memories[started % memories.length]!));
+      started++;
     }
     const path = paths[i]!;
-    const picture = await ahead.shift()!;
-    const stop = Atomics.load(cancelled, 0) === 1 || (picture instanceof DataError && task.stopAtFault);
-    if (picture instanceof DataError) {
-      faults.push({ path, code: picture.code, message: picture.message, hint: picture.hint });
+    const decoded = await ahead.shift()!;
+    const stop = Atomics.load(cancelled, 0) === 1 || (decoded instanceof DataError && task.stopAtFault);
+    if (decoded instanceof DataError) {
+      faults.push({ path, code: decoded.code, message: decoded.message, hint: decoded.hint });
     } else {
-      const offset = kept.length * slot;
-      if (task.view) preprocessInto(picture, preprocessing, size, pixels, offset, task.view);
-      else {
-        const generator = pictureRng(task.seed, task.epoch, path);
-        augmentInto(picture, { preprocessing, size, augmentation: task.augmentation, generator }, pixels, offset);
-      }
+      for (const block of blocks) fillSlot(block, kept.length, decoded.get(block.channels)!, path, task);
       kept.push(i);
     }
     if (stop) break;
   }
   await Promise.all(ahead);
-  return { pixels: kept.length === paths.length ? pixels : pixels.slice(0, kept.length * slot), kept, faults };
+  const [pixels, others] = blocks.map((block) =>
+    kept.length === paths.length ? block.pixels : block.pixels.slice(0, kept.length * block.slot),
+  );
+  return { pixels: pixels!, second: others, kept, faults };
 }
 
-async function decodeOrFault(path: string, channels: Channels): Promise<Picture | DataError> {
+/** Pictures as one network takes them. */
+interface Block extends Recipe {
+  readonly channels: Channels;
+  /** Numbers of a picture. */
+  readonly slot: number;
+  readonly pixels: Float32Array<ArrayBuffer>;
+}
+
+function blockOf({ preprocessing, size }: Recipe, count: number): Block {
+  const channels = channelsFor(preprocessing);
+  const slot = size.height * size.width * channels;
+  return { preprocessing, size, channels, slot, pixels: new Float32Array(count * slot) };
+}
+
+/** What is random about a picture is named by seed, epoch and path: every network is shown the same of it. */
+function fillSlot(block: Block, index: number, picture: Picture, path: string, task: DecodeTask): void {
+  const { preprocessing, size, slot, pixels } = block;
+  const { seed, epoch, augmentation, view } = task;
+  const offset = index * slot;
+  if (view) preprocessInto(picture, preprocessing, size, pixels, offset, view);
+  else {
+    const generator = pictureRng(seed, epoch, path);
+    augmentInto(picture, { preprocessing, size, augmentation, generator }, pixels, offset);
+  }
+}
+
+/** One picture, with each of the wanted numbers of channels. */
+type Decoded = ReadonlyMap<Channels, Picture>;
+
+/** The same memory each time, or larger. */
+function reusedMemory(): Memory {
+  let block = new Uint8Array(0);
+  return (bytes) => {
+    if (block.length < bytes) block = new Uint8Array(bytes);
+    return block.subarray(0, bytes);
+  };
+}
+
+async function decodeOrFault(
+  path: string,
+  kinds: readonly Channels[],
+  memories: readonly Memory[],
+): Promise<Decoded | DataError> {
   try {
-    return await decodeImage(path, channels);
+    const decoding = kinds.map(async (kind, i) => [kind, await decodeImage(path, kind, memories[i])] as const);
+    return new Map(await Promise.all(decoding));
   } catch (thrown) {
     if (thrown instanceof DataError) return thrown;
     throw thrown;

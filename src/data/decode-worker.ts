@@ -18,5 +18,8 @@ export default function work(task: DecodeTask): Promise<unknown> {
   const result = last.then(() => decodeBatch(task));
   last = result.catch(() => undefined);
   // The pixels change owner instead of being copied.
-  return result.then((value) => move({ [transferableSymbol]: [value.pixels.buffer], [valueSymbol]: value }));
+  return result.then((value) => {
+    const buffers = [value.pixels, ...(value.second === undefined ? [] : [value.second])].map(({ buffer }) => buffer);
+    return move({ [transferableSymbol]: buffers, [valueSymbol]: value });
+  });
 }

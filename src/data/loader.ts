@@ -17,12 +17,14 @@ import { DataError, listFaults, UsageError } from '../errors.js';
 import type { Rng } from '../rng.js';
 import type { Sample } from './dataset.js';
 import { decodeImage } from './decode.js';
-import { type DecodeResult, type DecodeTask, decodeBatch, type PictureFault } from './decode-batch.js';
+import { type DecodeResult, type DecodeTask, decodeBatch, type PictureFault, type Recipe } from './decode-batch.js';
 
 /** Some pictures, ready for the network. */
 export interface Batch {
   /** `[count, height, width, channels]`, as many channels as the record has means. */
   readonly pixels: Float32Array;
+  /** The same pictures, with the same random changes, for the second network where one was named. */
+  readonly second?: Float32Array | undefined;
   /** `[count]`, class indices. */
   readonly labels: Int32Array;
   /** `[count]`, positions in the samples that were asked for. */
@@ -42,6 +44,8 @@ export interface LoaderOptions {
   readonly augment: Augmentation;
   /** Shows every picture in this view, whatever `augment` says; for keeping a frozen network's output. */
   readonly view?: View;
+  /** A second network, for which each picture is made ready too, from the same decoded file. */
+  readonly second?: Recipe | undefined;
   readonly seed: number | string;
   /** Names the random changes, so that each epoch has its own. */
   readonly epoch: number;
@@ -93,7 +97,7 @@ export async function* batches(samples: readonly Sample[], options: LoaderOption
     let delivered = 0;
     for (let start = 0; start < order.length; start += options.batchSize) {
       const asked = performance.now();
-      const { pixels, kept, faults: bad } = await ahead.shift()!;
+      const { pixels, second, kept, faults: bad } = await ahead.shift()!;
       const waitedMs = performance.now() - asked;
       reportFaults(bad, options);
       faults.push(...bad);
@@ -102,7 +106,7 @@ export async function* batches(samples: readonly Sample[], options: LoaderOption
       delivered += kept.length;
       const indices = Int32Array.from(kept, (position) => order[start + position]!);
       const labels = Int32Array.from(indices, (index) => samples[index]!.label);
-      yield { pixels, labels, indices, count: kept.length, waitedMs };
+      yield { pixels, second, labels, indices, count: kept.length, waitedMs };
     }
     if (samples.length > 0 && delivered === 0 && options.allowNone !== true) throw nothingReadable(faults);
   } finally {
@@ -161,7 +165,7 @@ function defaultWorkers(): number {
 }
 
 function taskOf(paths: readonly string[], options: LoaderOptions, cancelled: Int32Array): DecodeTask {
-  const { preprocessing, size, augment, seed, epoch, view, skipBadImages } = options;
+  const { preprocessing, size, augment, seed, epoch, view, second, skipBadImages } = options;
   return {
     paths,
     preprocessing,
@@ -170,6 +174,7 @@ function taskOf(paths: readonly string[], options: LoaderOptions, cancelled: Int
     seed,
     epoch,
     view,
+    second,
     stopAtFault: !skipBadImages,
     cancelled,
     addon: picturesAddonFile(),

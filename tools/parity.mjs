@@ -5,7 +5,7 @@
  * Python (tools/golden) writes a weights file by Keras, slim or PyTorch, an input at 224 and at 193, and what the
  * reference computes. Then `tl import` takes the file in, and `tl forward` runs both inputs: one with the imported
  * weights, one with the file itself. Every tap, pre_logits and logits are compared by numpy. The last rows are real
- * ImageNet weights on photographs. Exit code 1 above 1e-4 of the reference's largest absolute value.
+ * ImageNet weights on photographs. `npm run parity -- export` is about exported models: export-parity.mjs. Exit code 1 above 1e-4 of the reference's largest absolute value.
  */
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -172,6 +172,12 @@ async function comparePhotographs(result, photographs, tl, background) {
   return rows;
 }
 
+/** Exported models are another table, of another program. */
+async function exports() {
+  await import('./export-parity.mjs');
+  return process.exitCode;
+}
+
 async function main() {
   const chosen = ({ name }) => filters.length === 0 || filters.some((filter) => name.includes(filter));
   say('environments');
@@ -237,7 +243,7 @@ async function main() {
   return faults === 0 ? 0 : 1;
 }
 
-process.exitCode = await main().catch((error) => {
+process.exitCode = await (filters[0] === 'export' ? exports() : main()).catch((error) => {
   say(error.stderr?.trim() || error.stack);
   return 1;
 });

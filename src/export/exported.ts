@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Engine } from '../engine/tensorflow.js';
-import { UsageError } from '../errors.js';
+import { FormatError, UsageError } from '../errors.js';
 import { EXPORT_RECORD } from '../weights/model-folder.js';
 import { loadFormat } from './formats.js';
 import { type ExportRecord, readExportRecord } from './record.js';
@@ -11,7 +11,7 @@ import { type ExportRecord, readExportRecord } from './record.js';
 export interface ExportedModel {
   readonly folder: string;
   readonly record: ExportRecord;
-  /** @throws EXPORT_UNREADABLE, EXPORT_NO_RUNTIME */
+  /** @throws EXPORT_UNREADABLE, EXPORT_NO_RUNTIME; EXPORT_INVALID where the files disagree about the classes */
   load(engine: Engine): Promise<{
     /** Its name and version. */
     readonly runtime: string;
@@ -42,7 +42,15 @@ export async function openExport(folder: string): Promise<ExportedModel> {
       return {
         runtime: runtime.name,
         classes: record.classes,
-        probabilities: (data, count) => runtime.run({ shape: [count, height, width, record.channels], data }),
+        probabilities: async (data, count) => {
+          const values = await runtime.run({ shape: [count, height, width, record.channels], data });
+          if (values.length === count * record.classes.length) return values;
+          throw new FormatError({
+            code: 'EXPORT_INVALID',
+            message: `${folder}: the model gives ${values.length / count} probabilities a picture, expected ${record.classes.length}, one for each class of ${EXPORT_RECORD}`,
+            hint: 'take all files from the same export, or export the model again',
+          });
+        },
         dispose: () => runtime.close(),
       };
     },

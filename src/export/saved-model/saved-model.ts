@@ -82,16 +82,16 @@ async function open(folder: string, record: ExportRecord, engine: Engine): Promi
     run: async ({ shape, data }) => {
       const [pictures, ...picture] = shape as [number, ...number[]];
       const size = picture.reduce((a, b) => a * b);
-      const classes = record.classes.length;
-      const probabilities = new Float32Array(pictures * classes);
+      let probabilities: Float32Array | undefined;
       for (let start = 0; start < pictures; start += AT_ONCE) {
         const count = Math.min(AT_ONCE, pictures - start);
         const part = { shape: [count, ...picture], data: data.subarray(start * size, (start + count) * size) };
         const input = record.input === 'pixels' ? { ...part, data: pixelsOf(part, record) } : part;
         const rows = await attempt(folder, () => session.run('input:0', input, 'probabilities:0'));
-        probabilities.set(rows, start * classes);
+        probabilities ??= new Float32Array((rows.length / count) * pictures);
+        probabilities.set(rows, (rows.length / count) * start);
       }
-      return probabilities;
+      return probabilities!;
     },
     close: async () => session.close(),
   };

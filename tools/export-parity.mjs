@@ -1,0 +1,272 @@
+/**
+ * `npm run parity -- export [FILTER...]`: every exported format and quantisation of every family of networks, run by its
+ * own independent runtime on 20 real photographs, against `tl predict` of the model that it was made from. FILTER is
+ * part of `NETWORK/FORMAT/QUANTIZE`. Prints a table as Markdown; exit code 1 where a bound is broken.
+ *
+ * MobileNet v1 and v2 have ImageNet's weights, the others random ones under a head that is trained on three groups of
+ * foods. What Python can run runs in Python (tools/golden/export_*.py), the formats of TensorFlow.js in stock
+ * TensorFlow.js on WebAssembly.
+ */
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { asset, foodPictures } from './assets.mjs';
+import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, say } from './references.mjs';
+
+/** Backbone, source, `real`: the package that its published weights are in. */
+const NETWORKS = [
+  { backbone: 'mobilenet_v1_1.0', source: 'slim', real: 'retrained_graph.pb' },
+  { backbone: 'mobilenet_v2_1.0', source: 'torch', real: 'mobilenet_v2-b0353104.pth' },
+  { backbone: 'mobilenet_v3_small_1.0', source: 'keras' },
+  { backbone: 'resnet50', source: 'keras' },
+  { backbone: 'vgg11', source: 'torch' },
+  { backbone: 'googlenet', source: 'torch' },
+  { backbone: 'vit_ti16', source: 'flax' },
+  { backbone: 'r50_vit_b16', source: 'flax', size: 64 },
+];
+
+/** Groups of foods that look apart, and how many pictures of each. */
+const GROUPS = 3;
+const PICTURES = 34;
+const PHOTOGRAPHS = 20;
+
+/** Who runs a format: scripts of tools/golden in an environment; nobody for those of TensorFlow.js. */
+const RUNTIMES = {
+  tfjs: [],
+  'tfjs-layers': [],
+  web: [],
+  'teachable-machine': [],
+  keras: [
+    ['tf', 'export_keras.py', 'Keras 2.15'],
+    ['keras3', 'export_keras.py', 'Keras 3.8'],
+  ],
+  'saved-model': [
+    ['tf', 'export_saved_model.py', 'TensorFlow 2.15'],
+    ['keras3', 'export_saved_model.py', 'TensorFlow 2.18'],
+  ],
+  onnx: [['onnx', 'export_onnx.py', 'onnxruntime']],
+  tflite: [['litert', 'export_tflite.py', 'LiteRT']],
+};
+
+const MOST_DIFFERENCE = { none: 1e-4, float16: 1e-2 };
+const LEAST_AGREEMENT = 0.95;
+
+const { filters, keep, dist } = readArguments(
+  'parity.mjs',
+  process.argv.slice(2).filter((word) => word !== 'export'),
+);
+const from = (path) => import(pathToFileURL(join(dist, path)).href);
+
+/** Three groups of the food pictures, the same number of each. */
+async function dataSet(folder) {
+  const { dir, classes } = await foodPictures(join(folder, 'all'));
+  const largest = Object.entries(classes)
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, GROUPS);
+  for (const [group] of largest) {
+    await mkdir(join(folder, 'data', group), { recursive: true });
+    for (const name of (await readdir(join(dir, group))).sort().slice(0, PICTURES))
+      await copyFile(join(dir, group, name), join(folder, 'data', group, name));
+  }
+  return join(folder, 'data');
+}
+
+/** A float32 or uint8 array as `.npy`, format 1.0. */
+async function writeNpy(path, data, shape) {
+  const type = data instanceof Uint8Array ? '|u1' : '<f4';
+  const header = `{'descr': '${type}', 'fortran_order': False, 'shape': (${shape.join(', ')}, ), }`;
+  const padded = `${header.padEnd(Math.ceil((header.length + 11) / 64) * 64 - 11)}\n`;
+  const start = Buffer.from([0x93, ...Buffer.from('NUMPY'), 1, 0, padded.length & 255, padded.length >> 8]);
+  await writeFile(path, Buffer.concat([start, Buffer.from(padded, 'latin1'), Buffer.from(data.buffer)]));
+}
+
+async function readNpy(path) {
+  const file = await readFile(path);
+  const start = 10 + file.readUInt16LE(8);
+  return new Float32Array(file.buffer.slice(file.byteOffset + start, file.byteOffset + file.length));
+}
+
+/** Trains a model and gives its folder, the photographs as its input, and what `tl predict` says of them. */
+async function prepare(network, work, data, tl) {
+  const { backbone, source, real, size } = network;
+  const out = join(work, backbone);
+  let weights = 'none';
+  if (real !== undefined) {
+    await tl('import', await asset(real), '--backbone', backbone, '--source', source);
+    weights = 'auto';
+  }
+  await tl(
+    ...['finetune', '--data', data, '--backbone', backbone, '--source', source, '--weights', weights, '--out', out],
+    ...[
+      '--epochs',
+      '20',
+      '--augment',
+      'none',
+      '--quiet',
+      ...(size === undefined ? [] : ['--input-size', String(size)]),
+    ],
+  );
+  const { openModelFolder } = await from('weights/model-folder.js');
+  const { labelledSamples, labelledPictures } = await from('train/labelled.js');
+  const { closeLoader } = await from('data/index.js');
+  const model = await openModelFolder(out);
+  const { record } = model;
+  const samples = labelledSamples(record, { data, split: 'val' }).samples.slice(0, PHOTOGRAPHS);
+  const { height, width } = record.inputSize;
+  const pixels = new Float32Array(samples.length * height * width * 3);
+  let offset = 0;
+  for await (const batch of labelledPictures(record, samples)()) {
+    const part = batch.pixels.subarray(0, batch.count * height * width * 3);
+    pixels.set(part, offset);
+    offset += part.length;
+  }
+  await closeLoader();
+  await model.close();
+  const expected = new Float32Array(samples.length * record.classes.length);
+  const said = await predictions(tl, out, samples, record);
+  expected.set(said);
+  return { folder: out, record, samples, input: { data: pixels, shape: [samples.length, height, width, 3] }, expected };
+}
+
+/** Probabilities of `tl predict`, `[N, classes]`. */
+async function predictions(tl, model, samples, record) {
+  const lines = await tl.lines(
+    ...['predict', '--model', model, '--top', String(record.classes.length), '--quiet'],
+    ...samples.map(({ path }) => path),
+  );
+  return lines.flatMap(({ top }) =>
+    record.classes.map((name) => top.find((guess) => guess.class === name)?.probability ?? Number.NaN),
+  );
+}
+
+function compared(expected, received, classes) {
+  let [worst, same] = [received.length === expected.length ? 0 : Infinity, 0];
+  for (let start = 0; start < expected.length; start += classes) {
+    const rows = [expected, received].map((each) => Array.from(each.subarray(start, start + classes)));
+    rows[0].forEach((value, i) => {
+      const difference = Math.abs(value - rows[1][i]);
+      if (!(difference <= worst)) worst = Number.isNaN(difference) ? Infinity : difference;
+    });
+    const [a, b] = rows.map((row) => row.indexOf(Math.max(...row)));
+    if (a === b) same++;
+  }
+  return { worst, agreement: same / (expected.length / classes) };
+}
+
+/** One export, by each of its runtimes. */
+async function exported(model, backbone, format, quantize, work, data, tl) {
+  const out = join(work, 'export');
+  await rm(out, { recursive: true, force: true });
+  const calibrated = quantize === 'int8+' ? ['--calibrate'] : [];
+  const report = await tl(
+    ...['export', '--model', model.folder, '--format', format, '--quantize', quantize.replace('+', ''), '--out', out],
+    ...['--data', data, '--allow-difference', '--quiet', ...calibrated],
+  );
+  const { openExport } = await from('export/exported.js');
+  const { loadEngine } = await from('engine/tensorflow.js');
+  const [count] = model.input.shape;
+  const runs = [];
+  try {
+    const loaded = await (await openExport(out)).load(await loadEngine());
+    runs.push({
+      runtime: loaded.runtime,
+      probabilities: Float32Array.from(await loaded.probabilities(model.input.data, count)),
+    });
+    await loaded.dispose();
+  } catch (error) {
+    if (error.code !== 'EXPORT_NO_RUNTIME') throw error;
+  }
+  const input = join(work, 'input.npy');
+  await writeNpy(input, model.input.data, model.input.shape);
+  for (const [environment, script, runtime] of RUNTIMES[format]) {
+    const output = join(work, 'output.npy');
+    await python(environment, script, out, input, output);
+    runs.push({ runtime, probabilities: await readNpy(output) });
+  }
+  return runs.map(({ runtime, probabilities }) => {
+    const { worst, agreement } = compared(model.expected, probabilities, model.record.classes.length);
+    const most = MOST_DIFFERENCE[quantize];
+    const holds = most === undefined ? agreement >= LEAST_AGREEMENT : worst <= most;
+    return { backbone, format, quantize, bytes: report.bytes, runtime, worst, agreement, holds };
+  });
+}
+
+async function main() {
+  say('environments');
+  await run('bash', [join(golden, 'run.sh'), 'setup'], { env: { ...process.env, TL_GOLDEN_HOME: goldenHome } });
+  const { formatNames, loadFormat } = await from('export/formats.js');
+  const work = await mkdtemp(join(tmpdir(), 'tl-export-parity-'));
+  const home = await makeHome(work);
+  const tl = commandLine(dist, home);
+  tl.lines = async (...args) => {
+    const { stdout } = await run(process.execPath, [join(dist, 'cli', 'main.js'), ...args, '--json'], {
+      env: { ...process.env, TL_HOME: home },
+      maxBuffer: 1 << 26,
+    });
+    return stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+  };
+  const rows = [];
+  const refused = [];
+  try {
+    const data = await dataSet(work);
+    for (const network of NETWORKS) {
+      const jobs = [];
+      for (const format of formatNames) {
+        const { quantizations, calibrates } = await loadFormat(format);
+        for (const quantize of [...quantizations, ...(calibrates ? ['int8+'] : [])]) {
+          const name = `${network.backbone}/${format}/${quantize}`;
+          if (filters.length === 0 || filters.some((filter) => name.includes(filter)))
+            jobs.push({ format, quantize, name });
+        }
+      }
+      if (jobs.length === 0) continue;
+      say(`${network.backbone}: training a head`);
+      const model = await prepare(network, work, data, tl);
+      for (const { format, quantize, name } of jobs) {
+        try {
+          const found = await exported(model, network.backbone, format, quantize, work, data, tl);
+          rows.push(...found);
+          for (const row of found) say(lineOf(row));
+        } catch (error) {
+          const why = /error\[(\w+)\]: ([^\n]*)/.exec(error.stderr ?? '');
+          const unsupported = why?.[1] === 'EXPORT_UNSUPPORTED';
+          refused.push({
+            name,
+            unsupported,
+            why: why?.[2] ?? error.stderr?.trim().split('\n').at(-1) ?? error.message,
+          });
+          say(`${name}: ${refused.at(-1).why}`);
+        }
+      }
+      await rm(join(work, network.backbone), { recursive: true, force: true });
+    }
+  } finally {
+    if (keep) say(`kept ${work}`);
+    else await rm(work, { recursive: true, force: true });
+  }
+  console.log(`| network | format | weights | size | run by | probabilities differ by | top-1 agrees |
+| --- | --- | --- | --- | --- | --- | --- |
+${rows.map(lineOf).join('\n')}`);
+  if (refused.length > 0)
+    console.log(`\nnot written:\n${refused.map(({ name, why }) => `- ${name}: ${why}`).join('\n')}`);
+  const broken = [...rows.filter(({ holds }) => !holds), ...refused.filter(({ unsupported }) => !unsupported)];
+  console.log(broken.length === 0 ? '\neverything within its bound' : `\n${broken.length} beyond their bound`);
+  return broken.length === 0 ? 0 : 1;
+}
+
+function lineOf({ backbone, format, quantize, bytes, runtime, worst, agreement, holds }) {
+  const size = `${(bytes / 1e6).toFixed(2)} MB`;
+  const weights = quantize === 'none' ? 'float32' : quantize === 'int8+' ? 'int8, activations too' : quantize;
+  const verdict = holds ? '' : ' **beyond**';
+  const agrees = `${(100 * agreement).toFixed(0)} %${verdict}`;
+  return `| ${[backbone, format, weights, size, runtime, worst.toExponential(1), agrees].join(' | ')} |`;
+}
+
+process.exitCode = await main().catch((error) => {
+  say(error.stderr ?? error.stack ?? String(error));
+  return 1;
+});

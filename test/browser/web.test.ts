@@ -1,17 +1,25 @@
 /** The page that `tl export --format web` writes, in a browser: it answers as `tl predict` does, and asks nobody else. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import sharp from 'sharp';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { presets } from '../../src/augment/preprocessing.js';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { presets, withChannels } from '../../src/augment/preprocessing.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { exportModel } from '../../src/export/export.js';
+import { type ExportedModel, openExport } from '../../src/export/exported.js';
 import { rng } from '../../src/rng.js';
 import { predict } from '../../src/train/predict.js';
-import { type ModelRecord, openModelFolder, saveModelFolder } from '../../src/weights/model-folder.js';
-import { publishedModel } from '../export/models.js';
+import {
+  graphOf,
+  type ModelRecord,
+  type OpenedModel,
+  openModelFolder,
+  saveModelFolder,
+} from '../../src/weights/model-folder.js';
+import { publishedModel, randomParameters, recordOf } from '../export/models.js';
 import { describeInBrowser, launchChromium, type Served, serveFolder } from '../support/chromium.js';
 
 /** In letters of several writings, one of them from right to left, one that HTML reads otherwise. */
@@ -36,15 +44,28 @@ interface Exported {
   readonly out: string;
 }
 
-async function exported(name: string, more: Partial<ModelRecord> = {}, withPreprocessing = false): Promise<Exported> {
-  const model = join(folder, `${name}-model`);
-  const small = publishedModel('mobilenet_v2_0.35', 'keras', SIZE, CLASSES.length);
-  await saveModelFolder(model, { ...small.record, classes: CLASSES, ...more }, small.read);
-  const out = join(folder, name);
+async function exportFolder(model: string, out: string, withPreprocessing = false): Promise<Exported> {
   const opened = await openModelFolder(model);
   await exportModel(opened, { format: 'web', out, withPreprocessing }, engine);
   await opened.close();
   return { model, out };
+}
+
+/** A small network on the fixture's weights. */
+async function exported(): Promise<Exported> {
+  const model = join(folder, 'model');
+  const { record, read } = publishedModel('mobilenet_v2_0.35', 'keras', SIZE, CLASSES.length);
+  await saveModelFolder(model, { ...record, classes: CLASSES }, read);
+  return exportFolder(model, join(folder, 'page'));
+}
+
+/** Another network with random weights, and this record. */
+async function exportedWith(name: string, more: Partial<ModelRecord>, withPreprocessing = false): Promise<Exported> {
+  const model = join(folder, `${name} model`);
+  const size = { height: 64, width: 80 };
+  const record = { ...recordOf('mobilenet_v1_0.25', 'keras', size, CLASSES.length), classes: CLASSES, ...more };
+  await saveModelFolder(model, record, randomParameters(graphOf(record)));
+  return exportFolder(model, join(folder, name), withPreprocessing);
 }
 
 /** Blots of colour on a slope: edges, and smooth parts, as photographs have them. */
@@ -93,15 +114,22 @@ async function pictures(): Promise<string[]> {
 
 type Guesses = Readonly<Record<string, number>>;
 
-async function predicted({ model }: Exported, paths: readonly string[]): Promise<Map<string, Guesses>> {
-  const opened = await openModelFolder(model);
+async function predicted(model: OpenedModel | ExportedModel, paths: readonly string[]): Promise<Map<string, Guesses>> {
   const found = new Map<string, Guesses>();
-  for await (const each of predict(opened, paths, engine, { top: CLASSES.length })) {
+  for await (const each of predict(model, paths, engine, { top: CLASSES.length })) {
     if ('error' in each) throw new Error(each.error);
     found.set(each.path, Object.fromEntries(each.guesses.map((guess) => [guess.class, guess.probability])));
   }
-  await opened.close();
   return found;
+}
+
+async function predictedByModel({ model }: Exported, paths: readonly string[]): Promise<Map<string, Guesses>> {
+  const opened = await openModelFolder(model);
+  try {
+    return await predicted(opened, paths);
+  } finally {
+    await opened.close();
+  }
 }
 
 interface Opened {
@@ -113,26 +141,31 @@ interface Opened {
   close(): Promise<void>;
 }
 
-async function open(out: string): Promise<Opened> {
+async function newPage(allowed: string): Promise<Omit<Opened, 'served' | 'close'>> {
   browser ??= await launchChromium();
-  const served = await serveFolder(out);
   const context = await browser.newContext();
   const faults: string[] = [];
   context.on('request', (request) => {
     const url = request.url();
-    if (!url.startsWith(served.address) && !url.startsWith(`blob:${served.address}`)) faults.push(`asked for ${url}`);
+    if (!url.startsWith(allowed) && !url.startsWith('blob:')) faults.push(`asked for ${url}`);
   });
   const page = await context.newPage();
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) faults.push(message.text());
   });
   page.on('pageerror', (error) => faults.push(String(error)));
-  await page.goto(served.address);
+  return { page, context, faults };
+}
+
+async function open(out: string): Promise<Opened> {
+  const served = await serveFolder(out);
+  const opened = await newPage(served.address);
+  await opened.page.goto(served.address);
   const close = async (): Promise<void> => {
-    await context.close();
+    await opened.context.close();
     await served.close();
   };
-  return { page, context, served, faults, close };
+  return { ...opened, served, close };
 }
 
 /** Every class with its probability, as the page shows them. */
@@ -156,23 +189,132 @@ function expectSame(received: Guesses, expected: Guesses, name: string): void {
   }
 }
 
+/** The answer to a picture, once it is there. */
+async function answerTo(page: Page, path: string): Promise<Guesses> {
+  await page.setInputFiles('#file', path);
+  await page.getByAltText(basename(path)).waitFor();
+  return shown(page);
+}
+
+/** Drops or pastes what somebody would: a file, or the address of one. */
+async function give(page: Page, how: 'drop' | 'paste', what: { file: string } | { text: string }): Promise<void> {
+  const given = 'file' in what ? { base64: readFileSync(what.file, 'base64'), name: basename(what.file) } : what;
+  await page.evaluate(
+    ([kind, about]) => {
+      const data = new DataTransfer();
+      if ('text' in about) data.setData('text/uri-list', about.text);
+      else data.items.add(new File([Uint8Array.from(atob(about.base64), (c) => c.charCodeAt(0))], about.name));
+      const event =
+        kind === 'drop'
+          ? new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })
+          : new ClipboardEvent('paste', { clipboardData: data, bubbles: true });
+      document.body.dispatchEvent(event);
+    },
+    [how, given] as const,
+  );
+}
+
 describeInBrowser('the page', () => {
   let made: Exported;
   let paths: string[];
   let expected: Map<string, Guesses>;
   beforeAll(async () => {
-    made = await exported('page');
+    made = await exported();
     paths = await pictures();
-    expected = await predicted(made, paths);
+    expected = await predictedByModel(made, paths);
   });
 
-  test('answers as tl predict does, for each kind of picture', async () => {
+  test('answers as tl predict does, for each kind of picture, and asks nobody but its host', async () => {
+    const { page, served, faults, close } = await open(made.out);
+    for (const path of paths) expectSame(await answerTo(page, path), expected.get(path)!, basename(path));
+    expect(faults).toEqual([]);
+    expect(served.asked).toContain('/model/model.json');
+    await close();
+  });
+
+  test('takes what is dropped and pasted, says what is no picture, and goes on', async () => {
     const { page, faults, close } = await open(made.out);
-    for (const path of paths) {
-      await page.setInputFiles('#file', path);
-      await page.getByAltText(basename(path)).waitFor();
-      expectSame(await shown(page), expected.get(path)!, basename(path));
-    }
+    const [first, second] = paths as [string, string];
+    await give(page, 'drop', { file: first });
+    await page.getByAltText(basename(first)).waitFor();
+    expectSame(await shown(page), expected.get(first)!, 'dropped');
+
+    const broken = join(folder, 'broken.jpg');
+    writeFileSync(broken, readFileSync(first).subarray(0, 100));
+    await give(page, 'drop', { file: broken });
+    await page.getByRole('alert').filter({ hasText: '“broken.jpg” is not a picture' }).waitFor();
+    expect(await page.locator('#bars li').count()).toBe(0); // not the answer to the picture before
+    await give(page, 'drop', { text: 'https://example.org/daisy.jpg' });
+    await page.getByRole('alert').filter({ hasText: 'That was no file' }).waitFor();
+
+    await give(page, 'paste', { file: second });
+    await page.getByAltText(basename(second)).waitFor();
+    expectSame(await shown(page), expected.get(second)!, 'pasted');
+    expect(await page.getByRole('alert').isVisible()).toBe(false);
+    expect(faults).toEqual([]);
+    await close();
+  });
+
+  test('opens and answers without a network, once it has been open', async () => {
+    const { page, served, faults, close } = await open(made.out);
+    await page.getByText('works without a network').waitFor();
+    const asked = served.asked.filter((path) => path.endsWith('.bin'));
+    expect(asked).toHaveLength(1); // what the page has loaded is kept, not loaded again
+    await served.close();
+    await page.reload();
+    expectSame(await answerTo(page, paths[0]!), expected.get(paths[0]!)!, 'offline');
+    expect(faults).toEqual([]);
+    await close();
+  });
+
+  test('watches the camera until it is stopped', async () => {
+    const { page, faults, close } = await open(made.out);
+    await page.getByRole('button', { name: 'Use the camera' }).click();
+    const seen = await shown(page);
+    expect(Object.values(seen).reduce((a, b) => a + b)).toBeCloseTo(1, 3);
+    const video = page.getByLabel('What the camera sees');
+    const live = () => video.evaluate((element) => (element as HTMLVideoElement).srcObject !== null);
+    expect(await live()).toBe(true);
+    await page.getByRole('button', { name: 'Stop the camera' }).click();
+    await page.getByText('The camera is off.').waitFor();
+    expect(await live()).toBe(false);
+    expect(await video.isVisible()).toBe(false);
+    expect(faults).toEqual([]);
+    await close();
+  });
+
+  test('opened from the disk it takes its folder, and needs no WebAssembly', async () => {
+    const address = pathToFileURL(join(made.out, 'index.html')).href;
+    const { page, context, faults } = await newPage(new URL('.', address).href);
+    await page.addInitScript(() => Reflect.deleteProperty(globalThis, 'WebAssembly'));
+    await page.goto(address);
+    await page.getByLabel('Choose the folder of this page').setInputFiles(made.out);
+    await page.getByText('plain JavaScript').waitFor();
+    expectSame(await answerTo(page, paths[0]!), expected.get(paths[0]!)!, 'from the disk');
+    expect(faults).toEqual([]);
+    await context.close();
+  });
+
+  test.each([
+    ['grey', { channels: 1, preprocessing: withChannels(presets.unit, 1) }],
+    ['with alpha', { channels: 4, preprocessing: withChannels(presets.torch, 4) }],
+    ['blue first', { preprocessing: presets.caffe }],
+    ['cut like slim', { preprocessing: presets.slim_vgg }],
+  ] as const)('prepares pictures by the record: %s', async (name, more) => {
+    const other = await exportedWith(name, more);
+    const given = paths.filter((path) => !path.endsWith('.webp'));
+    const same = await predictedByModel(other, given);
+    const { page, faults, close } = await open(other.out);
+    for (const path of given) expectSame(await answerTo(page, path), same.get(path)!, `${name}, ${basename(path)}`);
+    expect(faults).toEqual([]);
+    await close();
+  });
+
+  test('gives whole pixels to a model that takes them, and runs in Node from the same folder', async () => {
+    const other = await exportedWith('pixels', { preprocessing: presets.slim_inception }, true);
+    const same = await predicted(await openExport(other.out), paths.slice(0, 2));
+    const { page, faults, close } = await open(other.out);
+    for (const [path, guesses] of same) expectSame(await answerTo(page, path), guesses, basename(path));
     expect(faults).toEqual([]);
     await close();
   });

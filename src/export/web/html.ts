@@ -52,7 +52,7 @@ ${classesHtml(classes)}
 <svg viewBox="0 0 48 48" width="56" height="56" aria-hidden="true" focusable="false">
 <rect x="5" y="9" width="38" height="30" rx="5"/><circle cx="16" cy="19" r="3.5"/><path d="m7 35 11-10 8 7 7-6 9 8"/>
 </svg>
-<p>Drop a picture here, paste one,<br>or choose how to give one:</p>
+<p>Drop a picture here, or paste one.</p>
 </div>
 <img id="preview" alt="" hidden>
 <video id="video" aria-label="What the camera sees" playsinline muted hidden></video>
@@ -61,7 +61,7 @@ ${classesHtml(classes)}
 <label class="button primary">Choose a picture<input id="file" type="file" accept="image/*"></label>
 <button class="button" id="camera-start" type="button">Use the camera</button>
 <button class="button" id="camera-turn" type="button" hidden>Other camera</button>
-<button class="button primary" id="camera-stop" type="button" hidden>Stop the camera</button>
+<button class="button stop" id="camera-stop" type="button" hidden>Stop the camera</button>
 </div>
 </section>
 <section class="card" aria-labelledby="answer">
@@ -98,9 +98,14 @@ function classesHtml(classes: readonly string[]): string {
 }
 
 function aboutHtml({ backbone, source, weights, stored, toolkit }: PageDescription): string {
-  return `<p>Model: <strong>${escaped(backbone)}</strong> (${escaped(source)}), weights in ${stored}, started from
-<bdi>${escaped(weights.origin)}</bdi>; licence of those: <bdi>${escaped(weights.license)}</bdi>.
-Made with tl-toolkit ${escaped(toolkit)}; runs by TensorFlow.js, <a href="tfjs/LICENSE.txt">Apache License 2.0</a>.</p>`;
+  const rows = [
+    ['Model', `<strong>${escaped(backbone)}</strong> (${escaped(source)}), weights in ${stored}`],
+    ['Trained from', `<bdi>${escaped(weights.origin)}</bdi>`],
+    ['Licence of that', `<bdi>${escaped(weights.license)}</bdi>`],
+    ['Made with', `tl-toolkit ${escaped(toolkit)}`],
+    ['Runs by', 'TensorFlow.js (<a href="tfjs/LICENSE.txt">Apache License 2.0</a>)'],
+  ];
+  return `<dl>\n${rows.map(([term, about]) => `<dt>${term}</dt><dd>${about}</dd>\n`).join('')}</dl>`;
 }
 
 const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };

@@ -45,12 +45,15 @@ header p, header details { margin: 0.5rem 0 0; color: var(--soft); }
 summary { cursor: pointer; inline-size: fit-content; }
 .classes { columns: 12rem; max-block-size: 14rem; overflow-y: auto; padding-inline-start: 1.2rem; }
 main { display: grid; gap: 1.25rem; margin-block: 1.5rem; grid-template-columns: minmax(0, 1fr); }
-@media (min-width: 48rem) { main { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; } }
+@media (min-width: 48rem) {
+  main { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
+  .stage { block-size: clamp(14rem, 44vh, 26rem); }
+}
 .card { padding: 1.25rem; background: var(--card); border: 1px solid var(--line); border-radius: 1rem; }
 .stage {
   display: grid;
   place-items: center;
-  block-size: clamp(14rem, 44vh, 26rem);
+  block-size: clamp(13rem, 34vh, 26rem);
   border: 2px dashed var(--line);
   border-radius: 0.75rem;
   overflow: hidden;
@@ -64,9 +67,9 @@ main { display: grid; gap: 1.25rem; margin-block: 1.5rem; grid-template-columns:
 .button {
   position: relative;
   display: inline-block;
-  flex: 1 1 auto;
+  flex: 1 1 8.5rem;
   min-block-size: 2.75rem;
-  padding: 0.6rem 1.1rem;
+  padding: 0.6rem 0.5rem;
   border: 1px solid var(--line);
   border-radius: 0.6rem;
   background: transparent;
@@ -78,11 +81,13 @@ main { display: grid; gap: 1.25rem; margin-block: 1.5rem; grid-template-columns:
 }
 .button:hover { border-color: var(--accent); }
 .button.primary { background: var(--accent); border-color: var(--accent); color: var(--on-accent); }
-.button.quiet { margin-block-start: 0.75rem; font-weight: 400; color: var(--accent); }
+.button.stop { border-color: var(--fault); color: var(--fault); }
+.button.quiet { margin-block-start: 0.75rem; padding-inline: 1.1rem; font-weight: 400; color: var(--accent); }
 .button input { position: absolute; inset: 0; inline-size: 100%; opacity: 0; cursor: pointer; }
 .button input::file-selector-button { cursor: pointer; }
 :focus-visible, .button:has(input:focus-visible) { outline: 3px solid var(--accent); outline-offset: 3px; }
 #status { margin-block: 0.25rem 0.75rem; font-size: 1.35rem; font-weight: 650; line-height: 1.3; min-block-size: 1.3em; }
+#status:empty { min-block-size: 0; margin: 0; }
 #alert { padding: 0.75rem 1rem; border-radius: 0.6rem; background: var(--fault-back); color: var(--fault); }
 progress { inline-size: 100%; accent-color: var(--accent); }
 #bars { list-style: none; margin: 0; padding: 0; max-block-size: 60vh; overflow-y: auto; }
@@ -93,6 +98,8 @@ progress { inline-size: 100%; accent-color: var(--accent); }
 .track { grid-column: 1 / -1; block-size: 0.5rem; border-radius: 0.25rem; background: var(--track); overflow: hidden; }
 .track div { block-size: 100%; border-radius: inherit; background: var(--accent); transition: inline-size 0.25s; }
 .small, footer { color: var(--soft); font-size: 0.875rem; }
+dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0.1rem 0.75rem; margin: 0.75rem 0 0; }
+dd { margin: 0; }
 a { color: var(--accent); }
 @media (prefers-reduced-motion: reduce) { .track div { transition: none; } }
 @media (forced-colors: active) { .track { border: 1px solid; } .track div { background: Highlight; forced-color-adjust: none; } }

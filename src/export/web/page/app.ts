@@ -40,6 +40,14 @@ function say(text: string): void {
   if (page.status.textContent !== text) page.status.textContent = text;
 }
 
+/** The class stands apart: it may be written from right to left. */
+function sayClass(probabilities: Float32Array, withPercent: boolean): void {
+  const best = ranked(probabilities)[0]!;
+  const name = Object.assign(document.createElement('bdi'), { textContent: description.classes[best] });
+  const rest = withPercent ? `: ${percent(probabilities[best]!)}` : '';
+  if (page.status.textContent !== `${name.textContent}${rest}`) page.status.replaceChildren(name, rest);
+}
+
 function complain(text: string): void {
   page.alert.textContent = text;
   page.alert.hidden = text === '';
@@ -123,8 +131,7 @@ function showPreview(file: File | undefined): void {
 
 function showAnswer({ probabilities, milliseconds, rounded }: Answer): void {
   bars.show(probabilities);
-  const best = ranked(probabilities)[0]!;
-  say(`${description.classes[best]}: ${percent(probabilities[best]!)}`);
+  sayClass(probabilities, true);
   const note = rounded ? ' Colours of transparent parts are rounded in this browser.' : '';
   page.time.textContent = `${Math.max(1, Math.round(milliseconds))} ms for this picture, on this device.${note}`;
 }
@@ -157,7 +164,7 @@ async function watch(watched: Camera, mine: number): Promise<void> {
       const answer = await classifier.classify(await watched.picture());
       if (mine !== turn) return;
       bars.show(answer.probabilities);
-      say(`${description.classes[ranked(answer.probabilities)[0]!]}`);
+      sayClass(answer.probabilities, false);
       page.time.textContent = `${Math.max(1, Math.round(answer.milliseconds))} ms a picture, on this device.`;
       await new Promise(requestAnimationFrame); // not at all while nobody sees the page
     }

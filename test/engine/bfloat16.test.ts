@@ -5,6 +5,8 @@ import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/
 import { toBfloat16 } from '../../src/engine/bfloat16.js';
 import { compile, compileBatches } from '../../src/engine/compile.js';
 import { loadNetwork } from '../../src/engine/network.js';
+import type { Operator } from '../../src/engine/operator.js';
+import { operatorsOf } from '../../src/engine/operators.js';
 import { requirePrecision } from '../../src/engine/precision.js';
 import type { Recording } from '../../src/engine/recording.js';
 import { bfloat16Support } from '../../src/engine/setup/processor.js';
@@ -44,6 +46,33 @@ describe('what is converted', () => {
     // The picture and the kernel go in, one value comes out; nothing is converted twice.
     expect(mixed.operations.filter(({ name }) => name.startsWith('cast'))).toHaveLength(3);
     expect(mixed.outputs).toEqual(recorded.outputs);
+  });
+
+  test('what goes through a batch norm is not, nor what follows it up to the next convolution', () => {
+    const [x, k, point] = [image(), kernel(), tf.ones([1, 1, 32, 8]) as tf.Tensor4D];
+    const channels = tf.ones([32]) as tf.Tensor1D;
+    const depth = tf.ones([3, 3, 32, 1]) as tf.Tensor4D;
+    const { batchNorm, batchNormTraining } = operatorsOf(engine);
+    const rule = { epsilon: 1e-3, momentum: 0.9 };
+    const given = [x, k, point, channels, depth];
+    const recordedWith = (norm: Operator | undefined) =>
+      engine.native!.record(given, () => [
+        tf.tidy(() => {
+          const first = tf.conv2d(x, k, 1, 'same');
+          const normed = norm?.forward([first, channels, channels, channels, channels])[0] ?? first;
+          return tf.conv2d(tf.depthwiseConv2d(tf.relu(normed as tf.Tensor4D), depth, 1, 'same'), point, 1, 'same');
+        }),
+      ]);
+    for (const norm of [batchNorm(rule), batchNormTraining(rule)]) {
+      const mixed = toBfloat16(recordedWith(norm));
+      expect(typesOf(mixed, 'Conv2D')).toEqual([DATA_TYPE.bfloat16, DATA_TYPE.bfloat16]);
+      for (const op of ['FusedBatchNormV3', 'Relu', 'DepthwiseConv2dNative']) {
+        expect(typesOf(mixed, op), op).toEqual([DATA_TYPE.float32]);
+      }
+    }
+    // As in a folded network.
+    const folded = toBfloat16(recordedWith(undefined));
+    for (const op of ['Relu', 'DepthwiseConv2dNative']) expect(typesOf(folded, op), op).toEqual([DATA_TYPE.bfloat16]);
   });
 
   test.each([

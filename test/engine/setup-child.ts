@@ -25,7 +25,7 @@ export interface Child {
 }
 
 /**
- * Starts a script that may use `loadEngine`, `setUpEngine` and `tf`.
+ * Starts a script that may use `loadEngine`, `setUpEngine`, `picturesAddonFile` and `tf`.
  * @param node the Node to run it under
  */
 export function startChild(
@@ -58,6 +58,7 @@ function preamble(): string {
   return `
 import { loadEngine } from ${url(join(compiled, 'engine/tensorflow.js'))};
 import { setUpEngine } from ${url(join(compiled, 'engine/setup/index.js'))};
+import { picturesAddonFile } from ${url(join(compiled, 'addon.js'))};
 import * as tf from ${url(join(root, 'node_modules/@tensorflow/tfjs-core/dist/tf-core.node.js'))};
 `;
 }

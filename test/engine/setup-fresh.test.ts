@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, expect, it } from 'vitest';
+import { picturesFileOf } from '../../src/engine/setup/build.js';
 import { type EngineRecord, findSetUp, packageDirIn, RECORD_FILE } from '../../src/engine/setup/home.js';
 import type { SetupReport } from '../../src/engine/setup/index.js';
 import { engineKey, TENSORFLOW_VERSION } from '../../src/engine/setup/recipe.js';
@@ -53,9 +54,10 @@ it('setup, killed midway, leaves no engine; then of two at once one makes it and
   expect(record).toMatchObject({ packageName: '@tensorflow/tfjs-node', kind: 'cpu', how: made.how });
   expect(made.engineDir).toContain(`tf${record.tensorflowVersion}-cpu-${process.platform}-${process.arch}`);
 
-  const used = await startChild(`process.stdout.write((await loadEngine({ engine: 'tensorflow' })).version)`, {
-    env: { TL_HOME: home },
-    cwd: tmpdir(),
-  }).ended;
-  expect(used).toEqual({ status: 0, stdout: record.tensorflowVersion, stderr: '' });
+  const script = `
+    const { version } = await loadEngine({ engine: 'tensorflow' });
+    process.stdout.write(version + ' ' + picturesAddonFile());`;
+  const used = await startChild(script, { env: { TL_HOME: home }, cwd: tmpdir() }).ended;
+  const addon = made.how === 'built' ? picturesFileOf(packageDirIn(made.engineDir, 'cpu')) : undefined;
+  expect(used).toEqual({ status: 0, stdout: `${record.tensorflowVersion} ${addon}`, stderr: '' });
 });

@@ -1,12 +1,15 @@
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, describe, expect, it } from 'vitest';
+import { picturesAddonFile } from '../../src/addon.js';
 import { operatorsOf } from '../../src/engine/operators.js';
+import { addonsOf, hasAddons, picturesFileOf, quietFileOf } from '../../src/engine/setup/build.js';
 import { findSetUp } from '../../src/engine/setup/home.js';
 import { setUpEngine } from '../../src/engine/setup/index.js';
 import { inspectEngines } from '../../src/engine/setup/inspect.js';
+import { probeEngine } from '../../src/engine/setup/verify.js';
 import { type Engine, loadEngine, toolkitHome } from '../../src/engine/tensorflow.js';
 import { EngineError } from '../../src/errors.js';
 import { startChild } from './setup-child.js';
@@ -139,6 +142,38 @@ describe('loadEngine', () => {
         hint: expect.stringContaining('tl setup --gpu'),
       });
     }
+  });
+});
+
+describe('addons of an engine', () => {
+  it('are all there, else a newer release builds them', async () => {
+    const { packageDir, record } = findSetUp('cpu')!;
+    expect(hasAddons(packageDir)).toBe(record.how === 'built');
+    const some = await mkdtemp(join(scratch, 'package-'));
+    await mkdir(dirname(quietFileOf(some)), { recursive: true });
+    await writeFile(quietFileOf(some), '');
+    expect(addonsOf(some)).toEqual([quietFileOf(some)]);
+    expect(hasAddons(some)).toBe(false);
+  });
+
+  it('are used once the engine is loaded, and only then', async () => {
+    const { packageDir, record } = findSetUp('cpu')!;
+    await native();
+    expect(picturesAddonFile()).toBe(record.how === 'built' ? picturesFileOf(packageDir) : undefined);
+    const script = `
+      await loadEngine({ engine: 'wasm' });
+      process.stdout.write(String(picturesAddonFile()));`;
+    expect((await startChild(script).ended).stdout).toBe('undefined');
+  });
+
+  it('count as the engine: one that does not load is found by the probe', async () => {
+    const { packageDir } = findSetUp('cpu')!;
+    const broken = await mkdtemp(join(scratch, 'broken-'));
+    for (const name of ['package.json', 'dist']) await symlink(join(packageDir, name), join(broken, name));
+    expect(await probeEngine(broken)).toMatchObject({ usesGpu: false });
+    await mkdir(dirname(picturesFileOf(broken)), { recursive: true });
+    await writeFile(picturesFileOf(broken), 'not a library');
+    expect(await probeEngine(broken)).toEqual({ failure: expect.stringContaining(picturesFileOf(broken)) });
   });
 });
 

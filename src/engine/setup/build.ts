@@ -1,4 +1,5 @@
 /** Step: compiles the binding's own source against TensorFlow's library. No make, no node-gyp, no patch. */
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
@@ -13,13 +14,18 @@ const outputIn = (packageDir: string): string => join(packageDir, 'lib', `napi-v
 /** The addon of {@link QUIET_SOURCE}. */
 export const quietFileOf = (packageDir: string): string => join(outputIn(packageDir), 'quiet.node');
 
+/** Its name changes with its source: an engine may have been built by another release, whose addon has other functions. */
+const PICTURES_FILE = `pictures-${createHash('sha256').update(PICTURES_SOURCE).digest('hex').slice(0, 8)}.node`;
+
 /** The addon of {@link PICTURES_SOURCE}. */
-export const picturesFileOf = (packageDir: string): string => join(outputIn(packageDir), 'pictures.node');
+export const picturesFileOf = (packageDir: string): string => join(outputIn(packageDir), PICTURES_FILE);
+
+/** The addons that an engine has; of those that this release builds, it may lack some. */
+export const addonsOf = (packageDir: string): readonly string[] =>
+  [quietFileOf(packageDir), picturesFileOf(packageDir)].filter((file) => existsSync(file));
 
 /** Whether an engine has all that this release builds. */
-export function hasAddons(packageDir: string): boolean {
-  return existsSync(quietFileOf(packageDir)) && existsSync(picturesFileOf(packageDir));
-}
+export const hasAddons = (packageDir: string): boolean => addonsOf(packageDir).length === 2;
 
 /**
  * An addon with one function, `quietly(work)`: calls `work` while the process' standard error goes nowhere. TensorFlow

@@ -1,4 +1,5 @@
 /** Proves that an engine works by loading it in another process and multiplying matrices with it. */
+import { addonsOf } from './build.js';
 import { runCommand } from './command.js';
 
 /** What the probe saw. */
@@ -19,6 +20,7 @@ const util = require('util');
 util.isNullOrUndefined = (value) => value === null || value === undefined;
 util.isArray = Array.isArray;
 const tf = require(process.argv[1]);
+for (const addon of process.argv.slice(2)) require(addon);
 const product = tf.matMul(tf.tensor2d([1, 2, 3, 4], [2, 2]), tf.tensor2d([5, 6, 7, 8], [2, 2])).dataSync();
 const image = tf.ones([1, 8, 8, 4]), kernel = tf.ones([3, 3, 4, 16]);
 const convolved = tf.conv2d(image, kernel, 1, 'same').sum().dataSync()[0];
@@ -37,7 +39,8 @@ const CONVOLVED = (8 * 3 - 2) ** 2 * 4 * 16;
  * @returns what it reported, or why it does not work
  */
 export async function probeEngine(packageDir: string): Promise<Probe | { readonly failure: string }> {
-  const result = await runCommand(process.execPath, ['--input-type=commonjs', '-e', PROBE_SCRIPT, packageDir], {
+  const script = ['--input-type=commonjs', '-e', PROBE_SCRIPT, packageDir, ...addonsOf(packageDir)];
+  const result = await runCommand(process.execPath, script, {
     env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2', NODE_OPTIONS: '' },
     timeoutMs: PROBE_TIMEOUT_MS,
   });

@@ -182,10 +182,10 @@ async function shown(page: Page): Promise<Guesses> {
   return Object.fromEntries(rows);
 }
 
-function expectSame(received: Guesses, expected: Guesses, name: string): void {
+function expectSame(received: Guesses, expected: Guesses, name: string, bound = 1e-4): void {
   expect(Object.keys(received).sort()).toEqual(Object.keys(expected).sort());
   for (const [each, value] of Object.entries(expected)) {
-    expect(Math.abs(received[each]! - value), `${name}: ${each}`).toBeLessThan(1e-4);
+    expect(Math.abs(received[each]! - value), `${name}: ${each}`).toBeLessThan(bound);
   }
 }
 
@@ -314,7 +314,10 @@ describeInBrowser('the page', () => {
     const other = await exportedWith('pixels', { preprocessing: presets.slim_inception }, true);
     const same = await predicted(await openExport(other.out), paths.slice(0, 2));
     const { page, faults, close } = await open(other.out);
-    for (const [path, guesses] of same) expectSame(await answerTo(page, path), guesses, basename(path));
+    for (const [path, guesses] of same) {
+      // In Node, whole pixels are found again from normalised ones: halves may be rounded the other way.
+      expectSame(await answerTo(page, path), guesses, basename(path), 1e-3);
+    }
     expect(faults).toEqual([]);
     await close();
   });

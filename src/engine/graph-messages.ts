@@ -126,11 +126,9 @@ export function savedModelAround(
   graphBytes: number,
 ): readonly [Buffer, Buffer] {
   const after = Buffer.concat([...Object.entries(signatures).map(signatureEntry), ...assets.map(assetFile)]);
-  const info = messageField(
-    1,
-    Buffer.concat([textField(1, writer), textField(4, tag), textField(5, TENSORFLOW_VERSION)]),
-  );
-  const before = Buffer.concat([info, fieldHead(2, graphBytes)]);
+  // The writer comes last: with a text in the place of the tags, the file's first bytes are like those of Core ML.
+  const info = Buffer.concat([textField(4, tag), textField(5, TENSORFLOW_VERSION), textField(1, writer)]);
+  const before = Buffer.concat([messageField(1, info), fieldHead(2, graphBytes)]);
   const metaGraph = before.length + graphBytes + after.length;
   return [Buffer.concat([numberField(1, 1), fieldHead(2, metaGraph), before]), after]; // 1: the format's version
 }

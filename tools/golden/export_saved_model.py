@@ -10,6 +10,7 @@ asked for as well, and compared with those of export.json.
 
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -38,7 +39,7 @@ def main(folder, input_file, output_file):
     (asset,) = model.asset_paths
     with open(asset.asset_path.numpy(), encoding="utf-8") as file:
         labels = file.read().split("\n")[:-1]
-    assert labels == [" ".join(name.split()) if name.split() else " " for name in classes], labels
+    assert labels == [re.sub(r"\s+", " ", name) for name in classes], labels
 
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         meta = tf.compat.v1.saved_model.load(session, ["serve"], folder)

@@ -4,7 +4,9 @@ import { lowerGraph } from '../lowering/lower.js';
 import type { Constant } from '../lowering/operations.js';
 import { channelMoments, type Moments } from '../quantize/moments.js';
 import type { Quantization } from '../quantize/quantizations.js';
+import { activationRanges } from '../quantize/ranges.js';
 import { roundHalf, widestKernels } from '../quantize/rounding.js';
+import { type Levels, levelsOf, roundActivations } from './activations.js';
 import { modelInformation } from './metadata.js';
 import { writeModelFile } from './model-file.js';
 import { openOnnx } from './runtime.js';
@@ -20,13 +22,13 @@ export const onnx: ExportFormat = {
   title: 'ONNX model',
   quantizations: ['none', 'float16', 'uint8', 'int8'],
   takesPixels: true,
-  calibrates: false,
+  calibrates: true,
   write: writeOnnx,
   open: openOnnx,
   usage: onnxUsage,
 };
 
-/** @throws EXPORT_OUT_OF_RANGE, EXPORT_UNSUPPORTED, WEIGHTS_NOT_FINITE, FILE_NOT_WRITTEN */
+/** @throws EXPORT_OUT_OF_RANGE, EXPORT_UNSUPPORTED, BAD_CALIBRATION, WEIGHTS_NOT_FINITE, FILE_NOT_WRITTEN */
 async function writeOnnx(folder: string, model: ExportableModel, options: WriteOptions): Promise<Written> {
   const { graph, read, record } = model;
   const { quantize, withPreprocessing } = options;
@@ -36,9 +38,28 @@ async function writeOnnx(folder: string, model: ExportableModel, options: WriteO
   });
   const moments = quantize === 'none' ? new Map<string, Moments>() : await channelMoments(graph, read);
   const storageOf = await storageBy(network.constants, quantize, moments);
-  const weights = createWeights({ storageOf, moments, scaleOf: () => undefined });
+  const levels = await levelsBy(model, options);
+  const weights = createWeights({ storageOf, moments, scaleOf: (value) => levels?.(value)?.scale });
   const translated = await translate(network, weights, record.classes.length);
-  return { weightBytes: await writeModelFile(folder, translated, modelInformation(record, options)) };
+  const written = levels
+    ? roundActivations(translated, (tensor) => levels(translated.origins.get(tensor)!))
+    : translated;
+  return { weightBytes: await writeModelFile(folder, written, modelInformation(record, options)) };
+}
+
+/** How each value of the network is rounded, by the calibration pictures; undefined where there are none. */
+async function levelsBy(
+  { graph, read }: ExportableModel,
+  { calibration, engine }: WriteOptions,
+): Promise<((value: string) => Levels | undefined) | undefined> {
+  if (calibration === undefined) return undefined;
+  const network = lowerGraph(graph, read, { depthwisePadding: 'operation' });
+  const ranges = await activationRanges(network, calibration, engine);
+  return (value) => {
+    // What a network that takes pixels makes of them first is what the other one takes.
+    const range = ranges.get(value.startsWith('preprocessing/') ? network.input.name : value);
+    return range && levelsOf(range);
+  };
 }
 
 /** Of the weights, what float16 leaves in float32: those that lose most. As for TensorFlow.js, see quantize.ts. */

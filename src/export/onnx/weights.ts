@@ -32,8 +32,8 @@ export type KernelStorage = 'float32' | 'float16' | 'uint8' | 'int8';
 export interface WeightOptions {
   readonly storageOf: (kernel: Constant) => KernelStorage;
   readonly moments: ReadonlyMap<string, Moments>;
-  /** The scale of a tensor in the ONNX graph whose numbers are rounded to 8 bits; undefined where they are not. */
-  readonly scaleOf: (tensor: string) => number | undefined;
+  /** The scale of a value of the plain network that is rounded to 8 bits; undefined where none is. */
+  readonly scaleOf: (value: string) => number | undefined;
 }
 
 /** Makes constants of a network's numbers. */
@@ -65,7 +65,7 @@ export function createWeights(options: WeightOptions): Weights {
   return {
     plain,
     kernel: (t, layout, bias, input) => {
-      const scale = options.scaleOf(input);
+      const scale = options.scaleOf(t.origins.get(input)!);
       const made = storeKernel(t, layout, bias, scale, { ...options, corrections });
       if (bias === undefined) return [made.name];
       if (scale === undefined) return [made.name, plain(t, bias, bias.shape, plainOrder(1))];

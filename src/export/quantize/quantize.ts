@@ -60,7 +60,7 @@ const bytesPer: Record<Storage, number> = { float32: 4, float16: 2, uint8: 1 };
 
 /** Plans every constant; encode them in the order given, since a bias depends on what became of its kernel. */
 export async function planConstants(
-  network: PlainNetwork,
+  network: Pick<PlainNetwork, 'constants'>,
   quantization: ManifestQuantization,
   moments: ReadonlyMap<string, Moments>,
 ): Promise<PlannedConstant[]> {

@@ -10,8 +10,14 @@ export interface H5WriteRequest {
     | { readonly do: 'create'; readonly path: string }
     /** Makes the groups on the way to `path`, and itself. */
     | { readonly do: 'group'; readonly path: string }
-    /** `strings`: one string is a scalar attribute. */
-    | { readonly do: 'attribute'; readonly object: string; readonly name: string; readonly strings: string | string[] }
+    /** `strings`: one string is a scalar attribute. `anyLength`: kept apart from its object, whose header has 64 KiB. */
+    | {
+        readonly do: 'attribute';
+        readonly object: string;
+        readonly name: string;
+        readonly strings: string | string[];
+        readonly anyLength?: boolean;
+      }
     | {
         readonly do: 'dataset';
         readonly path: string;
@@ -132,11 +138,12 @@ export function serveH5Writer(h5: typeof import('h5wasm/node'), port: MessagePor
         group(command.path);
         return;
       case 'attribute': {
-        const { object, name, strings } = command;
+        const { object, name, strings, anyLength = false } = command;
         const target = (object === '' ? opened() : opened().get(object)) as InstanceType<typeof h5.Group>;
         const list = typeof strings === 'string' ? [strings] : strings;
         const bytes = Math.max(1, ...list.map((each) => Buffer.byteLength(each)));
-        target.create_attribute(name, strings, typeof strings === 'string' ? [] : [list.length], `S${bytes}`);
+        const shape = typeof strings === 'string' ? [] : [list.length];
+        target.create_attribute(name, strings, shape, anyLength ? 'S' : `S${bytes}`);
         return;
       }
       case 'dataset':

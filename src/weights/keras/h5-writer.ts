@@ -16,38 +16,64 @@ export interface LayerToWrite {
   readonly weights: readonly TensorToWrite[];
 }
 
+/** What a file has beside weights, where it is a whole model: the layout of `model.save` to `.h5`. */
+export interface KerasModelToWrite {
+  /** JSON of `model.to_json()`. */
+  readonly config: string;
+  /** More attributes of the file, of any length. */
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
 /**
  * Writes weights in the layout of `save_weights` to `.h5`, one tensor in memory at a time. Not atomic: for a new folder
  * that is renamed as a whole.
  * @param layers in the order of the model's layers, by which Keras loads them; each tensor's name is that of Keras,
  * `conv1/kernel:0`
  * @param kerasVersion of the Keras whose layout this is
+ * @param model writes a whole model
  * @throws FILE_NOT_WRITTEN
  */
-export async function writeKerasH5(path: string, layers: readonly LayerToWrite[], kerasVersion: string): Promise<void> {
+export async function writeKerasH5(
+  path: string,
+  layers: readonly LayerToWrite[],
+  kerasVersion: string,
+  model?: KerasModelToWrite,
+): Promise<void> {
   const file = startWriter(path);
+  const root = model === undefined ? '' : 'model_weights';
+  const said = { backend: 'tensorflow', keras_version: kerasVersion };
+  const attribute = (object: string, name: string, strings: string, anyLength = false): Promise<void> =>
+    file.ask({ do: 'attribute', object, name, strings, anyLength });
   try {
     await file.ask({ do: 'create', path: resolve(path) });
+    if (root !== '') {
+      await file.ask({ do: 'group', path: root });
+      for (const [name, text] of Object.entries(said)) await attribute('', name, text);
+    }
+    if (model !== undefined) {
+      const texts = { model_config: model.config, ...model.attributes };
+      for (const [name, text] of Object.entries(texts)) await attribute('', name, text, true);
+    }
     await writeNames(
       file,
-      '',
+      root,
       'layer_names',
       layers.map(({ name }) => name),
     );
-    await file.ask({ do: 'attribute', object: '', name: 'backend', strings: 'tensorflow' });
-    await file.ask({ do: 'attribute', object: '', name: 'keras_version', strings: kerasVersion });
+    for (const [name, text] of Object.entries(said)) await attribute(root, name, text);
     for (const { name, weights } of layers) {
-      await file.ask({ do: 'group', path: name });
+      const group = root === '' ? name : `${root}/${name}`;
+      await file.ask({ do: 'group', path: group });
       await writeNames(
         file,
-        name,
+        group,
         'weight_names',
         weights.map((weight) => weight.name),
       );
       for (const weight of weights) {
         const { dtype, shape } = weight;
         const bytes = await readBytes(path, weight);
-        await file.ask({ do: 'dataset', path: `${name}/${weight.name}`, dtype, shape, bytes });
+        await file.ask({ do: 'dataset', path: `${group}/${weight.name}`, dtype, shape, bytes });
       }
     }
     await file.ask({ do: 'close' });

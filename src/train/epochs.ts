@@ -6,7 +6,7 @@ import type { Rng } from '../rng.js';
 import type { EntrySource } from './features/entries.js';
 import type { Optimizer } from './optimizers.js';
 import { smoothedTargets } from './targets.js';
-import { countCorrect, numbersOf, type TrainableNetwork } from './trainable.js';
+import { countCorrect, type LossParts, numbersOf, type TrainableNetwork } from './trainable.js';
 
 /** Means over pictures. */
 export interface Scores {
@@ -18,6 +18,8 @@ export interface Scores {
 
 /** An epoch of training. */
 export interface Trained extends Scores {
+  /** What the loss was made of, where a teacher took part. */
+  readonly parts?: LossParts | undefined;
   /** For which the trainer had no pictures. */
   readonly waitedSeconds: number;
 }
@@ -41,23 +43,35 @@ export interface EpochOptions {
 export async function trainEpoch(options: EpochOptions): Promise<Trained | undefined> {
   const { network, optimizer, source, epoch, classes, labelSmoothing, random, lr, onStep } = options;
   let [loss, correct, pictures, step, waitedMs] = [0, 0, 0, 0, 0];
-  for await (const { x, labels, count, waitedMs: waited } of source.epoch({ shuffled: epoch })) {
+  let parts: LossParts | undefined;
+  for await (const { x, labels, teacher, count, waitedMs: waited } of source.epoch({ shuffled: epoch })) {
     waitedMs += waited;
     const targets = tf.tensor2d(smoothedTargets(labels, classes, labelSmoothing), [count, classes]);
     const labelTensor = tf.tensor1d(labels, 'int32');
-    const result = network.step({ x, targets, labels: labelTensor, random: random.split(step) });
+    const result = network.step({ x, targets, labels: labelTensor, teacher, random: random.split(step) });
     const rate = lr();
     const sound = Number.isFinite(result.loss);
     if (sound) optimizer.apply(result.gradients, rate);
-    tf.dispose([x, targets, labelTensor, ...result.gradients.values()]);
+    tf.dispose([x, targets, labelTensor, ...(teacher === undefined ? [] : [teacher]), ...result.gradients.values()]);
     if (!sound) throw diverged(`the loss became ${result.loss} in epoch ${epoch}, step ${step + 1}`, rate);
     loss += result.loss * count;
+    if (result.parts !== undefined) {
+      const { hard, soft } = result.parts;
+      parts = { hard: (parts?.hard ?? 0) + hard * count, soft: (parts?.soft ?? 0) + soft * count };
+    }
     correct += result.correct;
     pictures += count;
     step++;
     if (!onStep(step, { loss: loss / pictures, accuracy: correct / pictures, pictures })) return undefined;
   }
-  return { loss: loss / pictures, accuracy: correct / pictures, pictures, waitedSeconds: waitedMs / 1000 };
+  const means = parts && { hard: parts.hard / pictures, soft: parts.soft / pictures };
+  return {
+    loss: loss / pictures,
+    parts: means,
+    accuracy: correct / pictures,
+    pictures,
+    waitedSeconds: waitedMs / 1000,
+  };
 }
 
 function diverged(what: string, lr: number): ToolkitError {

@@ -9,7 +9,10 @@ import { ToolkitError } from '../errors.js';
 import { writeFileAtomic } from '../files.js';
 import { rng } from '../rng.js';
 import { type CheckpointWriter, checkpointWriter, restoreOptimizer } from './checkpoint.js';
-import { assertSound, evaluateEntries, type Scores, trainEpoch } from './epochs.js';
+import { assertOutside } from './distill.js';
+import { openTeaching, type Teaching } from './distill-logits.js';
+import { assertSound, evaluateEntries, type Scores, type Trained, trainEpoch } from './epochs.js';
+import type { EntryOptions } from './features/entries.js';
 import { type PrintingReader, printingReader } from './features/key.js';
 import { openSources, type RunPictures, type Sources } from './features/sources.js';
 import { createOptimizer, type Optimizer } from './optimizers.js';
@@ -49,7 +52,10 @@ export async function finetune(options: FinetuneOptions, reporter: Reporter): Pr
   const backbone = findBackbone(settings.backbone);
   if (settings.source !== undefined) findPublished(backbone, settings.source);
   const folder = resumed ?? options.out ?? nextRunFolder();
-  if (resumed === undefined) assertFree(folder, options.overwrite);
+  if (resumed === undefined) {
+    assertFree(folder, options.overwrite);
+    assertOutside(settings.teacher, folder);
+  }
   const engine = await loadEngine(options.engine);
   reporter.info(engine.description);
   const start =
@@ -97,6 +103,7 @@ async function train(job: Job): Promise<FinetuneResult> {
   const network = await loadTrainable(start.graph, reader.read, start.engine, {
     cut: start.cut,
     auxiliary: start.auxiliary,
+    distillation: start.teacher?.distillation,
     precision: settings.precision ?? 'float32',
     recompute: settings.recompute ?? false,
   });
@@ -150,6 +157,12 @@ function describe({ start, network, history }: Run): string {
           `auxiliary classifiers ${resolved.auxiliary.join(' and ')} take part in the training loss, with ` +
             `${auxiliary.toLocaleString('en')} parameters that no model keeps`,
         ]),
+    ...(resolved.teacher === undefined
+      ? []
+      : [
+          `taught by ${settings.teacher}, ${resolved.teacher.backbone} (${resolved.teacher.source}), ` +
+            `with a weight of ${resolved.teacher.weight} at temperature ${resolved.teacher.temperature}`,
+        ]),
     ...(history.length > 0 ? [`going on after epoch ${history.length}`] : []),
   ].join('\n');
 }
@@ -167,27 +180,36 @@ function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
   };
 }
 
-/** Where the pictures of this run come from. */
-async function sourcesOf(run: Run): Promise<Sources> {
-  const { start, network, reader, options, reporter, bad } = run;
+/** How the pictures of this run are shown. */
+function entriesOf({ start, network, bad }: Run): EntryOptions & { readonly network: TrainableNetwork } {
   const { settings, resolved } = start.args;
-  return await openSources({
-    start,
-    reader,
-    entries: {
-      network,
-      preprocessing: start.record.preprocessing,
-      size: resolved.inputSize,
-      batchSize: settings.batchSize,
-      augment: settings.augment,
-      seed: settings.seed,
-      skipBadImages: settings.skipBadImages,
-      onBadImage: (path, reason) => bad.set(path, reason),
-    },
-    precision: settings.precision ?? 'float32',
-    reporter,
-    signal: options.signal,
-  });
+  return {
+    network,
+    preprocessing: start.record.preprocessing,
+    size: resolved.inputSize,
+    batchSize: settings.batchSize,
+    augment: settings.augment,
+    seed: settings.seed,
+    skipBadImages: settings.skipBadImages,
+    onBadImage: (path, reason) => bad.set(path, reason),
+  };
+}
+
+/** Where they come from. */
+async function sourcesOf(run: Run): Promise<Sources> {
+  const { start, reader, options, reporter } = run;
+  const precision = start.args.settings.precision ?? 'float32';
+  return await openSources({ start, reader, entries: entriesOf(run), precision, reporter, signal: options.signal });
+}
+
+/** The teacher's logits for them; `stopped` when computing these was. */
+async function teachingOf(run: Run, { views }: RunPictures): Promise<Teaching | 'none' | 'stopped'> {
+  const { start, options, reporter } = run;
+  const { teacher, dataset, engine } = start;
+  if (teacher === undefined) return 'none';
+  const { cache, precision = 'float32' } = start.args.settings;
+  const how = { teacher, dataset, engine, precision, entries: entriesOf(run), views, cache };
+  return (await openTeaching({ ...how, reporter, signal: options.signal })) ?? 'stopped';
 }
 
 /** True when all epochs were done. */
@@ -196,10 +218,14 @@ async function trainOn(run: Run, sources: Sources): Promise<boolean> {
   if (state === undefined) await prepareFolder(folder, start, options.overwrite);
   const pictures = await sources.fill();
   if (pictures === undefined) return false;
+  const teaching = await teachingOf(run, pictures);
+  if (teaching === 'stopped') return false;
+  const shown = teaching === 'none' ? pictures : { ...pictures, train: teaching.taught(pictures.train) };
   const writer = checkpointWriter(folder, start.record, network, optimizer);
   try {
-    return await epochLoop(run, pictures, writer);
+    return await epochLoop(run, shown, writer);
   } finally {
+    if (teaching !== 'none') teaching.close();
     await writer.flush(); // whatever ended the run, the last finished epoch is kept
   }
 }
@@ -279,13 +305,14 @@ async function epochLoop(run: Run, pictures: RunPictures, writer: CheckpointWrit
 
 function historyRow(
   epoch: number,
-  trained: Scores,
+  trained: Trained,
   validated: Scores,
   rest: Pick<HistoryRow, 'lr' | 'best' | 'seconds' | 'imagesPerSecond'>,
 ): HistoryRow {
   return {
     epoch,
     trainLoss: trained.loss,
+    ...(trained.parts && { trainHardLoss: trained.parts.hard, trainSoftLoss: trained.parts.soft }),
     trainAccuracy: trained.accuracy,
     valLoss: validated.loss,
     valAccuracy: validated.accuracy,

@@ -8,6 +8,8 @@ import type { HistoryRow } from './options.js';
 const columns = {
   epoch: 'epoch',
   trainLoss: 'train_loss',
+  trainHardLoss: 'train_hard_loss',
+  trainSoftLoss: 'train_soft_loss',
   trainAccuracy: 'train_accuracy',
   valLoss: 'val_loss',
   valAccuracy: 'val_accuracy',
@@ -17,16 +19,21 @@ const columns = {
   best: 'best',
 } as const satisfies Record<keyof HistoryRow, string>;
 
+/** Columns that only runs with a teacher have. */
+const ofTeacher: readonly string[] = ['trainHardLoss', 'trainSoftLoss'];
+
 /** Full precision: a resumed run must write the same rows again. Empty where there is no number. */
 export function formatHistory(history: readonly HistoryRow[]): string {
+  const taught = history[0]?.trainSoftLoss !== undefined;
+  const kept = Object.entries(columns).filter(([key]) => taught || !ofTeacher.includes(key));
   const records = history.map((row) =>
-    Object.keys(columns).map((key) => {
+    kept.map(([key]) => {
       const value = row[key as keyof HistoryRow];
       if (typeof value === 'boolean') return value ? 1 : 0;
-      return Number.isNaN(value) ? '' : value;
+      return value === undefined || Number.isNaN(value) ? '' : value;
     }),
   );
-  return stringify(records, { header: true, columns: Object.values(columns) });
+  return stringify(records, { header: true, columns: kept.map(([, name]) => name) });
 }
 
 /** @throws HISTORY_INVALID */
@@ -45,6 +52,9 @@ export function parseHistory(text: string, file: string): HistoryRow[] {
       return {
         epoch: number('epoch'),
         trainLoss: number('trainLoss'),
+        ...(columns.trainSoftLoss in record
+          ? { trainHardLoss: number('trainHardLoss'), trainSoftLoss: number('trainSoftLoss') }
+          : {}),
         trainAccuracy: number('trainAccuracy'),
         valLoss: number('valLoss'),
         valAccuracy: number('valAccuracy'),

@@ -34,6 +34,12 @@ export interface FinetuneSettings {
   readonly momentum: number;
   readonly weightDecay: number;
   readonly labelSmoothing: number;
+  /** Model or run folder of a teacher for the same classes, whose logits are learned beside the labels. */
+  readonly teacher?: string;
+  /** Share of the teacher's part in the training loss, 0 to 1; that of {@link distillationDefaults} when absent. */
+  readonly distillWeight?: number;
+  /** Divides the logits of both in the teacher's part, above 0; that of {@link distillationDefaults} when absent. */
+  readonly temperature?: number;
   /** Rate of the last block's dropped path, growing linearly from 0 in the first; as the network has it when absent. */
   readonly dropPath?: number;
   /** Whether auxiliary classifiers take part, where the network has them on what is trained; `on` when absent. */
@@ -77,6 +83,10 @@ export interface HistoryRow {
   readonly epoch: number;
   /** What the optimiser lowers: dropout on, label smoothing and the losses of auxiliary classifiers in it. */
   readonly trainLoss: number;
+  /** Under a teacher, the part of the labels before it is weighted. */
+  readonly trainHardLoss?: number;
+  /** Under a teacher, the teacher's part, times the square of the temperature, before it is weighted. */
+  readonly trainSoftLoss?: number;
   readonly trainAccuracy: number;
   /** Of the logits alone, without label smoothing; NaN where there are no validation pictures. */
   readonly valLoss: number;
@@ -142,7 +152,8 @@ export interface RunMetrics {
 
 type Defaults = Omit<
   FinetuneSettings,
-  'data' | 'manifest' | 'backbone' | 'source' | 'head' | 'lr' | 'inputSize' | 'channels' | 'cacheViews'
+  | ('data' | 'manifest' | 'backbone' | 'source' | 'head' | 'lr' | 'inputSize' | 'channels' | 'cacheViews')
+  | ('teacher' | 'distillWeight' | 'temperature')
 > & {
   /** As on the command line. */
   readonly head: string;
@@ -227,6 +238,18 @@ export function checkSettings(settings: FinetuneSettings): void {
   check(Number.isFinite(settings.seed), `seed: expected a number, received ${settings.seed}`);
   share('momentum', settings.momentum);
   share('label smoothing', settings.labelSmoothing);
+  const { teacher, distillWeight, temperature } = settings;
+  if (distillWeight !== undefined) {
+    check(teacher !== undefined, 'distill weight: there is no teacher; expected teacher beside it');
+    check(
+      distillWeight >= 0 && distillWeight <= 1,
+      `distill weight: expected at least 0 and at most 1, received ${distillWeight}`,
+    );
+  }
+  if (temperature !== undefined) {
+    check(teacher !== undefined, 'temperature: there is no teacher; expected teacher beside it');
+    check(temperature > 0 && Number.isFinite(temperature), `temperature: expected above 0, received ${temperature}`);
+  }
   if (settings.dropPath !== undefined) share('drop path', settings.dropPath);
   share('validation split', settings.valSplit);
   oneOf('optimizer', settings.optimizer, optimizerNames);

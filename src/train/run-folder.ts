@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { Channels, ImageSize } from '../augment/image.js';
 import { FormatError, UsageError } from '../errors.js';
 import { readJsonFile, writeFileAtomic } from '../files.js';
+import type { TeacherRecord } from './distill.js';
 import { formatHistory, parseHistory } from './history.js';
 import type { FinetuneSettings, HistoryRow } from './options.js';
 
@@ -18,6 +19,8 @@ export interface RunArguments {
     readonly cut: string | null;
     /** Names of the auxiliary classifiers that take part in training. */
     readonly auxiliary: readonly string[];
+    /** Whose logits are learned too, and how much they count. */
+    readonly teacher?: TeacherRecord;
     readonly lr: number;
     readonly weightDecay: number;
     readonly weightsOrigin: string;

@@ -7,13 +7,15 @@ import { initialize } from '../engine/initializers.js';
 import type { ReadParameter } from '../engine/network.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { DataError, EngineError } from '../errors.js';
+import { formatHead } from '../heads/heads.js';
 import { rng } from '../rng.js';
 import { version } from '../version.js';
 import { type Adapted, adaptWeights } from '../weights/adapt.js';
-import type { ModelRecord } from '../weights/model-folder.js';
+import type { ModelRecord, TrainingRecord } from '../weights/model-folder.js';
 import { graphOf, openModelFolder } from '../weights/model-folder.js';
 import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
 import { auxiliaryBehind, forTraining, lossesOf, restoreAuxiliary, startsAnew } from './auxiliary.js';
+import { assertSameTeacher, describeTeacher, openTeacher, recordOf, type Teacher } from './distill.js';
 import { ADAMW_WEIGHT_DECAY, defaultLr, type FinetuneSettings, type Reporter, sizeOf } from './options.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
 import type { RunArguments } from './run-folder.js';
@@ -31,6 +33,8 @@ export interface Start {
   readonly cut: string | undefined;
   /** Starting numbers of every parameter, a new head's drawn from the seed. */
   readonly read: ReadParameter;
+  /** Whose logits are learned too. */
+  readonly teacher: Teacher | undefined;
   readonly args: RunArguments;
   close(): Promise<void>;
 }
@@ -46,11 +50,58 @@ export async function startRun(settings: FinetuneSettings, engine: Engine, repor
     const dataset = scan(settings);
     if (dataset.ignored > 0) reporter.warn(`${dataset.ignored} files are no pictures and were passed over`);
     if (dataset.val.length === 0) reporter.warn('there are no validation pictures: the last epoch counts as the best');
-    return await assemble(settings, engine, dataset, weights);
+    return await taught(settings, dataset, (teacher) => {
+      if (teacher !== undefined && teacher.model.record.data.fingerprint !== dataset.fingerprint) {
+        reporter.warn(
+          'the teacher was trained on other pictures, or on another split of these: ' +
+            'where it learned from pictures that validate here, the validation flatters the student',
+        );
+      }
+      return assemble(settings, engine, dataset, weights, teacher);
+    });
   } catch (error) {
     await weights.close();
     throw error;
   }
+}
+
+/** Opens the teacher for a start, and closes it where there is none. */
+async function taught(
+  settings: FinetuneSettings,
+  { classes }: PrintedDataset,
+  startWith: (teacher: Teacher | undefined) => Promise<Start>,
+): Promise<Start> {
+  const teacher = await openTeacher(settings, classes);
+  try {
+    return await startWith(teacher);
+  } catch (error) {
+    await teacher?.close();
+    throw error;
+  }
+}
+
+/** What a model card says of a run. */
+function trainingOf(
+  settings: FinetuneSettings,
+  { train, val }: PrintedDataset,
+  lr: number,
+  weightDecay: number,
+  teacher: Teacher | undefined,
+): TrainingRecord {
+  const { freeze, weights, head, epochs, batchSize, optimizer, schedule, augment, labelSmoothing, seed } = settings;
+  return {
+    trainPictures: train.length,
+    valPictures: val.length,
+    recipe: {
+      freeze,
+      ...(weights === 'none' ? { weights: 'none, from scratch' } : {}),
+      head: formatHead(head),
+      ...{ epochs, 'batch size': batchSize, optimizer, 'learning rate': lr, schedule, 'weight decay': weightDecay },
+      ...{ augment, 'label smoothing': labelSmoothing, 'head dropout': head.dropout, seed },
+      ...(teacher === undefined ? {} : describeTeacher(teacher)),
+      ...(settings.precision === 'bfloat16' ? { precision: 'bfloat16' } : {}),
+    },
+  };
 }
 
 function scan({ data, manifest, valSplit, seed }: FinetuneSettings): PrintedDataset {
@@ -62,6 +113,7 @@ async function assemble(
   engine: Engine,
   dataset: PrintedDataset,
   weights: ResolvedWeights,
+  teacher: Teacher | undefined,
 ): Promise<Start> {
   const { backbone, published } = weights;
   const inputSize = sizeOf(settings.inputSize ?? backbone.inputSize);
@@ -95,9 +147,10 @@ async function assemble(
     dataset,
     graph: trained,
     auxiliary: lossesOf(auxiliary),
-    record,
+    record: { ...record, training: trainingOf(settings, dataset, lr, weightDecay, teacher) },
     cut,
     read: startingNumbers(trained, adapted, isNew, settings.seed),
+    teacher,
     args: {
       settings,
       resolved: {
@@ -105,6 +158,7 @@ async function assemble(
         source: published.source,
         cut: cut ?? null,
         auxiliary: auxiliary.map(({ name }) => name),
+        ...(teacher === undefined ? {} : { teacher: recordOf(teacher) }),
         lr,
         weightDecay,
         weightsOrigin: weights.origin,
@@ -119,7 +173,10 @@ async function assemble(
       },
       versions: { tl: version, node: process.version, engine: `${engine.name} ${engine.version}` },
     },
-    close: () => weights.close(),
+    close: async () => {
+      await teacher?.close();
+      await weights.close();
+    },
   };
 }
 
@@ -172,7 +229,15 @@ export async function restartRun(folder: string, before: RunArguments, engine: E
     assertTrainable(engine, settings.freeze, cut);
     const { graph, auxiliary, read, close } = await restoreAuxiliary(last, resolved.auxiliary);
     const trained = dropping(graph, settings);
-    return { engine, dataset, graph: trained, auxiliary, record: last.record, cut, read, args: before, close };
+    return await taught(settings, dataset, async (teacher) => {
+      assertSameTeacher(teacher, resolved.teacher);
+      const closeAll = async (): Promise<void> => {
+        await teacher?.close();
+        await close();
+      };
+      const { record } = last;
+      return { engine, dataset, graph: trained, auxiliary, record, cut, read, teacher, args: before, close: closeAll };
+    });
   } catch (error) {
     await last.close();
     throw error;

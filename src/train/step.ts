@@ -2,18 +2,11 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { type Graph, type Node, nodesBetween, tapOf } from '../engine/graph.js';
 import { type MaskNeed, maskNeedOf } from '../engine/masks.js';
-import type { Operator, Operators } from '../engine/operators.js';
+import type { Operators } from '../engine/operators.js';
 import { type After, runRecomputing } from '../engine/recompute.js';
 import { run } from '../engine/run.js';
-import { type Apply, startTape } from '../engine/tape.js';
-
-/** What an auxiliary classifier adds to the loss, for the same targets. */
-export interface AuxiliaryLoss {
-  /** Of its logits. */
-  readonly tap: string;
-  /** Share of its loss in the whole. */
-  readonly weight: number;
-}
+import { startTape } from '../engine/tape.js';
+import { type AuxiliaryLoss, type Distillation, stepLosses } from './losses.js';
 
 /** What is trained. */
 export interface StepNetwork {
@@ -22,6 +15,8 @@ export interface StepNetwork {
   readonly entry: Node;
   readonly operators: Operators;
   readonly auxiliary: readonly AuxiliaryLoss[];
+  /** Where a teacher takes part in the loss. */
+  readonly distillation?: Distillation | undefined;
   /** Every parameter behind the entry, in the order of {@link StepValues.parameters}. */
   readonly paths: readonly string[];
   /** Those with a gradient. */
@@ -38,6 +33,8 @@ export interface StepValues {
   readonly targets: tf.Tensor;
   /** `[N]`, class indices. */
   readonly labels: tf.Tensor;
+  /** A teacher's logits `[N, classes]`, where the network has {@link StepNetwork.distillation}. */
+  readonly teacher?: tf.Tensor | undefined;
   readonly parameters: readonly tf.Tensor[];
   /** In the order of {@link maskedNodes}. */
   readonly masks: readonly tf.Tensor[];
@@ -47,6 +44,8 @@ export interface StepValues {
 export interface StepOutputs {
   /** Scalar: the mean over the batch; auxiliary losses times their weights are in it. */
   readonly loss: tf.Tensor;
+  /** Scalars, where a teacher takes part: the mean cross-entropy with the targets, and the mean divergence from it. */
+  readonly parts?: { readonly hard: tf.Tensor; readonly soft: tf.Tensor } | undefined;
   /** Scalar: pictures whose largest logit is their label's. */
   readonly correct: tf.Tensor;
   /** In the order of `trainable`. */
@@ -76,13 +75,14 @@ export const statisticsOf = (network: StepNetwork): string[] =>
     .flatMap(({ path }) => [`${path}.mean`, `${path}.variance`]);
 
 /** Loss, gradients and new statistics, batch norm in training mode; nothing is changed. */
-export function stepOf(network: StepNetwork, { x, targets, labels, parameters, masks }: StepValues): StepOutputs {
-  const { graph, entry, operators, auxiliary, paths, trainable, recompute } = network;
+export function stepOf(network: StepNetwork, given: StepValues): StepOutputs {
+  const { graph, entry, operators, auxiliary, distillation, paths, trainable, recompute } = network;
+  const { x, targets, labels, teacher, parameters, masks } = given;
   const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
   const drawn = new Map(maskedNodes(network).map(({ path }, i) => [path, masks[i]!]));
   const fresh = new Map<string, tf.Tensor>();
   const tape = startTape(trainable.map((path) => values.get(path)!));
-  const given = new Map([[entry, x]]);
+  const entries = new Map([[entry, x]]);
   const taps = ['logits', ...auxiliary.map(({ tap }) => tap)];
   const options = {
     operators,
@@ -97,40 +97,21 @@ export function stepOf(network: StepNetwork, { x, targets, labels, parameters, m
     },
   } as const;
   const outputs =
-    recompute === undefined ? run(graph, given, taps, options) : runRecomputing(graph, given, taps, options, recompute);
+    recompute === undefined
+      ? run(graph, entries, taps, options)
+      : runRecomputing(graph, entries, taps, options, recompute);
   const logits = outputs.get('logits') as tf.Tensor2D;
-  const losses = lossesOf(outputs, targets, auxiliary, operators, tape.apply);
+  const taught = distillation === undefined ? undefined : { logits: teacher!, distillation };
+  const how = { operators, apply: tape.apply };
+  const { whole: losses, parts } = stepLosses(outputs, { targets, teacher: taught }, auxiliary, how);
   const count = logits.shape[0];
   const correct = countCorrect(logits, labels as tf.Tensor1D);
   const seed = tf.fill([count], 1 / count); // the loss is the mean over the batch
   const gradients = tape.gradients(losses, seed);
   const loss = tf.mean(losses);
-  tf.dispose([seed, losses, ...outputs.values()]);
-  return { loss, correct, gradients, statistics: statisticsOf(network).map((path) => fresh.get(path)!) };
-}
-
-/** Loss of each picture, `[N]`: that of `logits`, and the auxiliary ones times their weights. */
-function lossesOf(
-  outputs: ReadonlyMap<string, tf.Tensor>,
-  targets: tf.Tensor,
-  auxiliary: readonly AuxiliaryLoss[],
-  operators: Operators,
-  apply: Apply,
-): tf.Tensor {
-  /** Keeps the first result alone. */
-  const only = (operator: Operator, inputs: readonly tf.Tensor[]): tf.Tensor => {
-    const [result, ...others] = apply(operator, inputs);
-    tf.dispose(others);
-    return result!;
-  };
-  const lossOf = (tap: string): tf.Tensor => only(operators.softmaxCrossEntropy, [outputs.get(tap)!, targets]);
-  return auxiliary.reduce((sum, { tap, weight }) => {
-    const [own, weights] = [lossOf(tap), tf.fill([targets.shape[0]!], weight)];
-    const weighted = only(operators.multiply, [own, weights]);
-    const longer = only(operators.add, [sum, weighted]);
-    tf.dispose([sum, own, weights, weighted]);
-    return longer;
-  }, lossOf('logits'));
+  const means = parts && { hard: tf.mean(parts.hard), soft: tf.mean(parts.soft) };
+  tf.dispose([seed, losses, parts, ...outputs.values()].filter((each) => each !== undefined));
+  return { loss, parts: means, correct, gradients, statistics: statisticsOf(network).map((path) => fresh.get(path)!) };
 }
 
 /** How many rows of the logits `[N, classes]` have their largest value at the label. */

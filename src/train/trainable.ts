@@ -4,7 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { type BatchFunction, type Compiled, compile, compileBatches, compilerOf, filledUp } from '../engine/compile.js';
-import { type Cut, cutAt, type Graph, nodesBetween, type Parameter, tapOf } from '../engine/graph.js';
+import { cutAt, type Graph, nodesBetween, type Parameter, tapOf } from '../engine/graph.js';
 import { drawMask, maskNeedOf } from '../engine/masks.js';
 import { loadNetwork, type Network, type ReadParameter, tensorsOf } from '../engine/network.js';
 import { operatorsOf } from '../engine/operators.js';
@@ -14,18 +14,28 @@ import { inference, run } from '../engine/run.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
 import type { Rng } from '../rng.js';
-import { type AuxiliaryLoss, maskedNodes, type StepNetwork, type StepOutputs, statisticsOf, stepOf } from './step.js';
+import type { AuxiliaryLoss, Distillation } from './losses.js';
+import { maskedNodes, type StepNetwork, type StepOutputs, statisticsOf, stepOf } from './step.js';
 
-export { type AuxiliaryLoss, countCorrect } from './step.js';
+export type { AuxiliaryLoss } from './losses.js';
+export { countCorrect } from './step.js';
 
 /** What one training step tells. */
 export interface StepResult {
   /** Mean loss of the batch, before the update; auxiliary losses times their weights are in it. */
   readonly loss: number;
+  /** Where a teacher takes part: the mean cross-entropy with the targets, and the mean divergence from the teacher. */
+  readonly parts?: LossParts | undefined;
   /** Pictures whose largest logit is their label's. */
   readonly correct: number;
   /** By parameter path; the caller disposes of them. */
   readonly gradients: Map<string, tf.Tensor>;
+}
+
+/** What the loss is made of under distillation, means over pictures. */
+export interface LossParts {
+  readonly hard: number;
+  readonly soft: number;
 }
 
 export interface StepInput {
@@ -35,6 +45,8 @@ export interface StepInput {
   readonly targets: tf.Tensor2D;
   /** Class index of each row: `[N]`. */
   readonly labels: tf.Tensor1D;
+  /** The teacher's logits, where one takes part: `[N, classes]`. */
+  readonly teacher?: tf.Tensor | undefined;
   /** Of this step: makes the dropout masks. */
   readonly random: Rng;
 }
@@ -45,6 +57,8 @@ export interface TrainableOptions {
   readonly cut?: string | undefined;
   /** They stand behind the cut. */
   readonly auxiliary?: readonly AuxiliaryLoss[];
+  /** How a teacher takes part in the loss, whose logits every step is then given. */
+  readonly distillation?: Distillation | undefined;
   readonly precision?: Precision;
   /** Run blocks a second time where their gradients are taken, instead of keeping what these need: slower, in less memory. */
   readonly recompute?: boolean;
@@ -88,7 +102,7 @@ export async function loadTrainable(
   graph: Graph,
   read: ReadParameter,
   engine: Engine,
-  { cut: cutTap, auxiliary = [], precision = 'float32', recompute = false }: TrainableOptions = {},
+  { cut: cutTap, auxiliary = [], distillation, precision = 'float32', recompute = false }: TrainableOptions = {},
 ): Promise<TrainableNetwork> {
   requirePrecision(precision, engine);
   const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
@@ -111,6 +125,7 @@ export async function loadTrainable(
     entry,
     operators,
     auxiliary,
+    distillation,
     paths,
     trainable: [...trainable.keys()],
     recompute: recompute ? afterOf(engine) : undefined,
@@ -127,7 +142,7 @@ export async function loadTrainable(
     auxiliary: new Set(paths.filter((path) => !kept.has(path))),
     loadFrozen: async () => {
       if (cut === undefined) return { enter: (pixels) => tf.clone(pixels), dispose: () => {} };
-      return upTo(cut, await loadNetwork(graph, read, engine, { outputs: [cut.tap], compiled: true, precision }));
+      return upTo(cut.tap, await loadNetwork(graph, read, engine, { outputs: [cut.tap], compiled: true, precision }));
     },
     step: stepper.step,
     logits: (x) => {
@@ -174,7 +189,7 @@ async function loadVariables(
  * those of two or more. A lone picture is sent in with another, so that its value does not depend on how an epoch was
  * divided.
  */
-function upTo({ tap }: Cut, network: Network): FrozenNetwork {
+export function upTo(tap: string, network: Network): FrozenNetwork {
   const through = (x: tf.Tensor): tf.Tensor => network.run(x, [tap]).get(tap)!;
   return {
     enter: (pixels) => (pixels.shape[0] === 1 ? filledUp(pixels, 2, (x) => [through(x)])[0]! : through(pixels)),
@@ -196,18 +211,24 @@ function startStepper(
 ): { step(input: StepInput): StepResult; dispose(): void } {
   const native = compilerOf(engine);
   const [statistics, masked] = [statisticsOf(network), maskedNodes(network)];
+  const isTaught = network.distillation !== undefined;
   const compiled = new Map<number, Compiled>();
   /** All tensors of a step in one list, and back. */
   const work = (tensors: readonly tf.Tensor[]): tf.Tensor[] => {
-    const [x, targets, labels, ...rest] = tensors as [tf.Tensor, tf.Tensor, tf.Tensor, ...tf.Tensor[]];
+    const [x, targets, labels, ...others] = tensors as [tf.Tensor, tf.Tensor, tf.Tensor, ...tf.Tensor[]];
+    const teacher = isTaught ? others[0] : undefined;
+    const rest = isTaught ? others.slice(1) : others;
     const [parameters, masks] = [rest.slice(0, network.paths.length), rest.slice(network.paths.length)];
-    const { loss, correct, gradients, statistics: fresh } = stepOf(network, { x, targets, labels, parameters, masks });
-    return [loss, correct, ...gradients, ...fresh];
+    const outputs = stepOf(network, { x, targets, labels, teacher, parameters, masks });
+    const { loss, parts, correct, gradients, statistics: fresh } = outputs;
+    return [loss, correct, ...(parts === undefined ? [] : [parts.hard, parts.soft]), ...gradients, ...fresh];
   };
   const results = (tensors: readonly tf.Tensor[]): StepOutputs => {
-    const [loss, correct, ...rest] = tensors as [tf.Tensor, tf.Tensor, ...tf.Tensor[]];
+    const [loss, correct, ...others] = tensors as [tf.Tensor, tf.Tensor, ...tf.Tensor[]];
+    const parts = isTaught ? { hard: others[0]!, soft: others[1]! } : undefined;
+    const rest = isTaught ? others.slice(2) : others;
     const count = network.trainable.length;
-    return { loss, correct, gradients: rest.slice(0, count), statistics: rest.slice(count) };
+    return { loss, parts, correct, gradients: rest.slice(0, count), statistics: rest.slice(count) };
   };
   const runStep = (count: number, inputs: readonly tf.Tensor[]): tf.Tensor[] => {
     if (native === undefined) return work(inputs);
@@ -216,18 +237,22 @@ function startStepper(
     return graph.run(inputs);
   };
   return {
-    step: ({ x, targets, labels, random }) => {
+    step: ({ x, targets, labels, teacher, random }) => {
       const count = x.shape[0]!;
       const masks = masked.map((node) => drawMask(maskNeedOf(node, count)!, random));
       const values = network.paths.map((path) => variables.get(path)!.read());
-      const outputs = results(runStep(count, [x, targets, labels, ...values, ...masks]));
+      const soft = teacher === undefined ? [] : [teacher];
+      const outputs = results(runStep(count, [x, targets, labels, ...soft, ...values, ...masks]));
+      const { parts } = outputs;
       const result: StepResult = {
         loss: outputs.loss.dataSync()[0]!,
+        parts: parts && { hard: parts.hard.dataSync()[0]!, soft: parts.soft.dataSync()[0]! },
         correct: outputs.correct.dataSync()[0]!,
         gradients: new Map(network.trainable.map((path, i) => [path, outputs.gradients[i]!])),
       };
       // The tensors that were read go before anything is written, so that variables are updated in place.
-      tf.dispose([outputs.loss, outputs.correct, ...values, ...masks]);
+      tf.dispose([outputs.loss, outputs.correct, ...(parts === undefined ? [] : [parts.hard, parts.soft])]);
+      tf.dispose([...values, ...masks]);
       statistics.forEach((path, i) => {
         variables.get(path)!.assign(outputs.statistics[i]!);
         outputs.statistics[i]!.dispose();

@@ -44,6 +44,10 @@ export const defaults: typeof import('../../train/options.js').defaults = {
   cache: 'auto',
   cachePrecision: 'float32',
 };
+export const distillation: typeof import('../../train/distill.js').distillationDefaults = {
+  weight: 0.9,
+  temperature: 2,
+};
 const augmentations: typeof import('../../augment/augment.js').augmentations = ['none', 'flip', 'standard', 'strong'];
 const cachePlaces: typeof import('../../train/features/places.js').cachePlaces = ['auto', 'memory', 'disk', 'off'];
 const rowPrecisions: typeof import('../../train/features/places.js').rowPrecisions = ['float32', 'float16'];
@@ -68,6 +72,9 @@ interface FinetuneCommandOptions extends ComputeOptions {
   readonly momentum: number;
   readonly weightDecay: number;
   readonly labelSmoothing: number;
+  readonly teacher?: string;
+  readonly distillWeight?: number;
+  readonly temperature?: number;
   readonly dropPath?: number;
   readonly auxiliary: 'on' | 'off';
   readonly seed: number;
@@ -91,6 +98,7 @@ Examples:
   tl finetune --backbone mobilenet_v2 --data flowers --freeze last:3    the last three blocks too
   tl finetune --backbone resnet50 --freeze none --lr 1e-5 --epochs 5    everything
   tl finetune --backbone resnet50 --head mlp:1024 --head-dropout 0.5    a hidden layer of 1024 units
+  tl finetune --backbone mobilenet_v2_0.35 --teacher runs/finetune-1    a small network from a big one's logits
   tl finetune --resume runs/finetune-1                                  go on with a stopped run`;
 
 export function finetuneCommand(host: Host): void {
@@ -139,6 +147,17 @@ export function finetuneCommand(host: Host): void {
         .default(defaults.weightDecay, '0; 0.01 with adamw'),
     )
     .option('--label-smoothing <share>', 'of the training loss', share, defaults.labelSmoothing)
+    .option('--teacher <dir>', 'learn the logits of this model or run folder too, trained for the same classes')
+    .option(
+      '--distill-weight <share>',
+      `of the teacher's part in the training loss, against the labels' (default: ${distillation.weight})`,
+      realNumber({ atLeast: 0, atMost: 1 }),
+    )
+    .option(
+      '--temperature <t>',
+      `divides both networks' logits in the teacher's part (default: ${distillation.temperature})`,
+      realNumber({ above: 0 }),
+    )
     .option(
       '--drop-path <rate>',
       "how often a step leaves the last block's branch out, growing from 0 in the first (default: the network's own)",
@@ -160,7 +179,7 @@ export function finetuneCommand(host: Host): void {
     .addOption(
       new Option(
         '--cache <where>',
-        "keep the frozen part's output: auto and disk in TL_HOME/features, where later runs find it, or in memory",
+        "keep the frozen part's output, and a teacher's: auto and disk in TL_HOME/features, where later runs find it, or in memory",
       )
         .choices(cachePlaces)
         .default(defaults.cache),
@@ -220,7 +239,8 @@ async function finetuneOptions(
       hint: 'add --backbone NAME; `tl backbones` lists them',
     });
   }
-  const { manifest, source, lr, dropPath, inputSize: size, channels, cacheViews, out } = options;
+  const { manifest, source, lr, teacher, distillWeight, temperature } = options;
+  const { dropPath, inputSize: size, channels, cacheViews, out } = options;
   return {
     ...(manifest === undefined ? { data: options.data } : { manifest }),
     backbone: backbone ?? '',
@@ -237,6 +257,9 @@ async function finetuneOptions(
     momentum: options.momentum,
     weightDecay: options.weightDecay,
     labelSmoothing: options.labelSmoothing,
+    ...(teacher === undefined ? {} : { teacher }),
+    ...(distillWeight === undefined ? {} : { distillWeight }),
+    ...(temperature === undefined ? {} : { temperature }),
     ...(dropPath === undefined ? {} : { dropPath }),
     auxiliary: options.auxiliary,
     seed: options.seed,

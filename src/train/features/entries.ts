@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { Augmentation } from '../../augment/augment.js';
 import type { Preprocessing } from '../../augment/preprocessing.js';
-import { batches, type ImageSize, type Sample } from '../../data/index.js';
+import { batches, type ImageSize, type Recipe, type Sample } from '../../data/index.js';
 import { rng } from '../../rng.js';
 import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
 
@@ -11,19 +11,33 @@ export interface Entries {
   /** `[count, ...entry shape]`; the consumer disposes of it before it asks for the next. */
   readonly x: tf.Tensor;
   readonly labels: Int32Array;
+  /** Positions of the pictures in the samples. */
+  readonly indices: Int32Array;
+  /** What was decoded for them, where it was: `[count, H, W, C]` for the network, and for {@link Shuffled.second}. */
+  readonly pixels?: { readonly own: Float32Array; readonly second: Float32Array | undefined };
+  /** A teacher's logits `[count, classes]`, where one takes part; the consumer disposes of them too. */
+  readonly teacher?: tf.Tensor;
   readonly count: number;
   /** How long the consumer waited for the pictures: for decoding, or for rows to be read. */
   readonly waitedMs: number;
 }
 
+/** An epoch of training. */
+export interface Shuffled {
+  /** Its number, from 1. */
+  readonly shuffled: number;
+  /** A second network that is shown the same, where pictures are decoded. */
+  readonly second?: Recipe | undefined;
+}
+
 /** Pictures that can be gone through again and again. */
 export interface EntrySource {
   /** One epoch: shuffled and augmented by seed and epoch, or in order and plain. */
-  epoch(kind: { readonly shuffled: number } | 'in order'): AsyncGenerator<Entries, void, void>;
+  epoch(kind: Shuffled | 'in order'): AsyncGenerator<Entries, void, void>;
 }
 
 export interface EntryOptions {
-  readonly network: TrainableNetwork;
+  readonly network: Pick<TrainableNetwork, 'graph' | 'entryShape'>;
   readonly preprocessing: Preprocessing;
   readonly size: ImageSize;
   readonly batchSize: number;
@@ -47,11 +61,11 @@ export function entriesFromDisk(
         seed,
         augment: shuffled ? augment : 'none',
         epoch: shuffled ? kind.shuffled : 0,
-        ...(shuffled ? { shuffle: orderOf(seed, kind.shuffled) } : {}),
+        ...(shuffled ? { shuffle: orderOf(seed, kind.shuffled), second: kind.second } : {}),
       });
-      for await (const { pixels, labels, count, waitedMs } of loaded) {
-        const x = tf.tidy(() => frozen.enter(tf.tensor(pixels, [count, ...network.graph.input.shape])));
-        yield { x, labels, count, waitedMs };
+      for await (const { pixels: own, second: others, labels, indices, count, waitedMs } of loaded) {
+        const x = tf.tidy(() => frozen.enter(tf.tensor(own, [count, ...network.graph.input.shape])));
+        yield { x, labels, indices, count, waitedMs, pixels: { own, second: others } };
       }
     },
   };

@@ -38,8 +38,13 @@ export function viewsOf(augment: Augmentation, seed: number, count: number): Row
   return Array.from({ length: count }, (_, i) => ({ kind: 'augmented', augment, seed, epoch: i + 1 }));
 }
 
-/** Position of the view that an epoch shows; with as many views as epochs, it is the one without keeping. */
-function shownIn(epoch: number, { path }: Sample, { augment, seed }: EntryOptions, views: number): number {
+/** Position of the view of a picture that an epoch shows; with as many views as epochs, it is the one without keeping. */
+export function shownIn(
+  epoch: number,
+  { path }: Sample,
+  { augment, seed }: Pick<EntryOptions, 'augment' | 'seed'>,
+  views: number,
+): number {
   if (augment === 'flip') return flipView(seed, epoch, path).flip ? 1 : 0;
   return (epoch - 1) % views;
 }
@@ -228,6 +233,7 @@ export function entriesFromRows(
         yield {
           x: tf.tensor(values.subarray(0, chosen.length * length), [chosen.length, ...network.entryShape]),
           labels: Int32Array.from(chosen, (position) => pictures[position]!.sample.label),
+          indices: Int32Array.from(chosen),
           count: chosen.length,
           waitedMs: performance.now() - asked,
         };

@@ -1,12 +1,9 @@
 /** Whether the frozen part's output is kept for a run, and where. */
-import { freemem } from 'node:os';
-import { join } from 'node:path';
 import type { Precision } from '../../engine/precision.js';
-import { messageOf, UsageError } from '../../errors.js';
 import { version } from '../../version.js';
 import type { Reporter } from '../options.js';
 import type { Start } from '../start.js';
-import type { FrozenNetwork } from '../trainable.js';
+import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
 import { type EntryOptions, type EntrySource, entriesFromDisk } from './entries.js';
 import {
   computeRows,
@@ -19,15 +16,15 @@ import {
   viewsOf,
 } from './kept.js';
 import { contentPrints, frozenPrint, type PrintingReader } from './key.js';
-import type { RowPrecision } from './places.js';
-import { segmentBytes } from './segment.js';
-import { featuresFolder, makeSpace } from './space.js';
-import { diskStore, memoryStore, type RowStore } from './store.js';
+import { choosePlace } from './place.js';
+import type { RowStore } from './store.js';
 
 /** The pictures of a run. */
 export interface RunPictures {
   readonly train: EntrySource;
   readonly val: EntrySource;
+  /** How many views of each training picture were kept, of which epochs show one each; 0: pictures come from their files. */
+  readonly views: number;
 }
 
 /** Where they come from. The frozen part is loaded while anything has to go through it, and no longer. */
@@ -45,7 +42,7 @@ export interface SourcesOptions {
   readonly start: Start;
   /** Gives the frozen part its numbers. */
   readonly reader: PrintingReader;
-  readonly entries: EntryOptions;
+  readonly entries: EntryOptions & { readonly network: TrainableNetwork };
   /** Of the computation. */
   readonly precision: Precision;
   readonly reporter: Reporter;
@@ -71,7 +68,19 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
   const contents = await contentPrints([...train, ...val].map(({ path }) => path));
   const plans = { train: planRows(train, views, contents), val: planRows(val, [{ kind: 'plain' }], contents) };
   const rowPrecision = settings.cachePrecision ?? 'float32';
-  const place = await choosePlace(options, [plans.train, plans.val], rowPrecision);
+  const place = await choosePlace({
+    what: "the frozen part's output",
+    cache,
+    plans: [plans.train, plans.val],
+    rowBytes: rowBytesOf(entries.network, rowPrecision),
+    print: () => {
+      const { preprocessing, size } = entries;
+      const { graph, cut, engine } = start;
+      const part = { graph, cut: cut!, engine, precision: options.precision, preprocessing, size, rowPrecision };
+      return frozenPrint({ ...part, toolkit: version }, options.reader);
+    },
+    reporter,
+  });
   if (place === undefined) return await sourcesAnew(options);
   const { store } = place;
   let frozen: FrozenNetwork | undefined;
@@ -92,7 +101,8 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
       if (frozen !== undefined && !(await fillRows([plans.train, plans.val], store, { ...how, frozen }, options)))
         return undefined;
       release();
-      return { train: entriesFromRows(plans.train, store, how), val: entriesFromRows(plans.val, store, how) };
+      const [train, val] = [plans.train, plans.val].map((plan) => entriesFromRows(plan, store, how));
+      return { train: train!, val: val!, views: views.length };
     },
     close: () => {
       release();
@@ -109,17 +119,18 @@ async function sourcesAnew({ start, entries }: SourcesOptions): Promise<Sources>
     fill: async () => ({
       train: entriesFromDisk(train, { ...entries, frozen }),
       val: entriesFromDisk(val, { ...entries, frozen }),
+      views: 0,
     }),
     close: () => frozen.dispose(),
   };
 }
 
 /** Computes rows, and says how far it is. @returns false when it was stopped */
-async function fillRows(
+export async function fillRows(
   plans: readonly KeptPlan[],
   store: RowStore,
   how: Omit<KeepOptions, 'onProgress'>,
-  { reporter, signal }: SourcesOptions,
+  { reporter, signal }: Pick<SourcesOptions, 'reporter' | 'signal'>,
 ): Promise<boolean> {
   const began = performance.now();
   return await computeRows(plans, store, {
@@ -136,93 +147,3 @@ const nothingToKeep = (cut: string | null, augment: string): string =>
   cut === null
     ? 'nothing is frozen, so there is nothing to keep'
     : `--augment ${augment} shows other pictures in every epoch, so nothing is kept; --cache-views N keeps N of them`;
-
-interface Place {
-  readonly store: RowStore;
-  readonly message: string;
-}
-
-/** @returns undefined where there is room nowhere, and none was insisted on */
-async function choosePlace(
-  { start, entries, reader, precision, reporter }: SourcesOptions,
-  plans: readonly KeptPlan[],
-  rowPrecision: RowPrecision,
-): Promise<Place | undefined> {
-  const { cache } = start.args.settings;
-  const rowBytes = rowBytesOf(entries.network, rowPrecision);
-  const wanted = new Set(plans.flatMap(({ pictures }) => pictures.flatMap(({ ids }) => ids)));
-  const all = wanted.size * rowBytes;
-  const tooLarge = (bytes: number, where: string, hint: string): UsageError =>
-    new UsageError({
-      code: 'CACHE_TOO_LARGE',
-      message: `--cache ${cache}: the frozen part's output takes ${megabytes(bytes)}, more than there is room ${where}`,
-      hint,
-    });
-  if (cache === 'memory') {
-    if (fitsInMemory(all)) return inMemory(all);
-    throw tooLarge(all, 'in half of the free memory', 'choose --cache disk, --cache-precision float16 or --cache off');
-  }
-  const print = await frozenPrint(
-    {
-      graph: start.graph,
-      cut: start.cut!,
-      engine: start.engine,
-      precision,
-      preprocessing: entries.preprocessing,
-      size: entries.size,
-      rowPrecision,
-      toolkit: version,
-    },
-    reader,
-  );
-  const folder = join(featuresFolder(), print);
-  const store = await diskStore({
-    folder,
-    kind: { print, rowBytes },
-    wanted,
-    onDamage: (message) => reporter.warn(message),
-  });
-  const missing = countMissing(plans, store);
-  if (missing === 0) return { store, message: `the frozen part's output is there from an earlier run: ${folder}` };
-  const rows = [...wanted].filter((id) => !store.has(id)).length;
-  const bytes = segmentBytes(rows, rowBytes);
-  if (await hasSpace({ bytes, folder, insists: cache === 'disk' }, cache === 'auto' ? reporter : undefined)) {
-    const message = `computing the frozen part's output of ${pictures(missing)} once and keeping it (${megabytes(bytes)} in ${folder})`;
-    return { store, message };
-  }
-  store.close();
-  if (cache === 'disk') {
-    throw tooLarge(
-      bytes,
-      `on the disk of ${folder}`,
-      'free some space, or choose --cache-precision float16 or --cache off',
-    );
-  }
-  if (fitsInMemory(all)) return inMemory(all);
-  reporter.info(
-    `the frozen part's output would take ${megabytes(bytes)}, too much to keep: it is computed in every epoch`,
-  );
-  return undefined;
-}
-
-const inMemory = (bytes: number): Place => ({
-  store: memoryStore(),
-  message: `computing the frozen part's output once and keeping it (${megabytes(bytes)} in memory)`,
-});
-
-/** Whether so many bytes may be kept: half of what is free, so that training itself still fits. */
-const fitsInMemory = (bytes: number): boolean => bytes <= freemem() / 2;
-
-/** @param reporter where nobody insists, a folder that cannot be written is told and is then no room */
-async function hasSpace(need: Parameters<typeof makeSpace>[0], reporter: Reporter | undefined): Promise<boolean> {
-  try {
-    return await makeSpace(need);
-  } catch (error) {
-    if (reporter === undefined) throw error;
-    reporter.warn(`${need.folder}: the frozen part's output cannot be kept there: ${messageOf(error)}`);
-    return false;
-  }
-}
-
-const megabytes = (bytes: number): string => `${Math.max(1, Math.round(bytes / 1e6)).toLocaleString('en')} MB`;
-const pictures = (count: number): string => `${count.toLocaleString('en')} picture${count === 1 ? '' : 's'}`;

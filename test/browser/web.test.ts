@@ -283,6 +283,61 @@ describeInBrowser('the page', () => {
     await close();
   });
 
+  test('can be used by keyboard, and by those who hear it', async () => {
+    const { page, faults, close } = await open(made.out);
+    await page.getByRole('status').filter({ hasText: 'Ready' }).waitFor();
+    expect(await page.locator('html').getAttribute('lang')).toBe('en');
+    expect(await page.title()).toContain('mobilenet_v2_0.35');
+    await page.keyboard.press('Tab');
+    expect(await page.getByLabel('Choose a picture').evaluate((input) => input === document.activeElement)).toBe(true);
+    const outline = await page
+      .locator('label.primary')
+      .first()
+      .evaluate((label) => getComputedStyle(label).outlineStyle);
+    expect(outline).toBe('solid');
+    const chooser = page.waitForEvent('filechooser');
+    await page.keyboard.press('Enter');
+    await (await chooser).setFiles(paths[0]!);
+    await page.getByAltText(basename(paths[0]!)).waitFor();
+    const [best] = Object.entries(await shown(page))[0]!;
+    await page.getByRole('status').filter({ hasText: best }).waitFor();
+    await page.keyboard.press('Tab');
+    expect(await page.evaluate(() => document.activeElement!.textContent)).toBe('Use the camera');
+    // Whatever can be pressed or read has a name.
+    const nameless = await page.evaluate(() =>
+      [...document.querySelectorAll('button, input, img, video, progress, section, ol')]
+        .filter((each) => each.checkVisibility())
+        .filter((each) => {
+          const labels = (each as HTMLInputElement).labels ?? [];
+          const by = each.getAttribute('aria-labelledby');
+          const text = by === null ? each.textContent : document.getElementById(by)?.textContent;
+          const given = each.getAttribute('aria-label') ?? each.getAttribute('alt');
+          return ![...labels].some((label) => label.textContent?.trim()) && !given?.trim() && !text?.trim();
+        })
+        .map(({ outerHTML }) => outerHTML),
+    );
+    expect(nameless).toEqual([]);
+    expect(faults).toEqual([]);
+    await close();
+  });
+
+  test('fits on a phone, names of classes are only text, and they may be a thousand', async () => {
+    const classes = Array.from({ length: 1000 }, (_, i) => `${'long '.repeat(i % 20)}</script><b>${i}</b>`);
+    const many = await exportedWith('many', { classes });
+    const { page, faults, close } = await open(many.out);
+    await page.setViewportSize({ width: 320, height: 640 });
+    await page.setInputFiles('#file', paths[0]!);
+    await page.locator('#bars li').first().waitFor();
+    expect(await page.locator('#bars li').count()).toBe(5);
+    expect(await page.locator('#bars b').count()).toBe(0);
+    await page.getByRole('button', { name: 'All 1,000 classes' }).click();
+    const names = await page.locator('#bars .name').allTextContents();
+    expect(names.sort()).toEqual([...classes].sort());
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(320);
+    expect(faults).toEqual([]);
+    await close();
+  });
+
   test('opened from the disk it takes its folder, and needs no WebAssembly', async () => {
     const address = pathToFileURL(join(made.out, 'index.html')).href;
     const { page, context, faults } = await newPage(new URL('.', address).href);

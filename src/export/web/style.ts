@@ -45,10 +45,6 @@ header p, header details { margin: 0.5rem 0 0; color: var(--soft); }
 summary { cursor: pointer; inline-size: fit-content; }
 .classes { columns: 12rem; max-block-size: 14rem; overflow-y: auto; padding-inline-start: 1.2rem; }
 main { display: grid; gap: 1.25rem; margin-block: 1.5rem; grid-template-columns: minmax(0, 1fr); }
-@media (min-width: 48rem) {
-  main { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
-  .stage { block-size: clamp(14rem, 44vh, 26rem); }
-}
 .card { padding: 1.25rem; background: var(--card); border: 1px solid var(--line); border-radius: 1rem; }
 .stage {
   display: grid;
@@ -67,9 +63,9 @@ main { display: grid; gap: 1.25rem; margin-block: 1.5rem; grid-template-columns:
 .button {
   position: relative;
   display: inline-block;
-  flex: 1 1 8.5rem;
+  flex: 1 1 auto;
   min-block-size: 2.75rem;
-  padding: 0.6rem 0.5rem;
+  padding: 0.6rem 0.75rem;
   border: 1px solid var(--line);
   border-radius: 0.6rem;
   background: transparent;
@@ -79,6 +75,7 @@ main { display: grid; gap: 1.25rem; margin-block: 1.5rem; grid-template-columns:
   text-align: center;
   cursor: pointer;
 }
+.actions .button { white-space: nowrap; }
 .button:hover { border-color: var(--accent); }
 .button.primary { background: var(--accent); border-color: var(--accent); color: var(--on-accent); }
 .button.stop { border-color: var(--fault); color: var(--fault); }
@@ -101,6 +98,10 @@ progress { inline-size: 100%; accent-color: var(--accent); }
 dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0.1rem 0.75rem; margin: 0.75rem 0 0; }
 dd { margin: 0; }
 a { color: var(--accent); }
+@media (min-width: 48rem) {
+  main { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); align-items: start; }
+  .stage { block-size: clamp(14rem, 44vh, 26rem); }
+}
 @media (prefers-reduced-motion: reduce) { .track div { transition: none; } }
 @media (forced-colors: active) { .track { border: 1px solid; } .track div { background: Highlight; forced-color-adjust: none; } }
 `;

@@ -45,6 +45,24 @@ export interface PicturesAddon {
   standardise(data: Float32Array, way: Int32Array, numbers: Float64Array, out: Float32Array): void;
 }
 
+/** Gives so many bytes, whatever is in them. */
+export type Memory = (bytes: number) => Uint8Array<ArrayBuffer>;
+
+/** New each time. */
+export const newMemory: Memory = (bytes) => new Uint8Array(bytes);
+
+/**
+ * The same each time, or larger: what was written there before is lost. Fresh memory for a picture costs as much as its
+ * resize, half of it for the collection of what becomes garbage.
+ */
+export function reusedMemory(): Memory {
+  let block = newMemory(0);
+  return (bytes) => {
+    if (block.length < bytes) block = newMemory(bytes);
+    return block.subarray(0, bytes);
+  };
+}
+
 /** Of this thread; each thread has its own. */
 let used: { readonly file: string; readonly addon: PicturesAddon } | undefined;
 

@@ -1,6 +1,6 @@
 /** The loops over RGB pictures as the addon has them; undefined or false where it is not there, or not for such data. */
 
-import { picturesAddon } from '../addon.js';
+import { type Memory, picturesAddon } from '../addon.js';
 import type { Source } from './resample-axis.js';
 import type { PillowAxis } from './resample-pillow.js';
 import type { TensorflowAxis } from './resample-tensorflow.js';
@@ -8,12 +8,14 @@ import type { TensorflowAxis } from './resample-tensorflow.js';
 /**
  * Both passes of Pillow's resize: `[rows, columns, 3]`.
  * @param fixed weights of an axis in fixed point
+ * @param memory where the result goes
  */
 export function compiledPillow(
   { data, channels, stride, box }: Source,
   columns: PillowAxis,
   rows: PillowAxis,
   fixed: (weights: Float64Array) => Int32Array,
+  memory: Memory,
 ): Uint8Array | undefined {
   const addon = picturesAddon();
   if (!addon || channels !== 3 || !(data instanceof Uint8Array)) return undefined;
@@ -21,7 +23,7 @@ export function compiledPillow(
   const first = rows.starts[0]!;
   const read = rows.starts[height - 1]! + rows.counts[height - 1]! - first;
   const origin = (box.y + first) * stride + box.x * 3;
-  const out = new Uint8Array(height * width * 3);
+  const out = memory(height * width * 3);
   addon.pillow(
     data,
     Int32Array.of(origin, stride, box.width, first, read, columns.taps, rows.taps),
@@ -36,15 +38,21 @@ export function compiledPillow(
   return out;
 }
 
-/** TensorFlow's bilinear sampling: `[rows, columns, 3]`. */
+/**
+ * TensorFlow's bilinear sampling: `[rows, columns, 3]`.
+ * @param memory where the result goes
+ */
 export function compiledLerp(
   { data, channels, stride, box }: Source,
   columns: TensorflowAxis,
   rows: TensorflowAxis,
+  memory: Memory,
 ): Float32Array | undefined {
   const addon = picturesAddon();
   if (!addon || channels !== 3 || !(data instanceof Uint8Array)) return undefined;
-  const out = new Float32Array(rows.lerp.length * columns.lerp.length * 3);
+  const length = rows.lerp.length * columns.lerp.length * 3;
+  const { buffer, byteOffset } = memory(length * Float32Array.BYTES_PER_ELEMENT);
+  const out = new Float32Array(buffer, byteOffset, length);
   const geometry = Int32Array.of(box.y * stride + box.x * 3, stride, box.width);
   const { lower, upper, lerp } = columns;
   addon.lerp(data, geometry, lower, upper, lerp, rows.lower, rows.upper, rows.lerp, out);

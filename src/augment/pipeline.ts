@@ -3,10 +3,11 @@
  * Training, evaluation, prediction and export all come through here.
  */
 
+import { type Memory, newMemory, reusedMemory } from '../addon.js';
 import { compiledStandard } from './compiled.js';
 import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import { type Preprocessing, shortSideOf } from './preprocessing.js';
-import { resampleWindow } from './resample.js';
+import { resampleWindow, wholeOf } from './resample.js';
 
 /** What may differ between two passes over the same picture without any randomness. */
 export interface View {
@@ -32,7 +33,7 @@ export function preprocessInto(
   offset: number,
   view: View,
 ): void {
-  const resized = resizeAndCrop(image, preprocessing, size);
+  const resized = resizeAndCrop(image, preprocessing, size, resizedMemory);
   normaliseInto(
     resized,
     preprocessing,
@@ -41,13 +42,24 @@ export function preprocessInto(
   );
 }
 
-/** The resize and crop of a preprocessing record: a picture of exactly `size`, still 0..255. */
-export function resizeAndCrop(image: Picture, preprocessing: Preprocessing, size: ImageSize): Picture {
+/** Of the picture on its way, which nobody else sees. */
+const resizedMemory = reusedMemory();
+
+/**
+ * The resize and crop of a preprocessing record: a picture of exactly `size`, still 0..255.
+ * @param memory may hold the result
+ */
+export function resizeAndCrop(
+  image: Picture,
+  preprocessing: Preprocessing,
+  size: ImageSize,
+  memory: Memory = newMemory,
+): Picture {
   const { resize, kernel } = preprocessing;
   const whole: Box = { x: 0, y: 0, width: size.width, height: size.height };
-  if (resize.rule === 'stretch') return resampleWindow(image, kernel, size, whole);
+  if (resize.rule === 'stretch') return resampleWindow(image, kernel, size, whole, wholeOf(image), memory);
   if (resize.rule === 'central_fraction') {
-    return resampleWindow(image, kernel, size, whole, centralBox(image, resize.fraction));
+    return resampleWindow(image, kernel, size, whole, centralBox(image, resize.fraction), memory);
   }
   const scaled = shortSideSize(image, shortSideOf(resize.ratio, size), kernel === 'tf1_bilinear' ? 'slim' : 'torch');
   const offset = kernel === 'tf1_bilinear' ? Math.trunc : roundHalfToEven;
@@ -56,7 +68,7 @@ export function resizeAndCrop(image: Picture, preprocessing: Preprocessing, size
     x: offset((scaled.width - size.width) / 2),
     y: offset((scaled.height - size.height) / 2),
   };
-  return resampleWindow(image, kernel, scaled, window);
+  return resampleWindow(image, kernel, scaled, window, wholeOf(image), memory);
 }
 
 /**

@@ -8,6 +8,7 @@
  *   (LegacyScaler, HalfPixelScaler)
  */
 
+import { type Memory, newMemory } from '../addon.js';
 import { compiledLerp } from './compiled.js';
 import type { Axis, Source } from './resample-axis.js';
 
@@ -42,10 +43,18 @@ export function tensorflowAxis(kernel: TensorflowKernel, { inSize, outSize, star
   return { lower, upper, lerp };
 }
 
-/** Interpolates along the row, then between the two rows: `[rows, columns, channels]`. */
-export function lerpPlane(source: Source, columns: TensorflowAxis, rows: TensorflowAxis): Float32Array {
+/**
+ * Interpolates along the row, then between the two rows: `[rows, columns, channels]`.
+ * @param memory may hold the result
+ */
+export function lerpPlane(
+  source: Source,
+  columns: TensorflowAxis,
+  rows: TensorflowAxis,
+  memory: Memory = newMemory,
+): Float32Array {
   const { data } = source;
-  const compiled = compiledLerp(source, columns, rows);
+  const compiled = compiledLerp(source, columns, rows, memory);
   if (compiled) return compiled;
   if (data instanceof Uint8Array && source.channels === 3) return lerpRgb({ ...source, data }, columns, rows);
   return data instanceof Uint8Array

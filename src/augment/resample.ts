@@ -6,6 +6,7 @@
  * @see https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/kernels/image/resize_bilinear_op.cc
  */
 
+import { type Memory, newMemory } from '../addon.js';
 import { UsageError } from '../errors.js';
 import { premultiplied, unpremultiplied } from './alpha.js';
 import { compiledPillow } from './compiled.js';
@@ -33,6 +34,7 @@ export function resample(image: Picture, kernel: ResizeKernel, width: number, he
  * @param size of the whole resized picture
  * @param window inside that size
  * @param box of the source picture, all of it when absent
+ * @param memory may hold the result
  * @throws UsageError `BAD_SIZE`
  */
 export function resampleWindow(
@@ -41,6 +43,7 @@ export function resampleWindow(
   size: ImageSize,
   window: Box,
   box: Box = wholeOf(image),
+  memory: Memory = newMemory,
 ): Picture {
   checkInside('the source box', box, image);
   checkInside('the window', window, size);
@@ -52,13 +55,13 @@ export function resampleWindow(
   if (kernel !== 'pil_bilinear' && kernel !== 'pil_bicubic') {
     const columns = tensorflowAxis(kernel, horizontal);
     const rows = tensorflowAxis(kernel, vertical);
-    return { data: lerpPlane(source, columns, rows), width: window.width, height: window.height };
+    return { data: lerpPlane(source, columns, rows, memory), width: window.width, height: window.height };
   }
 
   // Horizontal first, over only the rows that the vertical pass will read.
   const rows = pillowAxis(kernel, vertical);
   const columns = pillowAxis(kernel, horizontal);
-  const compiled = compiledPillow(source, columns, rows, toFixedPoint);
+  const compiled = compiledPillow(source, columns, rows, toFixedPoint, memory);
   if (compiled) return { data: compiled, width: window.width, height: window.height };
   const firstRow = rows.starts[0]!;
   const lastRow = rows.starts[window.height - 1]! + rows.counts[window.height - 1]!;

@@ -1,11 +1,12 @@
 /** What a worker does: picture files to one block of pixels. Runs as well on the calling thread. */
 
+import { type Memory, reusedMemory } from '../addon.js';
 import { type Augmentation, augmentInto, pictureRng } from '../augment/augment.js';
 import type { Channels, ImageSize, Picture } from '../augment/image.js';
 import { preprocessInto, type View } from '../augment/pipeline.js';
 import { channelsFor, type Preprocessing } from '../augment/preprocessing.js';
 import { DataError } from '../errors.js';
-import { decodeImage, type Memory } from './decode.js';
+import { decodeImage } from './decode.js';
 
 /** How one network takes pictures. */
 export interface Recipe {
@@ -115,15 +116,6 @@ function fillSlot(block: Block, index: number, picture: Picture, path: string, t
 
 /** One picture, with each of the wanted numbers of channels. */
 type Decoded = ReadonlyMap<Channels, Picture>;
-
-/** The same memory each time, or larger. */
-function reusedMemory(): Memory {
-  let block = new Uint8Array(0);
-  return (bytes) => {
-    if (block.length < bytes) block = new Uint8Array(bytes);
-    return block.subarray(0, bytes);
-  };
-}
 
 async function decodeOrFault(
   path: string,

@@ -18,7 +18,7 @@
 
 import { readFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
-import { picturesAddon } from '../addon.js';
+import { type Memory, newMemory, picturesAddon } from '../addon.js';
 import { times255 } from '../augment/alpha.js';
 import type { Channels, Picture } from '../augment/image.js';
 import { DataError, messageOf } from '../errors.js';
@@ -29,9 +29,6 @@ sharp.cache(false);
 
 /** What sharp calls the formats of photographs. SVG and PDF are programs that draw, and are refused. */
 const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'tiff', 'heif']);
-
-/** Gives so many bytes, whatever is in them. */
-export type Memory = (bytes: number) => Uint8Array;
 
 /** One decoding thread a picture: several pictures at once use the cores better than several threads for one. */
 export function useOneThreadPerPicture(): void {
@@ -47,7 +44,7 @@ export function useOneThreadPerPicture(): void {
 export async function decodeImage(
   source: string | Buffer,
   channels: Channels = 3,
-  memory: Memory = (bytes) => new Uint8Array(bytes),
+  memory: Memory = newMemory,
 ): Promise<Picture> {
   try {
     return toChannels((await decodeCompiled(source, memory)) ?? (await decode(source)), channels);

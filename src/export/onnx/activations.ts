@@ -5,7 +5,7 @@
  * the logits stay in float32.
  * @see https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "QDQ"
  */
-import type { Range } from '../quantize/ranges.js';
+import type { RoundedRange } from '../quantize/histogram.js';
 import type { OnnxGraph, OnnxNode, OnnxTensor, StoredConstant } from './graph.js';
 import type { Translated } from './translate.js';
 
@@ -18,7 +18,7 @@ export interface Levels {
 const TOP = 255;
 
 /** Levels that span a range and zero, with zero itself one of them. */
-export function levelsOf({ min, max }: Range): Levels {
+export function levelsOf({ min, max }: Pick<RoundedRange, 'min' | 'max'>): Levels {
   const [low, high] = [Math.min(0, min), Math.max(0, max)];
   const zero = high === low ? 0 : Math.round((-low / (high - low)) * TOP);
   const needed = Math.max(zero === 0 ? 0 : -low / zero, zero === TOP ? 0 : high / (TOP - zero));

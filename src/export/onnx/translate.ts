@@ -316,22 +316,22 @@ async function reshape(t: Translation, operation: PlainOperation): Promise<Value
 /** Products of the last two axes, each of which may lie the other way round. */
 function batchProduct(t: Translation, operation: PlainOperation): Value {
   const { name, inputs } = operation;
-  const [a, b] = inputs.map((each) => operand(t, each)) as [Value, Value];
+  const constant = t.plainConstants.get(inputs[0]!);
+  const [a, b] = [constant ?? operand(t, inputs[0]!), operand(t, inputs[1]!)] as const;
   const [adjointA, adjointB] = [attribute(operation, 'adj_x') === true, attribute(operation, 'adj_y') === true];
   const swapped = (rank: number): Order => [...plainOrder(rank - 2), rank - 1, rank - 2];
-  const wanted = (x: Value, adjoint: boolean): Order =>
+  const wanted = (x: Pick<Value, 'shape'>, adjoint: boolean): Order =>
     adjoint ? swapped(x.shape.length) : plainOrder(x.shape.length);
   const [rows, columns] = [a.shape.at(adjointA ? -1 : -2)!, b.shape.at(adjointB ? -2 : -1)!];
   const outer = broadcast([a.shape.slice(0, -2), b.shape.slice(0, -2)]);
   const shape = [...outer, rows, columns];
   const turnedB = wanted(b, !adjointB);
-  if (t.plainConstants.has(inputs[0]!) && sameOrder(b.order, turnedB)) {
+  if (constant !== undefined && sameOrder(b.order, turnedB)) {
     // (A B)' = B' A', where B' is what there is
-    const constant = t.plainConstants.get(inputs[0]!)!;
     const turned = t.weights.plain(t, constant, constant.shape, wanted(a, !adjointA));
     return value(operator(t, name, 'MatMul', [b.name, turned]), shape, swapped(shape.length));
   }
-  const names = [inOrder(t, a, wanted(a, adjointA)), inOrder(t, b, wanted(b, adjointB))];
+  const names = [inOrder(t, operand(t, inputs[0]!), wanted(a, adjointA)), inOrder(t, b, wanted(b, adjointB))];
   return value(operator(t, name, 'MatMul', names), shape);
 }
 

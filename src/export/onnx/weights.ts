@@ -1,7 +1,8 @@
 /**
  * How a network's numbers are stored: the operators between what the file holds and the float32 that others take.
- * `float16` casts to float32 (a runtime does it once when it loads the file; few of them have float16 arithmetic on
- * processors), 8 bits go through DequantizeLinear with a scale for each output channel.
+ * `float16` is cast to float32, which a runtime does once when it loads the file; few of them have float16 arithmetic on
+ * processors. 8 bits have a scale for each output channel; where values are rounded too, DequantizeLinear tells a
+ * runtime to compute on whole numbers.
  * @see https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html
  */
 import { elementsOf } from '../../weights/float-formats.js';
@@ -36,7 +37,7 @@ export interface WeightOptions {
   readonly scaleOf: (value: string) => number | undefined;
 }
 
-/** Makes constants of a network's numbers. */
+/** Makes constants of one network's numbers, for one translation. */
 export interface Weights {
   /** A kernel and its bias, for an operator that takes a tensor of the ONNX graph. */
   kernel(t: Translation, layout: KernelLayout, bias: Constant | undefined, input: string): string[];
@@ -65,7 +66,8 @@ export function createWeights(options: WeightOptions): Weights {
   return {
     plain,
     kernel: (t, layout, bias, input) => {
-      const scale = options.scaleOf(t.origins.get(input)!);
+      const rounds = options.storageOf(layout.parts[0]!) === 'int8';
+      const scale = rounds ? options.scaleOf(t.origins.get(input)!) : undefined;
       const made = storeKernel(t, layout, bias, scale, { ...options, corrections });
       if (bias === undefined) return [made.name];
       if (scale === undefined) return [made.name, plain(t, bias, bias.shape, plainOrder(1))];
@@ -79,7 +81,7 @@ interface StoreOptions extends WeightOptions {
 }
 
 /** What rounding makes of a part of a kernel. */
-interface Rounded {
+export interface Rounded {
   readonly stored: Numbers;
   readonly restored: Float32Array;
   readonly scales?: Float32Array;
@@ -95,16 +97,19 @@ function storeKernel(
   options: StoreOptions,
 ): { readonly name: string; readonly scales: Float32Array } {
   const { parts, shape, axis } = layout;
-  const storage = inputScale === undefined ? options.storageOf(parts[0]!) : 'int8';
+  const storage = options.storageOf(parts[0]!);
   const base = parts.length === 1 ? parts[0]!.name : parts[0]!.name.replace(/_0$/, '');
   const channels = shape[axis]!;
   const scales = new Float32Array(channels);
   const levels: OnnxTensor = { name: identifier(t, suffixed(base, storage)), type: storage, shape };
+  // One number a channel: for DequantizeLinear they stand alone, for other operators in line with the kernel.
+  const alone = inputScale === undefined ? shape.map((length, i) => (i === axis ? length : 1)) : [channels];
   const perChannel = (suffix: string, type: TensorType): OnnxTensor => {
-    return { name: identifier(t, `${base}_${suffix}`), type, shape: [channels] };
+    return { name: identifier(t, `${base}_${suffix}`), type, shape: alone };
   };
-  const eightBits = storage === 'uint8' || storage === 'int8';
-  const tensors = eightBits ? [levels, perChannel('scale', 'float32'), perChannel('zero', storage)] : [levels];
+  const tensors = [levels];
+  if (storage === 'uint8' || storage === 'int8') tensors.push(perChannel('scale', 'float32'));
+  if (storage === 'uint8' || inputScale !== undefined) tensors.push(perChannel('zero', storage));
   const constant: StoredConstant = {
     tensors,
     encode: async () => {
@@ -117,7 +122,7 @@ function storeKernel(
         const values = (await readFinite(part)) as Float32Array;
         const own = biases?.subarray(first, first + use.channels);
         const least = own && Array.from(own, (each) => Math.abs(each) / (inputScale! * MOST_BIAS));
-        const rounded = round(storage, part, values, least);
+        const rounded = roundKernel(storage, part, values, least);
         if (storage !== 'float32') {
           noteMeanError({ shape: part.shape, use, values, ...rounded }, options.moments, options.corrections);
         }
@@ -127,27 +132,43 @@ function storeKernel(
         first += use.channels;
       }
       const all = numbers.length === 1 ? bytesOf(numbers[0]!) : Buffer.concat(numbers.map(bytesOf));
-      return eightBits ? [all, bytesOf(scales), bytesOf(zeroPoints)] : [all];
+      return [all, bytesOf(scales), bytesOf(zeroPoints)].slice(0, tensors.length);
     },
   };
   t.constants.push(constant);
   const names = tensors.map(({ name }) => name);
   if (storage === 'float32') return { name: levels.name, scales };
-  if (storage === 'float16') return { name: operator(t, base, 'Cast', names, { to: int(FLOAT) }), scales };
+  if (inputScale === undefined) return { name: restore(t, base, storage, names), scales };
   return { name: operator(t, base, 'DequantizeLinear', names, { axis: int(axis) }), scales };
 }
 
 /** TensorProto.DataType */
 const FLOAT = 1;
 
+/**
+ * Back to float32, by operators that a runtime computes once when it loads the file. DequantizeLinear would say the
+ * same in one, but onnxruntime keeps it for every run when what it feeds has no 8-bit input, which doubles the time.
+ * @see https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/optimizer/constant_folding.cc,
+ * skip_dequantize_linear
+ */
+function restore(t: Translation, base: string, storage: KernelStorage, tensors: readonly string[]): string {
+  const [levels, scale, zero] = tensors as readonly [string, string, string];
+  const cast = (name: string, from: string): string => operator(t, name, 'Cast', [from], { to: int(FLOAT) });
+  if (storage === 'float16') return cast(base, levels);
+  let numbers = cast(`${base}_cast`, levels);
+  if (storage === 'uint8') numbers = operator(t, `${base}_centred`, 'Sub', [numbers, cast(`${base}_zero_cast`, zero)]);
+  return operator(t, base, 'Mul', [numbers, scale]);
+}
+
 const suffixed = (base: string, storage: KernelStorage): string =>
   storage === 'float32' ? base : `${base}_${storage}`;
 
-function round(
+/** What a kernel becomes, its output channels varying fastest. */
+export function roundKernel(
   storage: KernelStorage,
   part: Constant,
   values: Float32Array,
-  least: readonly number[] | undefined,
+  least?: readonly number[],
 ): Rounded {
   const { channels } = part.use as KernelUse;
   switch (storage) {

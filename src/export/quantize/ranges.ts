@@ -6,18 +6,16 @@ import { UsageError } from '../../errors.js';
 import type { Pictures } from '../format.js';
 import type { PlainNetwork } from '../lowering/operations.js';
 import { graphDefOf, tensorInfo } from '../tfjs/graph-def.js';
+import { bestRange, count, emptyHistogram, type Histogram, type RoundedRange } from './histogram.js';
 import { readFinite } from './rounding.js';
 
-export interface Range {
-  readonly min: number;
-  readonly max: number;
-}
+export type { Range } from './histogram.js';
 
 /** Of the values that are kept at the same time. */
 const MOST_BYTES = 256 * 1024 * 1024;
 
 /**
- * The least and greatest number of every value, input and outputs too, by the name of its operation; `name:1` for
+ * The range of every value that 8 bits should span, by the name of its operation, input and outputs too; `name:1` for
  * further outputs of one. Runs on the loaded engine, a few pictures at a time.
  * @param network takes normalised pictures
  * @throws BAD_CALIBRATION where there are no pictures, WEIGHTS_NOT_FINITE
@@ -26,24 +24,21 @@ export async function activationRanges(
   network: PlainNetwork,
   pictures: Pictures,
   _engine: Engine,
-): Promise<ReadonlyMap<string, Range>> {
-  const ranges = new Map<string, Range>();
+): Promise<ReadonlyMap<string, RoundedRange>> {
+  const histograms = new Map<string, Histogram>();
   await observe(network, pictures, (name, values) => {
-    let { min, max } = ranges.get(name) ?? { min: Infinity, max: -Infinity };
-    for (const value of values) {
-      if (value < min) min = value;
-      if (value > max) max = value;
-    }
-    ranges.set(name, { min, max });
+    const histogram = histograms.get(name) ?? emptyHistogram();
+    count(histogram, values);
+    histograms.set(name, histogram);
   });
-  if (ranges.size === 0) {
+  if (histograms.size === 0) {
     throw new UsageError({
       code: 'BAD_CALIBRATION',
       message: 'there are no calibration pictures; expected at least one',
       hint: 'give a folder of pictures such as the network will see',
     });
   }
-  return ranges;
+  return new Map([...histograms].map(([name, histogram]) => [name, bestRange(histogram)]));
 }
 
 /** Calls `see` with every value of the network, for some pictures and then for the next. */

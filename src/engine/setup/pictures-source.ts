@@ -30,12 +30,16 @@ namespace {
 // On the threads where it is set, what the C library writes to standard error goes nowhere: the decoder would tell there
 // what is wrong with a damaged file, without its name. That glibc's stderr may be set is in its manual (Standard Streams).
 thread_local bool quiet = false;
+// It did so: the file is damaged, though it may have given a picture, and decoders differ in which damage they pass over.
+thread_local bool warned = false;
 
 void installQuiet() {
 #ifdef __GLIBC__
   cookie_io_functions_t functions = {};
   functions.write = [](void*, const char* text, size_t size) -> ssize_t {
-    return quiet ? static_cast<ssize_t>(size) : write(STDERR_FILENO, text, size);
+    if (!quiet) return write(STDERR_FILENO, text, size);
+    warned = true;
+    return static_cast<ssize_t>(size);
   };
   FILE* stream = fopencookie(nullptr, "w", functions);
   if (stream == nullptr) return;
@@ -86,10 +90,11 @@ TF_Tensor* decode(const char* file, size_t size) {
     TFE_OpSetAttrBool(op, "fancy_upscaling", 1);
     int outputs = 1;
     quiet = true;
+    warned = false;
     TFE_Execute(op, &output, &outputs, status.is);
     quiet = false;
   }
-  if (status.ok()) pixels = TFE_TensorHandleResolve(output, status.is);
+  if (status.ok() && !warned) pixels = TFE_TensorHandleResolve(output, status.is);
   if (output != nullptr) TFE_DeleteTensorHandle(output);
   if (op != nullptr) TFE_DeleteOp(op);
   if (input != nullptr) TFE_DeleteTensorHandle(input);

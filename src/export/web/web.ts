@@ -38,6 +38,8 @@ On https, or on localhost, the page has the camera, can be installed, and opens 
 Opened from the disk, by a double click on \`index.html\`, it asks for this folder first. No picture leaves the device.
 \`${MODEL}/\` is a TensorFlow.js graph model, which \`tf.loadGraphModel\` loads into pages of your own.
 
+The page answers as \`tl predict\` does on this folder. Only AVIF, CMYK and 16-bit pictures are decoded otherwise by browsers,
+which moves probabilities by some thousandths.
 `,
 };
 

@@ -1,6 +1,7 @@
 /**
  * A decoded picture to 8-bit values as `tl` decodes it: alpha dropped, not composited, where the model has three channels;
- * grey by the luma of ITU-R BT.601 where it has one.
+ * grey by the luma of ITU-R BT.601 where it has one. Browsers decode JPEG, PNG, GIF and WebP to the same bytes; CMYK, AVIF
+ * and 16-bit samples to bytes that differ in the last digits.
  */
 import type { Channels, Picture } from '../../../augment/image.js';
 

@@ -4,8 +4,7 @@ import { elementsOf } from '../../weights/float-formats.js';
 import type { PlainNetwork } from '../lowering/operations.js';
 import type { Moments } from '../quantize/moments.js';
 import type { Quantization } from '../quantize/quantizations.js';
-import type { Range } from '../quantize/ranges.js';
-import { type Grids, gridsOf, LOGISTIC_GRID, noGrids, outputsOf } from './grids.js';
+import { type Grids, gridsOf, LOGISTIC_GRID, noGrids, outputsOf, type Range } from './grids.js';
 import type { Affine, Operator, Tensor, TfliteModel } from './model.js';
 import { type Activation, type Builtin, type Options, optionsOf, type PaddingName, type TensorType } from './schema.js';
 import { type Shape, shapesOf, valueOfCount } from './shapes.js';
@@ -48,12 +47,18 @@ export async function convert(
   for (const { name, values } of added) numbers.set(name, values);
   const shapes = allShapes(network, steps, added, numbers);
   const source: Tensor = { name: input.name, type: input.type, ...shapeOf(shapes, input.name) };
+  const weights = await Weights.plan(network.constants, quantize, moments, ranges !== undefined);
   const c: Conversion = {
-    weights: await Weights.plan(network.constants, quantize, moments),
+    weights,
     grids:
       ranges === undefined
         ? noGrids
-        : gridsOf(sourceOf(network), steps, shapes, withGroups(steps, rangesWith(network, ranges))),
+        : gridsOf(
+            { source: sourceOf(network), logits: outputs.logits, isWide: (kernel) => weights.isWide(kernel) },
+            steps,
+            shapes,
+            withGroups(steps, rangesWith(network, ranges)),
+          ),
     numbers,
     shapes,
     operators: [],
@@ -112,6 +117,9 @@ function withGroups(steps: readonly Step[], ranges: ReadonlyMap<string, Range>):
       .map(({ name }) => name),
   );
   for (const { op, name, inputs } of steps) {
+    const before = all.get(inputs[0]!);
+    // The padding of a convolution was not measured, and that of a max pool is the lowest number there is.
+    if (before !== undefined && (op === 'PadV2' || (op === 'Pad' && !all.has(name)))) all.set(name, before);
     const range = ranges.get(name);
     if (op !== 'ConcatV2' || range === undefined) continue;
     for (const part of inputs) if (parts.has(part)) all.set(part, range);
@@ -365,14 +373,14 @@ function affineInIntegers(c: Conversion, step: Step, output: Tensor): void {
 interface KernelKind {
   readonly builtin: Builtin;
   readonly layout: KernelStorage['layout'];
-  /** For float32, for 8 bits, and for float32 with weights in 8 bits. @see op_version.cc */
-  readonly versions: readonly [float: number, integer: number, hybrid: number];
+  /** For float32 and for 8 bits. @see op_version.cc */
+  readonly versions: readonly [float: number, integer: number];
 }
 
 const kernelKinds: Readonly<Record<string, KernelKind>> = {
-  Conv2D: { builtin: 'CONV_2D', layout: 'OHWI', versions: [1, 3, 5] },
-  DepthwiseConv2dNative: { builtin: 'DEPTHWISE_CONV_2D', layout: '1HWO', versions: [1, 3, 6] },
-  MatMul: { builtin: 'FULLY_CONNECTED', layout: 'OI', versions: [1, 4, 12] },
+  Conv2D: { builtin: 'CONV_2D', layout: 'OHWI', versions: [1, 3] },
+  DepthwiseConv2dNative: { builtin: 'DEPTHWISE_CONV_2D', layout: '1HWO', versions: [1, 3] },
+  MatMul: { builtin: 'FULLY_CONNECTED', layout: 'OI', versions: [1, 4] },
 };
 const isKernel = ({ op }: Step): boolean => kernelKinds[op] !== undefined;
 
@@ -380,8 +388,8 @@ function kernelStep(c: Conversion, step: Step, output: Tensor): void {
   const { builtin, layout, versions } = kernelKinds[step.op]!;
   const [x, kernel] = step.inputs as readonly [string, string];
   const channels = output.shape.at(-1)!;
-  const type = c.weights.typeOf(kernel);
   const isInteger = output.type === 'int8';
+  const type = isInteger ? 'int8' : c.weights.typeOf(kernel);
   const input = isInteger ? asInteger(c, x) : asFloat(c, x);
   const site = isInteger ? { input: input.quantization!, bias: step.bias } : undefined;
   const stored = c.weights.kernel(kernel, { type, layout }, site);
@@ -389,24 +397,33 @@ function kernelStep(c: Conversion, step: Step, output: Tensor): void {
     site === undefined
       ? c.weights.bias(`${step.name}/bias`, channels, step.bias)
       : c.weights.integerBias(`${step.name}/bias/int32`, channels, kernel, site);
-  const weights = type === 'float16' ? widened(c, stored) : stored;
-  const version = versions[isInteger ? 1 : type === 'int8' ? 2 : 0];
-  const options = kernelOptions(step, input, output, type === 'int8');
+  const weights = type === 'float32' || isInteger ? stored : widened(c, stored);
+  const version = versions[isInteger ? 1 : 0];
+  const options = kernelOptions(step, input, output);
   c.operators.push({ builtin, version, inputs: [input, weights, bias], outputs: [output], options });
 }
 
-/** Float32 again, which interpreters do once, when they start. */
+/**
+ * Float32 again, which interpreters do once, when they start. Kernels that round their input to 8 bits picture by
+ * picture, as TensorFlow's converter chooses them, would take a twentieth of the answers of a MobileNet with them.
+ */
 function widened(c: Conversion, stored: Tensor): Tensor {
   const { name, shape } = stored;
   const output: Tensor = { name: `${name}/float32`, type: 'float32', shape, batched: false };
   const options = optionsOf.dequantize();
-  c.operators.push({ builtin: 'DEQUANTIZE', version: 3, inputs: [stored], outputs: [output], options });
+  c.operators.push({
+    builtin: 'DEQUANTIZE',
+    version: stored.type === 'float16' ? 3 : 5,
+    inputs: [stored],
+    outputs: [output],
+    options,
+  });
   return output;
 }
 
-function kernelOptions(step: Step, input: Tensor, output: Tensor, isHybrid: boolean): Options {
+function kernelOptions(step: Step, input: Tensor, output: Tensor): Options {
   const activation: Activation = step.activation ?? 'none';
-  if (step.op === 'MatMul') return optionsOf.fullyConnected(activation, isHybrid);
+  if (step.op === 'MatMul') return optionsOf.fullyConnected(activation);
   const { ints, text } = attributesOf(step);
   const strides = [ints('strides')[1]!, ints('strides')[2]!] as const;
   const window = { padding: text('padding') as PaddingName, strides, activation };

@@ -144,10 +144,7 @@ export const optionsOf = {
       int32(4, size[0]),
     ],
   }),
-  fullyConnected: (activation: Activation, asymmetricInputs: boolean): Options => ({
-    type: 8,
-    fields: [int8(0, activations[activation]), bool(3, asymmetricInputs)],
-  }),
+  fullyConnected: (activation: Activation): Options => ({ type: 8, fields: [int8(0, activations[activation])] }),
   softmax: (): Options => ({ type: 9, fields: [{ slot: 0, type: 'float32', value: 1, fallback: 0 }] }), // beta
   concatenation: (axis: number): Options => ({ type: 10, fields: [int32(0, axis)] }),
   add: (activation: Activation): Options => ({ type: 11, fields: [int8(0, activations[activation])] }),

@@ -46,15 +46,17 @@ export async function saveImportedModel(
   }
   refuseExisting(out, overwrite);
   const channels = plan.graph.input.shape[2] as Channels;
+  const said = tensors.classifier?.classes.length === count ? tensors.classifier : undefined;
   const record: ModelRecord = {
     formatVersion: 1,
     backbone: plan.backbone.name,
     source: plan.published.source,
-    inputSize: inputSizeOf(opened),
+    inputSize: said?.inputSize ?? inputSizeOf(opened),
     channels,
     head: head === undefined ? { hidden: [], dropout: 0 } : { hidden: head.hidden, dropout: head.dropout },
-    classes: classIndices === undefined ? numbered(count) : await readClassIndices(classIndices, count),
-    preprocessing: withChannels(plan.published.preprocessing, channels),
+    classes:
+      classIndices === undefined ? (said?.classes ?? numbered(count)) : await readClassIndices(classIndices, count),
+    preprocessing: withChannels(said?.preprocessing ?? plan.published.preprocessing, channels),
     weights: { origin: `${stored.file.name} (sha256 ${stored.file.sha256})`, license: stored.license },
     data: { fingerprint: '', valSplit: 0, seed: 0 }, // of no data set that is known here
     toolkit: version,

@@ -3,6 +3,7 @@
  * One reader a format stands behind this door; the format is told by the first bytes, never by the file's name.
  */
 
+import type { Preprocessing } from '../augment/preprocessing.js';
 import { UsageError } from '../errors.js';
 import { isFolder } from '../files.js';
 import { type ArchiveMember, openArchive } from './archive/archive.js';
@@ -63,6 +64,14 @@ export type WeightsFormat =
   | 'tf-checkpoint'
   | 'tf-graph';
 
+/** What a file's maker keeps beside it of the classifier that it is. */
+export interface Classifier {
+  /** In the order of the logits. */
+  readonly classes: readonly string[];
+  readonly inputSize: { readonly height: number; readonly width: number };
+  readonly preprocessing: Preprocessing;
+}
+
 /** An open weights file. Close it: readers keep the file open to read one tensor at a time. */
 export interface TensorSource {
   readonly format: WeightsFormat;
@@ -77,7 +86,8 @@ export interface TensorSource {
    * are called by their class and number. PyTorch: `container` (zip, stream), `version`,
    * `wrapper` (where the state dict was), `strippedPrefix`, `ignoredEntries`. Npz: `ignored`. TensorFlow: `version` of a
    * checkpoint, `naming: objects` or, of a graph's constants, `layers`; `ignored`. TensorFlow.js: `generatedBy`,
-   * `convertedBy`, `quantized` (types that numbers are stored in), and Keras' four.
+   * `convertedBy`, `quantized` (types that numbers are stored in), `zeroBiases` (biases that are zero since their layers
+   * were made without one), and Keras' four.
    */
   readonly metadata: Readonly<Record<string, string>>;
   /**
@@ -97,6 +107,8 @@ export interface TensorSource {
   readonly objectPaths?: ReadonlyMap<string, string>;
   /** Of an object-based checkpoint: name of a tensor -> the name that its variable was given, unique or not. */
   readonly givenNames?: ReadonlyMap<string, string>;
+  /** Where the file is a classifier that somebody trained, and says of which classes. */
+  readonly classifier?: Classifier;
   /** Where the file is an archive: the member that was opened. */
   readonly archive?: ArchiveMember;
   /**

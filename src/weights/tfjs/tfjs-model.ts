@@ -10,7 +10,9 @@ import { parseKerasConfig } from '../keras/keras-config.js';
 import { kerasConstants } from '../keras/keras-constants.js';
 import { keras3Names } from '../keras/keras3-names.js';
 import { TensorTable } from '../limits.js';
-import type { SetAside, TensorInfo, TensorSource } from '../source.js';
+import type { Classifier, SetAside, TensorInfo, TensorSource } from '../source.js';
+import { teachableMachineBeside } from './teachable-machine.js';
+import { zeroBiases } from './tfjs-biases.js';
 import { type Computed, foldedConvolutions, type GraphModel, topologySchema } from './tfjs-graph.js';
 import { type FindShard, type ManifestWeights, manifestSchema, openManifest } from './tfjs-manifest.js';
 import { slimGraph } from './tfjs-slim.js';
@@ -75,7 +77,30 @@ export async function tfjsSource(file: string, json: unknown, findShard?: FindSh
   if (Array.isArray(json)) return asTheyAre('tfjs-graph', file, weights, constantsAside(weights), metadata); // of a graph
   const numbered = weights.tensors.some(({ name }) => NUMBERED.test(name));
   if (numbered) return keras3Source(file, weights, metadata);
-  return asTheyAre('tfjs-layers', file, weights, weights.setAside, metadata);
+  return withoutBiases(
+    asTheyAre('tfjs-layers', file, weights, weights.setAside, metadata),
+    await teachableMachineBeside(file),
+  );
+}
+
+/** The model with a bias of zeros for each dense layer that has none. */
+function withoutBiases(source: TensorSource, classifier: Classifier | undefined): TensorSource {
+  const { path, metadata, tensors } = source;
+  const zeros = new Map(zeroBiases(path, metadata.model_config, tensors).map((bias) => [bias.name, bias]));
+  return {
+    ...source,
+    ...(classifier === undefined ? {} : { classifier }),
+    ...(zeros.size === 0
+      ? {}
+      : {
+          tensors: [...tensors, ...zeros.values()],
+          metadata: { ...metadata, zeroBiases: [...zeros.keys()].join(', ') },
+          read: async (name) => {
+            const bias = zeros.get(name);
+            return bias === undefined ? await source.read(name) : new Float32Array(bias.shape[0]!);
+          },
+        }),
+  };
 }
 
 function asTheyAre(

@@ -71,7 +71,8 @@ async function run(into: string, x: Tensor): Promise<{ logits: Float32Array; pro
 const tensor = ({ data, shape }: { data: Float32Array; shape: readonly number[] }): Tensor =>
   new Tensor('float32', data, [...shape]);
 
-const float32 = () => createWeights({ storageOf: () => 'float32', moments: new Map(), scaleOf: () => undefined });
+const float32 = () =>
+  createWeights({ storageOf: () => 'float32', moments: new Map(), scaleOf: () => undefined, keep: () => {} });
 const operators = ({ graph, read }: ExportableModel): Promise<Translated> =>
   translate(lowerGraph(graph, read, { depthwisePadding: 'attribute' }), float32(), 5);
 const count = ({ nodes }: Pick<Translated, 'nodes'>, op: string): number =>

@@ -38,10 +38,13 @@ async function writeOnnx(folder: string, model: ExportableModel, options: WriteO
   });
   const moments = quantize === 'none' ? new Map<string, Moments>() : await channelMoments(graph, read);
   const storageOf = await storageBy(network.constants, quantize, moments);
-  const levels = await levelsBy(model, options);
-  const weights = createWeights({ storageOf, moments, scaleOf: (value) => levels?.(value)?.scale });
+  const known = await levelsBy(model, options);
+  const kept = new Set<string>();
+  const levels = (value: string): Levels | undefined => (kept.has(value) ? undefined : known?.(value));
+  const keep = (value: string): void => void kept.add(value);
+  const weights = createWeights({ storageOf, moments, scaleOf: (value) => levels(value)?.scale, keep });
   const translated = await translate(network, weights, record.classes.length);
-  const written = levels
+  const written = known
     ? roundActivations(translated, (tensor) => levels(translated.origins.get(tensor)!))
     : translated;
   return { weightBytes: await writeModelFile(folder, written, modelInformation(record, options)) };

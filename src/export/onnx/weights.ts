@@ -35,6 +35,12 @@ export interface WeightOptions {
   readonly moments: ReadonlyMap<string, Moments>;
   /** The scale of a value of the plain network that is rounded to 8 bits; undefined where none is. */
   readonly scaleOf: (value: string) => number | undefined;
+  /**
+   * Told of every value that a kernel in more than 8 bits is applied to. It must not be rounded: onnxruntime rounds
+   * such a kernel, with one range for all channels, where it stands between rounded values.
+   * @see https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/optimizer/qdq_transformer/weight_bias_quantization.cc
+   */
+  readonly keep: (value: string) => void;
 }
 
 /** Makes constants of one network's numbers, for one translation. */
@@ -66,8 +72,9 @@ export function createWeights(options: WeightOptions): Weights {
   return {
     plain,
     kernel: (t, layout, bias, input) => {
-      const rounds = options.storageOf(layout.parts[0]!) === 'int8';
-      const scale = rounds ? options.scaleOf(t.origins.get(input)!) : undefined;
+      const origin = t.origins.get(input)!;
+      if (options.storageOf(layout.parts[0]!) !== 'int8') options.keep(origin);
+      const scale = options.scaleOf(origin);
       const made = storeKernel(t, layout, bias, scale, { ...options, corrections });
       if (bias === undefined) return [made.name];
       if (scale === undefined) return [made.name, plain(t, bias, bias.shape, plainOrder(1))];

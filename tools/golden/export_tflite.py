@@ -18,7 +18,9 @@ import numpy as np
 try:
     from ai_edge_litert.interpreter import Interpreter
 except ImportError:
-    from tensorflow.lite import Interpreter
+    import tensorflow
+
+    Interpreter = tensorflow.lite.Interpreter
 
 
 def run(folder, pictures, output="probabilities"):

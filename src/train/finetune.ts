@@ -280,7 +280,7 @@ async function epochLoop(run: Run, pictures: RunPictures, writer: CheckpointWrit
     const validated = await evaluateEntries(network, pictures.val, operators, options.signal);
     if (validated === undefined) return false;
     await assertSound(network, validated, { epoch, lr });
-    const isBest = validated.pictures === 0 || validated.loss < best.loss;
+    const isBest = validated.pictures === 0 || improves(validated, history, start.teacher !== undefined);
     if (isBest) best = { epoch, loss: validated.loss };
     const row = historyRow(epoch, trained, validated, {
       lr,
@@ -301,6 +301,17 @@ async function epochLoop(run: Run, pictures: RunPictures, writer: CheckpointWrit
     );
   }
   return true;
+}
+
+/**
+ * Whether an epoch is the best so far: by the validation loss. Under a teacher by the accuracy, and by the loss where
+ * that is the same: a student takes over its teacher's confidence, and the loss against hard labels may rise while more
+ * and more of the answers are right.
+ */
+function improves({ loss, accuracy }: Scores, history: readonly HistoryRow[], taught: boolean): boolean {
+  const best = history.findLast((row) => row.best);
+  if (best === undefined || (taught && accuracy > best.valAccuracy)) return true;
+  return loss < best.valLoss && (!taught || accuracy === best.valAccuracy);
 }
 
 function historyRow(

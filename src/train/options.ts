@@ -96,7 +96,7 @@ export interface HistoryRow {
   readonly seconds: number;
   /** Training pictures a second. */
   readonly imagesPerSecond: number;
-  /** The lowest validation loss so far. */
+  /** The lowest validation loss so far; under a teacher the highest accuracy, and then the lowest loss. */
   readonly best: boolean;
 }
 

@@ -68,9 +68,8 @@ export interface GridRules {
 /**
  * Convolutions compute in 8 bits, and so does what lies between them. Norms that are computed from the numbers at hand,
  * attention, GELU, the last softmax and what is added to or multiplied with a constant a place stay float32: their
- * values reach far, or differ little, and 255 levels are too few.
- * The classifier too: 255 levels for the logits of a thousand classes would make ties of many answers.
- * So do kernels that have more bits, and values that round badly.
+ * values reach far, or differ little, and 255 levels are too few. So do kernels that have more bits, values that round
+ * badly, and the classifier: 255 levels for the logits of a thousand classes would make ties of many answers.
  */
 export function gridsOf(
   { source, logits, isWide }: GridRules,

@@ -178,6 +178,20 @@ test('a Keras file has the names of Keras, its classes and its preprocessing, an
   expect(bytes).toContain('"rule":"stretch"');
 });
 
+test('layers stand in the order of Keras, by which it loads their weights', async () => {
+  const branches = smallModel([8, 8], (s, x) => {
+    const short = conv2d(s.at('short'), x, 4, 1);
+    const long = conv2d(s.at('last'), conv2d(s.at('middle'), conv2d(s.at('first'), x, 4, 3), 4, 3), 4, 3);
+    return concat(s.at('both'), [short, long, conv2d(s.at('other'), x, 4, 3)]);
+  });
+  const { out } = await write(branches, 'keras');
+  const source = await openH5(join(out, 'model.h5'));
+  await source.close();
+  const owners = source.tensors.map(({ name }) => name.slice(0, name.lastIndexOf('/')));
+  // model.layers of Keras 2.15 and 3.8, those with weights
+  expect([...new Set(owners)]).toEqual(['first', 'middle', 'short', 'last', 'other', 'classifier']);
+});
+
 test('a long configuration, beyond the 64 KiB of an HDF5 header', async () => {
   const { out } = await write(randomModel('densenet121', 'keras', { height: 32, width: 32 }, 3), 'keras');
   const source = await openH5(join(out, 'model.h5'));

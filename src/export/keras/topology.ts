@@ -10,6 +10,7 @@ import { UsageError } from '../../errors.js';
 import { writtenOwner } from '../../weights/plan/write-plan.js';
 import type { ConstantUse } from '../lowering/operations.js';
 import { type Added, layerOf } from './layers.js';
+import { inKerasOrder } from './order.js';
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
 
@@ -37,7 +38,7 @@ export interface KerasLayerToWrite {
 
 export interface KerasTopology {
   readonly name: string;
-  /** In topological order: the input first, `probabilities` last. */
+  /** In Keras' own order, which is a topological one: the input first, `probabilities` last. */
   readonly layers: readonly KerasLayerToWrite[];
 }
 
@@ -115,7 +116,7 @@ export function kerasTopology(graph: Graph, read: ReadParameter, options: Topolo
   }
   const softmax: Added = { className: 'Activation', config: { activation: 'softmax' }, inputs: [outputs.get(logits)!] };
   add(PROBABILITIES, softmax, true);
-  return { name: 'model', layers };
+  return { name: 'model', layers: inKerasOrder(layers) };
 }
 
 /** Names of layers, each given once. */

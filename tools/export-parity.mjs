@@ -16,7 +16,7 @@ import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, 
 
 /** Backbone, source, `real`: the package that its published weights are in. */
 const NETWORKS = [
-  { backbone: 'mobilenet_v1_1.0', source: 'slim', real: 'retrained_graph.pb' },
+  { backbone: 'mobilenet_v1_1.0', source: 'slim', real: 'mobilenet_v1_1.0_224.pb' },
   { backbone: 'mobilenet_v2_1.0', source: 'torch', real: 'mobilenet_v2-b0353104.pth' },
   { backbone: 'mobilenet_v3_small_1.0', source: 'keras' },
   { backbone: 'resnet50', source: 'keras' },

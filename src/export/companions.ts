@@ -13,13 +13,16 @@ export interface RecordsBeside {
   readonly preprocessing: Preprocessing;
 }
 
+/** `labels.txt`: a class a line, in the order of the logits. */
+export const labelLines = (classes: readonly string[]): string =>
+  classes.map((name) => `${name.replace(/\s+/g, ' ')}\n`).join('');
+
 /** Writes `labels.txt` and `class_indices.json` where there are classes, and `preprocessing.json`. */
 export async function writeRecords(folder: string, records: RecordsBeside): Promise<void> {
   const { classes, inputSize, channels, preprocessing } = records;
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
   if (classes !== undefined) {
-    const labels = classes.map((name) => `${name.replace(/\s+/g, ' ')}\n`).join('');
-    await writeFileAtomic(join(folder, 'labels.txt'), labels);
+    await writeFileAtomic(join(folder, 'labels.txt'), labelLines(classes));
     await writeFileAtomic(join(folder, 'class_indices.json'), json({ ...classes }));
   }
   const described = describePreprocessing(preprocessing, inputSize);

@@ -10,6 +10,7 @@ import type { Engine } from '../../engine/tensorflow.js';
 import { messageOf, ToolkitError } from '../../errors.js';
 import { writeFileAtomic, writeStreamAtomic } from '../../files.js';
 import { version } from '../../version.js';
+import { labelLines } from '../companions.js';
 import type { ExportableModel, ExportFormat, Runtime, WriteOptions, Written } from '../format.js';
 import { lowerGraph } from '../lowering/lower.js';
 import { channelMoments } from '../quantize/moments.js';
@@ -51,8 +52,7 @@ async function write(
   const pieces = [before, ...graph, after];
   if (lengthOf(pieces) > MOST_BYTES) throw tooLarge(lengthOf(pieces));
   await writeStreamAtomic(join(folder, 'saved_model.pb'), (file) => writePieces(file, pieces));
-  const labels = classes.map((name) => `${name.replace(/\s+/g, ' ')}\n`).join('');
-  await writeFileAtomic(join(folder, 'assets', LABELS_FILE), labels);
+  await writeFileAtomic(join(folder, 'assets', LABELS_FILE), labelLines(classes));
   return { weightBytes: constants.weightBytes };
 }
 

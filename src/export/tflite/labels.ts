@@ -1,6 +1,7 @@
 /** The class names as a file in a zip archive, which lies behind the model's bytes as TensorFlow Lite's metadata wants it. */
 import { buffer } from 'node:stream/consumers';
 import yazl from 'yazl';
+import { labelLines } from '../companions.js';
 
 /** The archive's end, and an entry of its directory. @see APPNOTE.TXT of PKWARE's zip format, 4.3.12 and 4.3.16 */
 const END_BYTES = 22;
@@ -14,10 +15,9 @@ const [ENTRY_NAME, ENTRY_EXTRA, ENTRY_COMMENT, ENTRY_OFFSET] = [28, 30, 32, 42] 
  */
 export async function labelsArchive(name: string, classes: readonly string[], start: number): Promise<Uint8Array> {
   const zip = new yazl.ZipFile();
-  const text = classes.map((each) => `${each.replace(/\s+/g, ' ')}\n`).join('');
   // The earliest time that zip can say, in its local time.
   const options = { compress: false, mtime: new Date(1980, 0, 1), forceDosTimestamp: true };
-  zip.addBuffer(Buffer.from(text), name, options);
+  zip.addBuffer(Buffer.from(labelLines(classes)), name, options);
   zip.end();
   const archive = await buffer(zip.outputStream as NodeJS.ReadableStream);
   const end = archive.length - END_BYTES;

@@ -1,11 +1,11 @@
 /** Compiled computations against the same ones run operation by operation. */
 import { spawnSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { type BatchFunction, compile, compileBatches } from '../../src/engine/compile.js';
 import { loadNetwork } from '../../src/engine/network.js';
@@ -52,15 +52,20 @@ describe('a compiled computation', () => {
   });
 
   test('leaves no file and no tensor behind', () => {
-    const files = () => readdirSync(tmpdir()).filter((name) => name.startsWith('tl-graph-'));
-    const before = files();
-    const x = tf.tensor1d([1]);
-    const tensors = tf.memory().numTensors;
-    const compiled = compile(native(), [x], () => [tf.tidy(() => tf.exp(x))]);
-    tf.dispose(compiled.run([x]));
-    compiled.dispose();
-    expect(tf.memory().numTensors).toBe(tensors);
-    expect(files()).toEqual(before);
+    const place = mkdtempSync(join(tmpdir(), 'tl-compile-')); // in the common one other tests come and go
+    vi.stubEnv('TMPDIR', place);
+    try {
+      const x = tf.tensor1d([1]);
+      const tensors = tf.memory().numTensors;
+      const compiled = compile(native(), [x], () => [tf.tidy(() => tf.exp(x))]);
+      tf.dispose(compiled.run([x]));
+      compiled.dispose();
+      expect(tf.memory().numTensors).toBe(tensors);
+      expect(readdirSync(place)).toEqual([]);
+    } finally {
+      vi.unstubAllEnvs();
+      rmSync(place, { recursive: true });
+    }
   });
 });
 

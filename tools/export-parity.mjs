@@ -16,7 +16,7 @@ import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, 
 
 /** Backbone, source, `real`: the package that its published weights are in. */
 const NETWORKS = [
-  { backbone: 'mobilenet_v1_1.0', source: 'slim', real: 'mobilenet_v1_1.0_224.pb' },
+  { backbone: 'mobilenet_v1_1.0', source: 'slim', real: 'mobilenet_v1_1.0_224.pb', ignore: 'final_training_ops/*' },
   { backbone: 'mobilenet_v2_1.0', source: 'torch', real: 'mobilenet_v2-b0353104.pth' },
   { backbone: 'mobilenet_v3_small_1.0', source: 'keras' },
   { backbone: 'resnet50', source: 'keras' },
@@ -89,11 +89,12 @@ async function readNpy(path) {
 
 /** Trains a model and gives its folder, the photographs as its input, and what `tl predict` says of them. */
 async function prepare(network, work, data, tl) {
-  const { backbone, source, real, size } = network;
+  const { backbone, source, real, ignore, size } = network;
   const out = join(work, backbone);
   let weights = 'none';
   if (real !== undefined) {
-    await tl('import', await asset(real), '--backbone', backbone, '--source', source);
+    const left = ignore === undefined ? [] : ['--ignore', ignore];
+    await tl('import', await asset(real), '--backbone', backbone, '--source', source, ...left);
     weights = 'auto';
   }
   await tl(

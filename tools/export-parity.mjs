@@ -1,7 +1,7 @@
 /**
  * `npm run parity -- export [FILTER...]`: every exported format and quantisation of every family of networks, run by its
  * own independent runtime on 20 real photographs, against `tl predict` of the model that it was made from. FILTER is
- * part of `NETWORK/FORMAT/QUANTIZE`. Prints a table as Markdown; exit code 1 where a bound is broken.
+ * part of `NETWORK/FORMAT/QUANTIZE`. Prints a table as Markdown, and each run on stderr; exit code 1 where a bound is broken.
  *
  * MobileNet v1 and v2 have ImageNet's weights, the others random ones under a head that is trained on three groups of
  * foods. What Python can run runs in Python (tools/golden/export_*.py), the formats of TensorFlow.js in stock
@@ -249,14 +249,37 @@ async function main() {
     if (keep) say(`kept ${work}`);
     else await rm(work, { recursive: true, force: true });
   }
-  console.log(`| network | format | weights | size | run by | probabilities differ by | top-1 agrees |
-| --- | --- | --- | --- | --- | --- | --- |
-${rows.map(lineOf).join('\n')}`);
+  console.log(tableOf(rows));
   if (refused.length > 0)
     console.log(`\nnot written:\n${refused.map(({ name, why }) => `- ${name}: ${why}`).join('\n')}`);
   const broken = [...rows.filter(({ holds }) => !holds), ...refused.filter(({ unsupported }) => !unsupported)];
   console.log(broken.length === 0 ? '\neverything within its bound' : `\n${broken.length} beyond their bound`);
   return broken.length === 0 ? 0 : 1;
+}
+
+/** A row a network and format: the worst of its runtimes, for each way of storing weights. */
+function tableOf(rows) {
+  const kinds = ['none', 'float16', 'uint8', 'int8', 'int8+'];
+  const worst = (found, quantize) => {
+    const of = found.filter((row) => row.quantize === quantize);
+    if (of.length === 0) return '';
+    const size = `${(of[0].bytes / 1e6).toFixed(1)} MB`;
+    const mark = of.every(({ holds }) => holds) ? '' : ' **beyond**';
+    const told =
+      MOST_DIFFERENCE[quantize] === undefined
+        ? `${(100 * Math.min(...of.map(({ agreement }) => agreement))).toFixed(0)} %`
+        : Math.max(...of.map((row) => row.worst)).toExponential(1);
+    return `${told}${mark} (${size})`;
+  };
+  const names = [...new Set(rows.map(({ backbone, format }) => `${backbone} ${format}`))];
+  const lines = names.map((name) => {
+    const [backbone, format] = name.split(' ');
+    const found = rows.filter((row) => row.backbone === backbone && row.format === format);
+    return `| ${[backbone, format, ...kinds.map((kind) => worst(found, kind))].join(' | ')} |`;
+  });
+  return `| network | format | float32 | float16 | uint8 | int8 | int8, activations too |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |
+${lines.join('\n')}`;
 }
 
 function lineOf({ backbone, format, quantize, bytes, runtime, worst, agreement, holds }) {

@@ -8,6 +8,7 @@ import type { Engine } from '../engine/tensorflow.js';
 import { rng } from '../rng.js';
 import type { ExportableModel, Pictures, Runtime } from './format.js';
 import type { Quantization } from './quantize/quantizations.js';
+import { inWholePixels } from './record.js';
 
 /** How a model answers. */
 export interface Answers {
@@ -72,12 +73,13 @@ export function faultOf(comparison: Comparison, quantize: Quantization): string 
 
 /**
  * Runs both on every picture.
+ * @param wholePixels whether what was written takes whole pixels: then both see the same, rounded ones
  * @throws EXPORT_UNREADABLE where the runtime fails on what was written
  */
 export async function compare(
   model: ExportableModel,
   exported: Runtime,
-  pictures: Pictures | undefined,
+  { pictures, wholePixels }: { readonly pictures: Pictures | undefined; readonly wholePixels: boolean },
   engine: Engine,
 ): Promise<Comparison> {
   const { height, width } = model.record.inputSize;
@@ -88,7 +90,8 @@ export async function compare(
   const times: [number[], number[]] = [[], []];
   try {
     for await (const { pixels, labels, count } of (pictures ?? generated(model))()) {
-      const input = { shape: [count, height, width, channels], data: pixels };
+      const prepared = { shape: [count, height, width, channels], data: pixels };
+      const input = wholePixels ? inWholePixels(prepared, model.record) : prepared;
       const expected = await timed(times[0], count, () => source.run(input));
       const received = await timed(times[1], count, () => exported.run(input));
       if (received.length !== expected.length) tally.maxDifference = Infinity;

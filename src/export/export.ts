@@ -93,7 +93,8 @@ export async function exportModel(
       if (options.budgetBytes !== undefined && bytes > options.budgetBytes) continue;
       const runtime = await format.open(folder, record, engine);
       try {
-        made = { quantize, calibrated, written, check: await compare(model, runtime, validation, engine) };
+        const shown = { pictures: validation, wholePixels: withPreprocessing || format.wholePixels === true };
+        made = { quantize, calibrated, written, check: await compare(model, runtime, shown, engine) };
       } finally {
         await runtime.close();
       }

@@ -58,6 +58,8 @@ export interface ExportFormat {
   readonly quantizations: readonly Quantization[];
   readonly takesPixels: boolean;
   readonly calibrates: boolean;
+  /** Its runtime gives every model whole pixels, whatever it takes itself. */
+  readonly wholePixels?: true;
   /**
    * Writes the format's own files; records and README are written for all formats alike.
    * @throws EXPORT_UNSUPPORTED, EXPORT_OUT_OF_RANGE, WEIGHTS_NOT_FINITE, FILE_NOT_WRITTEN

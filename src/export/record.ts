@@ -87,21 +87,38 @@ export async function readExportRecord(folder: string): Promise<ExportRecord> {
   });
 }
 
+/** Which channel of a picture is the network's: blue and red change places where it wants them so. */
+const placesOf = ({ mean, channelOrder }: ExportRecord['preprocessing']): number[] =>
+  mean.map((_, c) => (channelOrder === 'bgr' && c < 3 ? 2 - c : c));
+
 /**
  * Undoes the last step of preprocessing: pixels 0..255 of the input size, RGB, rounded.
  * @param input normalised, `[N, height, width, channels]`
  */
 export function pixelsOf({ data }: DenseArray, { preprocessing }: Pick<ExportRecord, 'preprocessing'>): Uint8Array {
-  const { mean, std, scale, channelOrder } = preprocessing;
-  const channels = mean.length;
-  // Blue and red change places where the network wants them so.
-  const place = mean.map((_, c) => (channelOrder === 'bgr' && c < 3 ? 2 - c : c));
+  const { mean, std, scale } = preprocessing;
+  const place = placesOf(preprocessing);
   const pixels = new Uint8Array(data.length);
-  for (let start = 0; start < data.length; start += channels) {
-    for (let c = 0; c < channels; c++) {
+  for (let start = 0; start < data.length; start += mean.length) {
+    for (let c = 0; c < mean.length; c++) {
       const value = (data[start + c]! * std[c]! + mean[c]!) / scale;
       pixels[start + place[c]!] = Math.min(255, Math.max(0, Math.round(value)));
     }
   }
   return pixels;
+}
+
+/**
+ * The input with its pixels rounded: what a model sees that takes whole ones, where TensorFlow's resizing gave fractions.
+ * @param input normalised, as the result
+ */
+export function inWholePixels(input: DenseArray, record: Pick<ExportRecord, 'preprocessing'>): DenseArray {
+  const { mean, std, scale } = record.preprocessing;
+  const place = placesOf(record.preprocessing);
+  const pixels = pixelsOf(input, record);
+  const data = new Float32Array(pixels.length);
+  for (let start = 0; start < data.length; start += mean.length) {
+    for (let c = 0; c < mean.length; c++) data[start + c] = (pixels[start + place[c]!]! * scale - mean[c]!) / std[c]!;
+  }
+  return { shape: input.shape, data };
 }

@@ -11,6 +11,7 @@ import { type ExportOptions, type ExportReport, exportModel } from '../../src/ex
 import { openExport } from '../../src/export/exported.js';
 import type { ExportableModel } from '../../src/export/format.js';
 import type { Quantization } from '../../src/export/quantize/quantizations.js';
+import { inWholePixels, pixelsOf } from '../../src/export/record.js';
 import { rng } from '../../src/rng.js';
 import { softmax } from '../../src/train/classifier.js';
 import { goldenModel, picturesOf, publishedModel, randomModel, smallModel } from './models.js';
@@ -199,6 +200,22 @@ describe('a model that takes pixels', () => {
     const expected = [...softmax(logits.subarray(0, 5)), ...softmax(logits.subarray(5))];
     for (const [i, value] of expected.entries()) expect(received[i]).toBeCloseTo(value, 6);
   });
+});
+
+test('a model that takes pixels is compared on whole ones, where the resize gives fractions of them', async () => {
+  const model = tiny();
+  const { shape, data } = picturesFor(model, 3);
+  const { scale, mean, std } = model.record.preprocessing;
+  const fractions = data.map((_, i) => ((200 + (i % 7) / 7) * scale - mean[i % 3]!) / std[i % 3]!);
+  const report = await write(model, 'none', {
+    withPreprocessing: true,
+    validation: picturesOf({ shape, data: fractions }),
+  });
+  expect(report.check.maxDifference).toBeLessThan(1e-6);
+  const pixels = pixelsOf({ shape, data: fractions }, model.record);
+  expect(new Set(pixels)).toEqual(new Set([200, 201]));
+  const rounded = inWholePixels({ shape, data: fractions }, model.record).data;
+  expect(rounded[3]).toBeCloseTo((pixels[3]! * scale - mean[0]!) / std[0]!, 6);
 });
 
 describe('a size that all files may have', () => {

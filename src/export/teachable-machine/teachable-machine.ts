@@ -35,6 +35,7 @@ export const teachableMachine: ExportFormat = {
   quantizations: ['none'],
   takesPixels: false,
   calibrates: false,
+  wholePixels: true, // a canvas has no others
   write: writeTeachableMachine,
   open: openTeachableMachine,
   usage: teachableMachineUsage,

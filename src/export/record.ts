@@ -2,12 +2,12 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { channelCounts } from '../augment/image.js';
-import { channelsFor, preprocessingSchema } from '../augment/preprocessing.js';
+import { channelsFor } from '../augment/preprocessing.js';
 import type { DenseArray } from '../engine/forward.js';
 import { FormatError, listFaults } from '../errors.js';
 import { readJsonFile, writeFileAtomic } from '../files.js';
 import { version } from '../version.js';
-import { EXPORT_RECORD, headSchema, type ModelRecord, trainingSchema } from '../weights/model-folder.js';
+import { EXPORT_RECORD, type ModelRecord, sharedFields } from '../weights/model-folder.js';
 import { type FormatName, formatNames } from './formats.js';
 import { type Quantization, quantizations } from './quantize/quantizations.js';
 
@@ -29,8 +29,6 @@ export interface ExportRecord extends Pick<ModelRecord, OfModel> {
   readonly input: 'normalised' | 'pixels';
 }
 
-const positiveInteger = z.number().int().positive();
-
 const schema: z.ZodType<ExportRecord> = z
   .object({
     exportVersion: z.literal(EXPORT_VERSION),
@@ -39,16 +37,7 @@ const schema: z.ZodType<ExportRecord> = z
     calibrated: z.boolean(),
     channels: z.literal(channelCounts),
     input: z.enum(['normalised', 'pixels']),
-    backbone: z.string(),
-    source: z.string(),
-    inputSize: z.object({ height: positiveInteger, width: positiveInteger }),
-    head: headSchema,
-    classes: z.array(z.string()).min(2),
-    preprocessing: preprocessingSchema,
-    weights: z.object({ origin: z.string(), license: z.string() }),
-    data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
-    training: trainingSchema.exactOptional(),
-    toolkit: z.string(),
+    ...sharedFields,
   })
   .refine((record) => record.channels === channelsFor(record.preprocessing), {
     message: 'as many as preprocessing has means',

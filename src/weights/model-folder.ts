@@ -64,7 +64,7 @@ const channels = z.literal(channelCounts);
 /** How a head is kept in a record. */
 export const headSchema = z.object({ hidden: z.array(positiveInteger), dropout: z.number().min(0).lt(1) });
 
-export const trainingSchema: z.ZodType<TrainingRecord> = z.object({
+const trainingSchema: z.ZodType<TrainingRecord> = z.object({
   trainPictures: z.number().int().min(0),
   valPictures: z.number().int().min(0),
   recipe: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
@@ -79,20 +79,25 @@ export const trainingSchema: z.ZodType<TrainingRecord> = z.object({
     .exactOptional(),
 });
 
+/** What a record of a model and that of its export both hold. */
+export const sharedFields = {
+  backbone: z.string(),
+  source: z.string(),
+  inputSize: size,
+  head: headSchema,
+  classes: z.array(z.string()).min(2),
+  preprocessing: preprocessingSchema,
+  weights: z.object({ origin: z.string(), license: z.string() }),
+  data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
+  training: trainingSchema.exactOptional(),
+  toolkit: z.string(),
+};
+
 const recordSchema: z.ZodType<ModelRecord> = z
   .object({
     formatVersion: z.literal(MODEL_FORMAT_VERSION),
-    backbone: z.string(),
-    source: z.string(),
-    inputSize: size,
+    ...sharedFields,
     channels: channels.exactOptional(),
-    head: headSchema,
-    classes: z.array(z.string()).min(2),
-    preprocessing: preprocessingSchema,
-    weights: z.object({ origin: z.string(), license: z.string() }),
-    data: z.object({ fingerprint: z.string(), valSplit: z.number().min(0).lt(1), seed: z.number() }),
-    training: trainingSchema.exactOptional(),
-    toolkit: z.string(),
   })
   .refine((record) => (record.channels ?? 3) === channelsFor(record.preprocessing), {
     message: 'as many as preprocessing has means',

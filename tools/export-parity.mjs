@@ -7,12 +7,12 @@
  * foods. What Python can run runs in Python (tools/golden/export_*.py), the formats of TensorFlow.js in stock
  * TensorFlow.js on WebAssembly.
  */
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { asset, foodPictures } from './assets.mjs';
-import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, say } from './references.mjs';
+import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, say, writeNpy } from './references.mjs';
 
 /** Backbone, source, `real`: the package that its published weights are in. */
 const NETWORKS = [
@@ -72,15 +72,6 @@ async function dataSet(folder) {
       await copyFile(join(dir, group, name), join(folder, 'data', group, name));
   }
   return join(folder, 'data');
-}
-
-/** A float32 or uint8 array as `.npy`, format 1.0. */
-async function writeNpy(path, data, shape) {
-  const type = data instanceof Uint8Array ? '|u1' : '<f4';
-  const header = `{'descr': '${type}', 'fortran_order': False, 'shape': (${shape.join(', ')}, ), }`;
-  const padded = `${header.padEnd(Math.ceil((header.length + 11) / 64) * 64 - 11)}\n`;
-  const start = Buffer.from([0x93, ...Buffer.from('NUMPY'), 1, 0, padded.length & 255, padded.length >> 8]);
-  await writeFile(path, Buffer.concat([start, Buffer.from(padded, 'latin1'), Buffer.from(data.buffer)]));
 }
 
 async function readNpy(path) {

@@ -7,12 +7,12 @@
  * weights, one with the file itself. Every tap, pre_logits and logits are compared by numpy. The last rows are real
  * ImageNet weights on photographs. `npm run parity -- export` is about exported models: export-parity.mjs. Exit code 1 above 1e-4 of the reference's largest absolute value.
  */
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { asset } from './assets.mjs';
-import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, say } from './references.mjs';
+import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, say, writeNpy } from './references.mjs';
 
 const TOLERANCE = 1e-4;
 
@@ -125,14 +125,6 @@ function printTable(head, rows) {
   console.log([line(head), line(widths.map((n) => '-'.repeat(n))), ...rows.map(line)].join('\n'));
 }
 
-/** A float32 [1, H, W, 3] as `.npy`, format 1.0. */
-async function writeNpy(path, data, [height, width]) {
-  const header = `{'descr': '<f4', 'fortran_order': False, 'shape': (1, ${height}, ${width}, 3), }`;
-  const padded = `${header.padEnd(Math.ceil((header.length + 11) / 64) * 64 - 11)}\n`;
-  const start = Buffer.from([0x93, ...Buffer.from('NUMPY'), 1, 0, padded.length & 255, padded.length >> 8]);
-  await writeFile(path, Buffer.concat([start, Buffer.from(padded, 'latin1'), Buffer.from(data.buffer)]));
-}
-
 /** The photographs once more, now with this toolkit's own decoding and preprocessing. */
 async function comparePhotographs(result, photographs, tl, background) {
   const from = (path) => import(pathToFileURL(join(dist, path)).href);
@@ -146,7 +138,7 @@ async function comparePhotographs(result, photographs, tl, background) {
     const stem = name.replace(/\.\w+$/, '');
     const input = join(folder, `own-${stem}.npy`);
     const output = join(folder, `own-${stem}.npz`);
-    await writeNpy(input, await loadOne(path, published.preprocessing, { height: 224, width: 224 }), [224, 224]);
+    await writeNpy(input, await loadOne(path, published.preprocessing, { height: 224, width: 224 }), [1, 224, 224, 3]);
     await tl('forward', '--backbone', backbone, '--source', source, '--input', input, '--output', output);
     const { top, taps } = JSON.parse(
       (await python('tf', 'compare.py', join(folder, `expected-${stem}.npz`), output)).stdout,

@@ -1,6 +1,6 @@
 /** The two sides of a comparison at real size: the reference implementations in Python (tools/golden), and this command line. */
 import { execFile } from 'node:child_process';
-import { mkdir, symlink } from 'node:fs/promises';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -59,4 +59,13 @@ export function commandLine(dist, home) {
     });
     return JSON.parse(stdout);
   };
+}
+
+/** An array of float32 or bytes as `.npy`, format 1.0. @see https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
+export async function writeNpy(path, data, shape) {
+  const type = data instanceof Uint8Array ? '|u1' : '<f4';
+  const header = `{'descr': '${type}', 'fortran_order': False, 'shape': (${shape.join(', ')}, ), }`;
+  const padded = `${header.padEnd(Math.ceil((header.length + 11) / 64) * 64 - 11)}\n`;
+  const start = Buffer.from([0x93, ...Buffer.from('NUMPY'), 1, 0, padded.length & 255, padded.length >> 8]);
+  await writeFile(path, Buffer.concat([start, Buffer.from(padded, 'latin1'), Buffer.from(data.buffer)]));
 }

@@ -13,9 +13,10 @@ const src = join(root, 'src');
 const GROUND: readonly string[] = ['errors', 'rng', 'files', 'version', 'protobuf', 'addon'];
 
 /**
- * Which room may import which. Arrows point down: cli -> export, explain, report, train -> data, weights, heads,
- * backbones -> augment, engine. Two of them deserve a word: a backbone's published variants carry their preprocessing
- * (backbones -> augment), and a model folder names its backbone and head (weights -> backbones, heads).
+ * Which room may import which. Arrows point down: cli -> export, explain, train -> data, weights, heads, backbones,
+ * report -> augment, engine. Three of them deserve a word: a backbone's published variants carry their preprocessing
+ * (backbones -> augment), a model folder names its backbone and head (weights -> backbones, heads), and a run draws what
+ * it leaves behind from plain numbers (train -> report).
  */
 const ARROWS: Readonly<Record<string, readonly string[]>> = {
   errors: [],
@@ -24,16 +25,16 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   protobuf: [],
   addon: [],
   files: ['errors'],
+  report: [],
   engine: [],
   augment: [],
   heads: ['engine'],
   backbones: ['augment', 'engine'],
   data: ['augment'],
   weights: ['augment', 'engine', 'backbones', 'heads'],
-  train: ['augment', 'engine', 'backbones', 'heads', 'data', 'weights'],
+  train: ['augment', 'engine', 'backbones', 'heads', 'data', 'weights', 'report'],
   export: ['augment', 'engine', 'backbones', 'heads', 'data', 'weights'],
   explain: ['augment', 'engine', 'backbones', 'heads', 'data', 'weights'],
-  report: ['augment', 'engine', 'backbones', 'heads', 'data', 'weights'],
   cli: [...['augment', 'engine', 'backbones', 'heads', 'data', 'weights'], ...['train', 'export', 'explain', 'report']],
 };
 

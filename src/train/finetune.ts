@@ -1,12 +1,10 @@
 /** Fine-tuning, from a folder of pictures to a run folder. */
 import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { findBackbone, findPublished } from '../backbones/index.js';
 import { closeLoader, describeBadImages } from '../data/index.js';
 import { type Operators, operatorsOf } from '../engine/operators.js';
 import { loadEngine } from '../engine/tensorflow.js';
 import { ToolkitError } from '../errors.js';
-import { writeFileAtomic } from '../files.js';
 import { rng } from '../rng.js';
 import { type CheckpointWriter, checkpointWriter, restoreOptimizer } from './checkpoint.js';
 import { assertOutside } from './distill.js';
@@ -25,6 +23,7 @@ import {
   type Reporter,
   type RunMetrics,
 } from './options.js';
+import { writeReport } from './report.js';
 import {
   assertFree,
   type CheckpointState,
@@ -72,7 +71,7 @@ export async function finetune(options: FinetuneOptions, reporter: Reporter): Pr
 
 /** The settings alone, without what only concerns this call. */
 function settingsOf(options: FinetuneOptions): FinetuneSettings {
-  const { out, overwrite, resume, engine, signal, plot, ...settings } = options;
+  const { out, overwrite, resume, engine, signal, ...settings } = options;
   return settings;
 }
 
@@ -96,7 +95,7 @@ interface Run extends Job {
 }
 
 async function train(job: Job): Promise<FinetuneResult> {
-  const { folder, start, state, options, reporter } = job;
+  const { folder, start, state, reporter } = job;
   const { settings, resolved } = start.args;
   const history = state === undefined ? [] : await readHistory(folder, state.epoch);
   const reader = printingReader(start.read);
@@ -123,7 +122,7 @@ async function train(job: Job): Promise<FinetuneResult> {
     if (history.length === 0) throw stoppedEarly();
     const metrics = metricsOf(run);
     await writeJson(folder, 'metrics.json', metrics);
-    if (options.plot !== undefined) await writeFileAtomic(join(folder, 'curves.png'), await options.plot(history));
+    await writeReport(folder, history);
     if (stopped)
       reporter.info(
         `stopped after epoch ${history.length} of ${settings.epochs}; go on with: tl finetune --resume ${folder}`,

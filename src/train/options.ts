@@ -73,8 +73,6 @@ export interface FinetuneOptions extends FinetuneSettings {
   readonly engine: EngineOptions;
   /** Stops at the next step. */
   readonly signal?: AbortSignal;
-  /** Draws the curves, PNG bytes; without it no `curves.png` is written. */
-  readonly plot?: (history: readonly HistoryRow[]) => Promise<Uint8Array>;
 }
 
 /** One epoch. Losses are means over pictures; accuracies lie in 0 to 1. */

@@ -278,7 +278,6 @@ async function finetuneOptions(
     ...(resume === undefined ? {} : { resume }),
     engine: engineOptions(options),
     signal,
-    plot: async (history) => (await import('../../report/curves.js')).curvesPng(history),
   };
 }
 

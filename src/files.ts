@@ -4,8 +4,9 @@
  */
 
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream, existsSync, statSync } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { createReadStream, existsSync, readlinkSync, statSync } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { messageOf, ToolkitError, UsageError } from './errors.js';
@@ -32,7 +33,7 @@ export async function writeFileAtomic(path: string, data: string | Uint8Array): 
  * @throws FILE_NOT_WRITTEN, or what `write` throws
  */
 export async function writeStreamAtomic(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
-  const temporary = besideName(path);
+  const temporary = besideName(path, newMark(), 'tmp');
   try {
     await mkdir(dirname(resolve(path)), { recursive: true });
     const file = await open(temporary, 'wx');
@@ -52,12 +53,14 @@ export async function writeStreamAtomic(path: string, write: (file: FileHandle) 
 
 /**
  * Lets `fill` put files into a new folder, which then takes the place of `target`, old content and all. A failure
- * removes the new folder and leaves the old one as it was.
+ * removes the new folder and leaves the old one as it was. No system exchanges two folders by a call that Node has, so
+ * that for a moment there is no `target`: what a process that was killed then left is told by the names of both folders
+ * beside it, and {@link recoverFolder} ends it.
  * @throws FILE_NOT_WRITTEN, or what `fill` throws
  */
 export async function replaceFolderAtomic(target: string, fill: (folder: string) => Promise<void>): Promise<void> {
-  const fresh = besideName(target);
-  const old = besideName(target);
+  const mark = newMark();
+  const [fresh, old] = [besideName(target, mark, 'tmp'), besideName(target, mark, 'old')];
   try {
     await mkdir(fresh, { recursive: true });
     await fill(fresh);
@@ -67,14 +70,66 @@ export async function replaceFolderAtomic(target: string, fill: (folder: string)
     try {
       await rename(fresh, target);
     } catch (error) {
-      if (replaced) await rename(old, target);
-      throw error;
+      const isDone = systemCode(error) === 'ENOENT' && (await exists(target)); // a reader was faster: recoverFolder
+      if (!isDone) {
+        if (replaced) await rename(old, target);
+        throw error;
+      }
     }
     await syncFolder(dirname(resolve(target)));
     if (replaced) await rm(old, { recursive: true, force: true });
   } catch (error) {
     await discard(fresh);
     throw isFileSystemError(error) ? fileError('FILE_NOT_WRITTEN', target, 'cannot be replaced', error) : error;
+  }
+}
+
+/**
+ * Ends a replacement of `target` between whose two renames a process was killed: the new folder, which was whole by
+ * then, gets its name. It does what that process was about to do, so that it does no harm where it still lives.
+ */
+export async function recoverFolder(target: string): Promise<void> {
+  const full = resolve(target);
+  if (existsSync(full)) return;
+  const parent = dirname(full);
+  const names = new Set(await readdir(parent).catch(() => []));
+  for (const name of names) {
+    const beside = partsOf(name);
+    if (beside?.ending !== 'old' || beside.base !== basename(full).slice(0, BASE_LENGTH)) continue;
+    const fresh = name.replace(/old$/, 'tmp');
+    if (!names.has(fresh)) continue; // the new one had its name, and was removed later
+    await rename(join(parent, fresh), full).catch(() => undefined); // where it cannot be, there is no such folder
+    await discard(join(parent, name));
+    return;
+  }
+}
+
+/**
+ * Removes what processes that were killed left unfinished in a folder that no other process writes to. What
+ * {@link recoverFolder} needs stays.
+ */
+export async function removeUnfinished(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names.filter((each) => isUnfinished(each))) {
+    const { base, ending, stem } = partsOf(name)!;
+    const isPair = names.includes(`${stem}.${ending === 'tmp' ? 'old' : 'tmp'}`);
+    if (isPair && !names.includes(base)) continue;
+    await discard(join(folder, name));
+  }
+}
+
+/** Whether a name is that of something on its way to another name: see {@link writeStreamAtomic}. */
+export const isUnfinished = (name: string): boolean => partsOf(name) !== undefined;
+
+/** Whether it was left by a process of this machine that has ended; false where that cannot be known. */
+export function isLeftBehind(name: string): boolean {
+  const beside = partsOf(name);
+  if (beside?.place !== placeOfProcesses()) return false;
+  try {
+    process.kill(beside.pid, 0); // asks whether it is there, and does nothing to it (kill(2))
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
 }
 
@@ -185,6 +240,11 @@ const SYSTEM_ERRORS: Readonly<Record<string, { readonly reason: string; readonly
   EEXIST: { reason: 'a part of the path is a file, not a folder', hint: 'check the folders in the path' },
   ENOTEMPTY: { reason: 'a folder of that name is in the way', hint: 'remove that folder, or choose another path' },
   ENOSPC: { reason: 'the disk is full', hint: 'free some space, or choose a path on another disk' },
+  EFBIG: {
+    reason: 'the file grew larger than is allowed',
+    hint: 'raise the limit (ulimit -f), or choose another disk',
+  },
+  EIO: { reason: 'the disk failed', hint: 'check the disk, or choose a path on another one' },
   EDQUOT: { reason: 'the disk quota is used up', hint: 'free some space, or choose a path on another disk' },
   EMFILE: { reason: 'too many open files', hint: 'raise the limit (ulimit -n) and run again' },
   ENAMETOOLONG: { reason: 'the name is too long', hint: 'choose a shorter name' },
@@ -197,10 +257,39 @@ function systemCode(error: unknown): string | undefined {
 
 const isFileSystemError = (error: unknown): boolean => systemCode(error) !== undefined;
 
+/** So much of a name is kept in that of an unfinished file, of the 255 bytes that file systems have (NAME_MAX). */
+const BASE_LENGTH = 200;
+
+/** Who writes, told apart from every other writer: `PLACE-PROCESS-RANDOM`. */
+const newMark = (): string => `${placeOfProcesses()}-${process.pid}-${randomBytes(6).toString('hex')}`;
+
 /** A hidden name in the same folder: a rename is atomic only within one file system. */
-function besideName(path: string): string {
+function besideName(path: string, mark: string, ending: 'tmp' | 'old'): string {
   const full = resolve(path);
-  return join(dirname(full), `.${basename(full).slice(0, 200)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`);
+  return join(dirname(full), `.${basename(full).slice(0, BASE_LENGTH)}.${mark}.${ending}`);
+}
+
+/** What {@link besideName} made a name of. */
+function partsOf(name: string) {
+  const found = /^\.(.+)\.([0-9a-f]{8})-(\d+)-[0-9a-f]{12}\.(tmp|old)$/.exec(name);
+  if (found === null) return undefined;
+  const [, base, place, pid, ending] = found as unknown as [string, string, string, string, 'tmp' | 'old'];
+  return { base, place, pid: Number(pid), ending, stem: name.slice(0, -ending.length - 1) };
+}
+
+let place: string | undefined;
+
+/** Where the numbers of processes mean what they mean here: this machine, and its container (pid_namespaces(7)). */
+function placeOfProcesses(): string {
+  if (place !== undefined) return place;
+  let namespace = '';
+  try {
+    namespace = readlinkSync('/proc/self/ns/pid');
+  } catch {
+    // only Linux has them
+  }
+  place = createHash('sha256').update(`${hostname()} ${namespace}`).digest('hex').slice(0, 8);
+  return place;
 }
 
 /** Cleans up after a failure, which says more than a failure of the cleaning would. */

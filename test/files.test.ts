@@ -1,10 +1,30 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { ToolkitError } from '../src/errors.js';
-import { readJsonFile, replaceFolderAtomic, sha256File, writeFileAtomic, writeStreamAtomic } from '../src/files.js';
+import {
+  isLeftBehind,
+  isUnfinished,
+  readJsonFile,
+  recoverFolder,
+  removeUnfinished,
+  replaceFolderAtomic,
+  sha256File,
+  writeFileAtomic,
+  writeStreamAtomic,
+} from '../src/files.js';
 
 const root = mkdtempSync(join(tmpdir(), 'tl-files-'));
 let folder = root;
@@ -112,6 +132,107 @@ describe('replaceFolderAtomic', () => {
     await replaceFolderAtomic(join(folder, 'runs', 'best'), async (fresh) => writeFileSync(join(fresh, 'x'), ''));
     expect(readdirSync(join(folder, 'runs'))).toEqual(['best']);
   });
+});
+
+describe('what a process that is killed leaves', () => {
+  /** Replaces `model`, and stops as a killed process does: `moment` sees the folder and the new one in it. */
+  async function killedWhile(moment: (target: string, fresh: string) => void): Promise<string> {
+    const target = join(folder, 'model');
+    await replaceFolderAtomic(target, async (fresh) => writeFileSync(join(fresh, 'file'), 'old'));
+    const stopped = new Error('killed');
+    await replaceFolderAtomic(target, async (fresh) => {
+      writeFileSync(join(fresh, 'file'), 'new');
+      moment(target, fresh);
+      renameSync(folder, `${folder}.kept`); // out of reach of what cleans up after an error
+      throw stopped;
+    }).catch((error: unknown) => expect(error).toBe(stopped));
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(`${folder}.kept`, folder);
+    return target;
+  }
+  const oldName = (fresh: string): string => fresh.replace(/tmp$/, 'old');
+
+  it('while it fills the new folder: the old one stands, and what is unfinished is removed', async () => {
+    const target = await killedWhile(() => {});
+    expect(readdirSync(folder).filter(isUnfinished)).toHaveLength(1);
+    await recoverFolder(target);
+    expect(readFileSync(join(target, 'file'), 'utf8')).toBe('old');
+    await removeUnfinished(folder);
+    expect(readdirSync(folder)).toEqual(['model']);
+  });
+
+  it('between the two renames: the new folder takes its place', async () => {
+    const target = await killedWhile((standing, fresh) => renameSync(standing, oldName(fresh)));
+    expect(existsSync(target)).toBe(false);
+    await removeUnfinished(folder); // must not take what is needed
+    await recoverFolder(target);
+    expect(readFileSync(join(target, 'file'), 'utf8')).toBe('new');
+    expect(readdirSync(folder)).toEqual(['model']);
+    await recoverFolder(target);
+    expect(readdirSync(folder)).toEqual(['model']);
+  });
+
+  it('before it removes the old folder: the new one stands', async () => {
+    const target = await killedWhile((standing, fresh) => {
+      renameSync(standing, oldName(fresh));
+      renameSync(fresh, standing);
+    });
+    await recoverFolder(target);
+    expect(readFileSync(join(target, 'file'), 'utf8')).toBe('new');
+    await removeUnfinished(folder);
+    expect(readdirSync(folder)).toEqual(['model']);
+  });
+
+  it('a folder that was removed later does not come back', async () => {
+    const target = await killedWhile((standing, fresh) => {
+      renameSync(standing, oldName(fresh));
+      renameSync(fresh, standing);
+    });
+    rmSync(target, { recursive: true });
+    await recoverFolder(target);
+    expect(existsSync(target)).toBe(false);
+  });
+
+  it('of other names nothing is removed', async () => {
+    const names = ['.hidden', 'a.tmp', '.a.1-2.tmp', '.model.12345678-1-0123456789ab.tmp.gz'];
+    for (const name of names) writeFileSync(join(folder, name), '');
+    await removeUnfinished(folder);
+    expect(readdirSync(folder).sort()).toEqual([...names].sort());
+    await removeUnfinished(join(folder, 'nowhere'));
+    await recoverFolder(join(folder, 'nowhere', 'model'));
+  });
+
+  it('who left it is known on this machine', async () => {
+    const names: string[] = [];
+    await writeStreamAtomic(join(folder, 'x'), async () => void names.push(...readdirSync(folder)));
+    const own = names.find(isUnfinished)!;
+    expect(isLeftBehind(own)).toBe(false);
+    const { pid } = spawnSync(process.execPath, ['--version']); // it has ended
+    const ended = own.replace(`-${process.pid}-`, `-${pid}-`);
+    expect(ended).not.toBe(own);
+    expect(isLeftBehind(ended)).toBe(true);
+    expect(isLeftBehind(ended.replace(/\.[0-9a-f]{8}-/, '.00000000-'))).toBe(false); // another machine's
+    expect(isLeftBehind('x')).toBe(false);
+  });
+});
+
+it('a reader that completes a replacement does the writer no harm', async () => {
+  const target = join(folder, 'model');
+  mkdirSync(target);
+  let stop = false;
+  const reading = (async () => {
+    while (!stop) {
+      await recoverFolder(target);
+      await new Promise((done) => setImmediate(done));
+    }
+  })();
+  for (let i = 0; i < 200; i++) {
+    await replaceFolderAtomic(target, async (fresh) => writeFileSync(join(fresh, 'file'), String(i)));
+    expect(readFileSync(join(target, 'file'), 'utf8')).toBe(String(i));
+  }
+  stop = true;
+  await reading;
+  expect(readdirSync(folder)).toEqual(['model']);
 });
 
 describe('sha256File', () => {

@@ -11,7 +11,7 @@ import { buildBackbone, findBackbone, findPublished } from '../backbones/index.j
 import type { Graph } from '../engine/graph.js';
 import type { ReadParameter } from '../engine/network.js';
 import { FormatError, listFaults, ToolkitError, UsageError, WeightsError } from '../errors.js';
-import { readJsonFile, replaceFolderAtomic, writeFileAtomic } from '../files.js';
+import { readJsonFile, recoverFolder, replaceFolderAtomic, writeFileAtomic } from '../files.js';
 import { type Head, withHead } from '../heads/heads.js';
 import { modelCard } from './model-card.js';
 import { openSafetensors, writeSafetensors } from './safetensors.js';
@@ -163,7 +163,9 @@ export async function openModelFolder(path: string): Promise<OpenedModel> {
       hint: 'give the folder that it was exported from; predict and evaluate take exported folders too',
     });
   }
-  const folder = [path, join(path, 'best')].find((each) => existsSync(join(each, RECORD)));
+  const places = [path, join(path, 'best')];
+  for (const place of places) await recoverFolder(place);
+  const folder = places.find((each) => existsSync(join(each, RECORD)));
   if (folder === undefined) {
     throw new UsageError({
       code: 'MODEL_NOT_FOUND',

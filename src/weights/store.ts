@@ -9,7 +9,7 @@ import { z } from 'zod';
 import type { Parameter } from '../engine/graph.js';
 import { toolkitHome } from '../engine/setup/home.js';
 import { FormatError, listFaults, messageOf } from '../errors.js';
-import { readJsonFile, replaceFolderAtomic, writeFileAtomic } from '../files.js';
+import { readJsonFile, recoverFolder, replaceFolderAtomic, writeFileAtomic } from '../files.js';
 import type { Head } from '../heads/heads.js';
 import { headSchema } from './model-folder.js';
 import { type SafetensorsEntry, writeSafetensors } from './safetensors.js';
@@ -124,6 +124,7 @@ export async function listStored(): Promise<{
  */
 export async function findStored(backbone: string, source: string): Promise<StoredWeights | undefined> {
   const folder = folderOf(backbone, source);
+  await recoverFolder(folder);
   if (!existsSync(folder)) return undefined;
   const file = join(folder, WEIGHTS);
   const record = await readRecord(folder, backbone, source);

@@ -52,8 +52,8 @@ export async function writeSegment(
       const entry = Buffer.alloc(ENTRY_BYTES);
       entry.write(id, 'base64');
       entry.writeUInt32LE(crc32(bytes), NAME_BYTES);
-      entries.push(entry);
       await writeAt(file, bytes, end);
+      entries.push(entry); // a row that did not fit is none
       end += rowBytes;
     });
     count = entries.length;

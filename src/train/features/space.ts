@@ -4,8 +4,9 @@
  */
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
-import { join, sep } from 'node:path';
+import { basename, join, sep } from 'node:path';
 import { toolkitHome } from '../../engine/setup/home.js';
+import { isLeftBehind } from '../../files.js';
 
 /** End of the names of files of rows. */
 export const SEGMENT_ENDING = '.rows';
@@ -22,7 +23,7 @@ export const MOST_BYTES = 50e9;
 /** Of the space that is free, or would be without the kept rows. */
 const MOST_OF_FREE = 0.5;
 
-/** No run lasts so long that a file of it stands unfinished for more. */
+/** No run lasts so long that a file of it stands unfinished for more, if it cannot be known whether it still runs. */
 const ABANDONED_AFTER_MS = 7 * 24 * 60 * 60 * 1000;
 
 interface Kept {
@@ -65,7 +66,7 @@ export async function makeSpace({ bytes, folder, insists, most = MOST_BYTES }: N
   await mkdir(folder, { recursive: true });
   const all = await listKept();
   const isAbandoned = ({ path, usedMs }: Kept): boolean =>
-    path.endsWith('.tmp') && Date.now() - usedMs > ABANDONED_AFTER_MS;
+    path.endsWith('.tmp') && (isLeftBehind(basename(path)) || Date.now() - usedMs > ABANDONED_AFTER_MS);
   for (const { path } of all.filter(isAbandoned)) await rm(path, { force: true });
   const kept = all.filter((each) => !isAbandoned(each));
   const sum = (files: readonly Kept[]): number => files.reduce((total, each) => total + each.bytes, 0);

@@ -75,6 +75,7 @@ train() {
   py tf train_keras.py
   py torch train_torch.py
   py torch distillation.py
+  py torch groups_torch.py
   py flax train_flax.py
 }
 

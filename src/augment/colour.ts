@@ -6,6 +6,7 @@
 
 import type { Rng } from '../rng.js';
 import { channelsOf, type Picture } from './image.js';
+import type { JitterRecipe } from './recipe.js';
 
 /** Luma of ITU-R BT.601, as Pillow's conversion to grey has it. */
 const LUMA = [0.299, 0.587, 0.114] as const;
@@ -28,14 +29,20 @@ export const contrast: Blend = (picture, factor) => {
 export const saturation: Blend = (picture, factor) => blend(picture, factor, greyOf(picture));
 
 /**
- * Brightness, contrast and saturation by factors uniform in 1 ± `strength`, in random order, as torchvision's
- * ColorJitter does.
- * @param strength 0..1
+ * Brightness, contrast and saturation by factors uniform in 1 ± their strengths, in random order, as torchvision's
+ * ColorJitter does; those of strength 0 are left out.
  */
-export function colourJitter(picture: Picture, generator: Rng, strength: number): Picture {
-  const steps = generator.shuffle([brightness, contrast, saturation]);
-  return steps.reduce((changed, step) => step(changed, 1 + strength * (2 * generator.uniform() - 1)), picture);
+export function colourJitter(picture: Picture, generator: Rng, strengths: JitterRecipe): Picture {
+  const steps = generator.shuffle(
+    (Object.keys(changes) as (keyof typeof changes)[]).filter((name) => strengths[name] > 0),
+  );
+  return steps.reduce(
+    (changed, name) => changes[name](changed, 1 + strengths[name] * (2 * generator.uniform() - 1)),
+    picture,
+  );
 }
+
+const changes = { brightness, contrast, saturation } as const;
 
 /** The grey of the pixel that starts at an index. */
 function greyOf(picture: Picture): (i: number) => number {

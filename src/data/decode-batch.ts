@@ -1,10 +1,11 @@
 /** What a worker does: picture files to one block of pixels. Runs as well on the calling thread. */
 
 import { type Memory, reusedMemory } from '../addon.js';
-import { type Augmentation, augmentInto, pictureRng } from '../augment/augment.js';
+import { augmentInto, pictureRng } from '../augment/augment.js';
 import type { Channels, ImageSize, Picture } from '../augment/image.js';
 import { preprocessInto, type View } from '../augment/pipeline.js';
 import { channelsFor, type Preprocessing } from '../augment/preprocessing.js';
+import type { AugmentRecipe } from '../augment/recipe.js';
 import { DataError } from '../errors.js';
 import { decodeImage } from './decode.js';
 
@@ -19,7 +20,8 @@ export interface DecodeTask extends Recipe {
   readonly paths: readonly string[];
   /** Of a second network, which is shown the same random changes of the same pictures. */
   readonly second?: Recipe | undefined;
-  readonly augmentation: Augmentation;
+  /** What is random. */
+  readonly augment: AugmentRecipe;
   readonly seed: number | string;
   readonly epoch: number;
   /** When given, this view is shown and nothing is random. */
@@ -105,12 +107,12 @@ function blockOf({ preprocessing, size }: Recipe, count: number): Block {
 /** What is random about a picture is named by seed, epoch and path: every network is shown the same of it. */
 function fillSlot(block: Block, index: number, picture: Picture, path: string, task: DecodeTask): void {
   const { preprocessing, size, slot, pixels } = block;
-  const { seed, epoch, augmentation, view } = task;
+  const { seed, epoch, augment, view } = task;
   const offset = index * slot;
   if (view) preprocessInto(picture, preprocessing, size, pixels, offset, view);
   else {
     const generator = pictureRng(seed, epoch, path);
-    augmentInto(picture, { preprocessing, size, augmentation, generator }, pixels, offset);
+    augmentInto(picture, { preprocessing, size, recipe: augment, generator }, pixels, offset);
   }
 }
 

@@ -9,10 +9,10 @@ import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import type { Piscina } from 'piscina';
 import { picturesAddonFile } from '../addon.js';
-import type { Augmentation } from '../augment/augment.js';
 import type { ImageSize } from '../augment/image.js';
 import { plainView, preprocessInto, type View } from '../augment/pipeline.js';
 import { channelsFor, type Preprocessing } from '../augment/preprocessing.js';
+import { type Augmentation, type AugmentRecipe, recipeOf } from '../augment/recipe.js';
 import { DataError, listFaults, UsageError } from '../errors.js';
 import type { Rng } from '../rng.js';
 import type { Sample } from './dataset.js';
@@ -41,7 +41,8 @@ export interface LoaderOptions {
   readonly batchSize: number;
   /** Shuffles with this generator; in the order of the samples when absent. */
   readonly shuffle?: Rng;
-  readonly augment: Augmentation;
+  /** What is random about the pictures: a preset's name, or a recipe. */
+  readonly augment: Augmentation | AugmentRecipe;
   /** Shows every picture in this view, whatever `augment` says; for keeping a frozen network's output. */
   readonly view?: View;
   /** A second network, for which each picture is made ready too, from the same decoded file. */
@@ -170,7 +171,7 @@ function taskOf(paths: readonly string[], options: LoaderOptions, cancelled: Int
     paths,
     preprocessing,
     size,
-    augmentation: augment,
+    augment: recipeOf(augment),
     seed,
     epoch,
     view,

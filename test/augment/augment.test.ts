@@ -12,6 +12,7 @@ import { brightness, colourJitter, contrast, saturation } from '../../src/augmen
 import type { Picture } from '../../src/augment/image.js';
 import { preprocessInto } from '../../src/augment/pipeline.js';
 import { caffePreprocessing, torchPreprocessing, withChannels } from '../../src/augment/preprocessing.js';
+import { recipes, standardCrop } from '../../src/augment/recipe.js';
 import { rotate } from '../../src/augment/rotate.js';
 import { rng } from '../../src/rng.js';
 
@@ -25,7 +26,7 @@ function noise(width: number, height: number, seed = 1): Picture {
 function augment(image: Picture, augmentation: Augmentation, path: string, epoch = 0, seed = 1): Float32Array {
   const out = new Float32Array(16 * 16 * 3);
   const generator = pictureRng(seed, epoch, path);
-  augmentInto(image, { preprocessing: torchPreprocessing, size, augmentation, generator }, out, 0);
+  augmentInto(image, { preprocessing: torchPreprocessing, size, recipe: recipes[augmentation], generator }, out, 0);
   return out;
 }
 
@@ -65,7 +66,7 @@ describe('every augmentation', () => {
   test('float pictures, from TensorFlow kernels, go the same way', () => {
     const out = new Float32Array(16 * 16 * 3);
     const generator = pictureRng(1, 0, 'x');
-    augmentInto(image, { preprocessing: caffePreprocessing, size, augmentation: 'strong', generator }, out, 0);
+    augmentInto(image, { preprocessing: caffePreprocessing, size, recipe: recipes.strong, generator }, out, 0);
     expect(Math.max(...out)).toBeLessThanOrEqual(255 - 103.939);
     expect(new Set(out).size).toBeGreaterThan(100);
   });
@@ -78,7 +79,7 @@ describe('flip', () => {
     let flips = 0;
     for (let i = 0; i < 400; i++) {
       const path = `class/${i}.jpg`;
-      const view = flipView(7, 2, path);
+      const view = flipView(7, 2, path, recipes.flip);
       if (view.flip) flips++;
       const expected = new Float32Array(16 * 16 * 3);
       preprocessInto(image, torchPreprocessing, size, expected, 0, view);
@@ -88,10 +89,12 @@ describe('flip', () => {
     expect(flips).toBeLessThan(240);
   });
 
+  const flipOf = (epoch: number, path: string) => flipView(1, epoch, path, recipes.flip);
+
   test('does not depend on where the data set lies, nor on how a name is composed', () => {
     for (let i = 0; i < 50; i++) {
-      expect(flipView(1, i, '/home/a/data/train/caf\u00e9/1.jpg')).toEqual(flipView(1, i, 'train/cafe\u0301/1.jpg'));
-      expect(flipView(1, i, 'C:\\data\\dog\\1.jpg')).toEqual(flipView(1, i, 'dog/1.jpg'));
+      expect(flipOf(i, '/home/a/data/train/caf\u00e9/1.jpg')).toEqual(flipOf(i, 'train/cafe\u0301/1.jpg'));
+      expect(flipOf(i, 'C:\\data\\dog\\1.jpg')).toEqual(flipOf(i, 'dog/1.jpg'));
     }
   });
 });
@@ -101,7 +104,7 @@ describe('random crop', () => {
     const side = fc.integer({ min: 40, max: 400 });
     fc.assert(
       fc.property(side, side, fc.integer(), (width, height, seed) => {
-        const box = randomBox({ width, height }, rng(seed));
+        const box = randomBox({ width, height }, rng(seed), standardCrop);
         expect(box.x).toBeGreaterThanOrEqual(0);
         expect(box.y).toBeGreaterThanOrEqual(0);
         expect(box.x + box.width).toBeLessThanOrEqual(width);
@@ -117,14 +120,16 @@ describe('random crop', () => {
   });
 
   it('works for pictures of one pixel and of one row', () => {
-    expect(randomBox({ width: 1, height: 1 }, rng(1))).toEqual({ x: 0, y: 0, width: 1, height: 1 });
+    expect(randomBox({ width: 1, height: 1 }, rng(1), standardCrop)).toEqual({ x: 0, y: 0, width: 1, height: 1 });
     for (let seed = 0; seed < 20; seed++) {
-      const box = randomBox({ width: 100, height: 1 }, rng(seed));
+      const box = randomBox({ width: 100, height: 1 }, rng(seed), standardCrop);
       expect(box.height).toBe(1);
       expect(box.width).toBeGreaterThanOrEqual(1);
     }
   });
 });
+
+const jitter = (by: number) => ({ brightness: by, contrast: by, saturation: by, hue: 0 });
 
 describe('colour', () => {
   const image: Picture = { data: Uint8Array.of(200, 100, 0, 50, 50, 50), width: 2, height: 1 };
@@ -149,8 +154,8 @@ describe('colour', () => {
   test('jitter of strength 0 changes nothing, of 0.2 stays near', () => {
     const picture = noise(8, 8);
     const far = (a: Picture): number => Math.max(...[...a.data].map((value, i) => Math.abs(value - picture.data[i]!)));
-    expect(far(colourJitter(picture, rng(1), 0))).toBeLessThan(1e-3);
-    const jittered = far(colourJitter(picture, rng(1), 0.2));
+    expect(far(colourJitter(picture, rng(1), jitter(0)))).toBeLessThan(1e-3);
+    const jittered = far(colourJitter(picture, rng(1), jitter(0.2)));
     expect(jittered).toBeGreaterThan(1);
     expect(jittered).toBeLessThan(0.2 * 3 * 255);
   });
@@ -223,7 +228,12 @@ describe('pictures of one and of four channels', () => {
       const data = new Uint8Array(40 * 30 * channels).map((_, i) => [10, 100, 200, 255][i % channels]!);
       const out = new Float32Array(16 * 16 * channels);
       const generator = pictureRng(1, 0, 'x');
-      augmentInto({ data, width: 40, height: 30 }, { preprocessing, size, augmentation, generator }, out, 0);
+      augmentInto(
+        { data, width: 40, height: 30 },
+        { preprocessing, size, recipe: recipes[augmentation], generator },
+        out,
+        0,
+      );
       if (channels === 4) for (let i = 3; i < out.length; i += 4) expect(out[i]).toBeCloseTo(255 - 103.939, 2);
       if (channels === 4 && augmentation !== 'strong') {
         expectClose(out.subarray(0, 3), [200 - 103.939, 100 - 116.779, 10 - 123.68]);

@@ -8,6 +8,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { flipView } from '../../src/augment/augment.js';
 import { caffePreprocessing, torchPreprocessing } from '../../src/augment/preprocessing.js';
+import { recipes } from '../../src/augment/recipe.js';
 import type { Sample } from '../../src/data/dataset.js';
 import { type DecodeTask, decodeBatch } from '../../src/data/decode-batch.js';
 import {
@@ -144,7 +145,7 @@ describe('batches', () => {
     const random = await show({ augment: 'flip', epoch: 4 });
     expect(plain.pixels).toEqual((await show({})).pixels);
     samples.forEach((sample, i) => {
-      const source = flipView(1, 4, sample.path).flip ? flipped : plain;
+      const source = flipView(1, 4, sample.path, recipes.flip).flip ? flipped : plain;
       const part = (batch: Batch) => batch.pixels.subarray(i * slot, (i + 1) * slot);
       expect(part(random)).toEqual(part(source));
     });
@@ -184,7 +185,7 @@ describe('batches', () => {
       paths: samples.map((sample) => sample.path),
       preprocessing: torchPreprocessing,
       size,
-      augmentation: 'none',
+      augment: {},
       seed: 1,
       epoch: 0,
       view: undefined,

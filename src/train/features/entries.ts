@@ -1,7 +1,7 @@
 /** Pictures as the trained part of the network takes them: what comes out of the frozen part, or pixels without one. */
 import * as tf from '@tensorflow/tfjs-core';
-import type { Augmentation } from '../../augment/augment.js';
 import type { Preprocessing } from '../../augment/preprocessing.js';
+import type { Augmentation, AugmentRecipe } from '../../augment/recipe.js';
 import { batches, type ImageSize, type Recipe, type Sample } from '../../data/index.js';
 import { rng } from '../../rng.js';
 import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
@@ -41,7 +41,8 @@ export interface EntryOptions {
   readonly preprocessing: Preprocessing;
   readonly size: ImageSize;
   readonly batchSize: number;
-  readonly augment: Augmentation;
+  /** What is random about the pictures: a preset's name, or a recipe. */
+  readonly augment: Augmentation | AugmentRecipe;
   readonly seed: number;
   readonly skipBadImages: boolean;
   readonly onBadImage: (path: string, reason: string) => void;

@@ -4,7 +4,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import * as tf from '@tensorflow/tfjs-core';
-import { type Augmentation, flipView } from '../../augment/augment.js';
+import { flipView } from '../../augment/augment.js';
+import { type AugmentRecipe, recipeOf, recipes, variety } from '../../augment/recipe.js';
 import { batches, type Sample } from '../../data/index.js';
 import { filledUp } from '../../engine/compile.js';
 import { DataError, listFaults, UsageError } from '../../errors.js';
@@ -30,12 +31,14 @@ export interface KeptPlan {
 
 /**
  * The views that epochs may show: one, both mirrorings, or the first `count` epochs' own random changes.
- * @param count of `standard` and `strong`
+ * @param count of what else is random
  */
-export function viewsOf(augment: Augmentation, seed: number, count: number): RowView[] {
-  if (augment === 'none') return [{ kind: 'plain' }];
-  if (augment === 'flip') return [{ kind: 'plain' }, { kind: 'mirrored' }];
-  return Array.from({ length: count }, (_, i) => ({ kind: 'augmented', augment, seed, epoch: i + 1 }));
+export function viewsOf(augment: EntryOptions['augment'], seed: number, count: number): RowView[] {
+  const recipe = recipeOf(augment);
+  const shown = variety(recipe);
+  if (shown === 'one') return [{ kind: 'plain' }];
+  if (shown === 'mirrored') return [{ kind: 'plain' }, { kind: 'mirrored' }];
+  return Array.from({ length: count }, (_, i) => ({ kind: 'augmented', augment: recipe, seed, epoch: i + 1 }));
 }
 
 /** Position of the view of a picture that an epoch shows; with as many views as epochs, it is the one without keeping. */
@@ -45,7 +48,8 @@ export function shownIn(
   { augment, seed }: Pick<EntryOptions, 'augment' | 'seed'>,
   views: number,
 ): number {
-  if (augment === 'flip') return flipView(seed, epoch, path).flip ? 1 : 0;
+  const recipe = recipeOf(augment);
+  if (variety(recipe) === 'mirrored') return flipView(seed, epoch, path, recipe).flip ? 1 : 0;
   return (epoch - 1) % views;
 }
 
@@ -69,7 +73,7 @@ export function rowBytesOf({ entryShape }: Pick<TrainableNetwork, 'entryShape'>,
 
 /** One way through the pictures: as they are, which gives the mirrored rows too, or as one epoch changes them. */
 interface Pass {
-  readonly augment: Augmentation;
+  readonly augment: AugmentRecipe;
   readonly epoch: number;
   readonly pictures: {
     readonly sample: Sample;
@@ -83,7 +87,7 @@ function passesOf(plans: readonly KeptPlan[], store: RowStore): Pass[] {
     for (const { sample, ids } of pictures) {
       const missing = views.flatMap((view, i) => (store.has(ids[i]!) ? [] : [{ view, id: ids[i]! }]));
       for (const { view, id } of missing) {
-        const [augment, epoch] = view.kind === 'augmented' ? [view.augment, view.epoch] : (['none', 0] as const);
+        const [augment, epoch] = view.kind === 'augmented' ? [view.augment, view.epoch] : ([recipes.none, 0] as const);
         const pass = passes.get(epoch) ?? { augment, epoch, pictures: [] };
         passes.set(epoch, pass);
         const row = { id, mirrored: view.kind === 'mirrored' };

@@ -1,10 +1,10 @@
 /** What a kept row is a function of, as a name: the frozen part of the network, what is done to pictures, the picture. */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import type { Augmentation } from '../../augment/augment.js';
 import { pictureName } from '../../augment/augment.js';
 import type { ImageSize } from '../../augment/image.js';
 import type { Preprocessing } from '../../augment/preprocessing.js';
+import { type AugmentRecipe, recipeName } from '../../augment/recipe.js';
 import { cutAt, type Graph } from '../../engine/graph.js';
 import type { ReadParameter } from '../../engine/network.js';
 import type { Precision } from '../../engine/precision.js';
@@ -101,11 +101,13 @@ export async function contentPrints(paths: readonly string[]): Promise<Map<strin
 export type RowView =
   | { readonly kind: 'plain' | 'mirrored' }
   /** As epoch `epoch` of an uncached run shows it. */
-  | { readonly kind: 'augmented'; readonly augment: Augmentation; readonly seed: number; readonly epoch: number };
+  | { readonly kind: 'augmented'; readonly augment: AugmentRecipe; readonly seed: number; readonly epoch: number };
 
 /** The name of one picture's row below its {@link frozenPrint}: 44 characters. */
 export function rowId(content: Print, view: RowView, path: string): string {
   const words =
-    view.kind === 'augmented' ? [view.augment, view.seed, view.epoch, pictureName(path)].join(' ') : view.kind;
+    view.kind === 'augmented'
+      ? [recipeName(view.augment), view.seed, view.epoch, pictureName(path)].join(' ')
+      : view.kind;
   return createHash('sha256').update(`${content} ${words}`).digest('base64');
 }

@@ -59,7 +59,7 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
   const { settings, resolved } = start.args;
   const { train, val } = start.dataset;
   const { cache, cacheViews = 0 } = settings;
-  const views = viewsOf(settings.augment, settings.seed, cacheViews);
+  const views = viewsOf(entries.augment, settings.seed, cacheViews);
   if (cache === 'off') return await sourcesAnew(options);
   if (resolved.cut === null || views.length === 0) {
     if (cache !== 'auto') reporter.warn(`--cache ${cache}: ${nothingToKeep(resolved.cut, settings.augment)}`);

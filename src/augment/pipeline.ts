@@ -5,8 +5,8 @@
 
 import { type Memory, newMemory, reusedMemory } from '../addon.js';
 import { compiledStandard } from './compiled.js';
-import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
-import { type Preprocessing, shortSideOf } from './preprocessing.js';
+import { type Box, type Channels, channelsOf, type ImageSize, type Picture } from './image.js';
+import { channelsFor, type Preprocessing, shortSideOf } from './preprocessing.js';
 import { resampleWindow, wholeOf } from './resample.js';
 
 /** What may differ between two passes over the same picture without any randomness. */
@@ -114,7 +114,7 @@ export function normaliseInto(image: Picture, preprocessing: Preprocessing, out:
   const { channelOrder, scale, mean, std } = preprocessing;
   const channels = channelsOf(image);
   const { flip } = view;
-  const sources = Array.from({ length: channels }, (_, c) => (channelOrder === 'bgr' && c < 3 ? 2 - c : c)); // alpha stays last
+  const sources = sourcesOf(channels, channelOrder);
   // A byte has 256 values: one table for each channel is faster than the arithmetic, and gives the same.
   const tables = (): Float32Array =>
     Float32Array.from({ length: channels * 256 }, (_, i) => ((i % 256) * scale - mean[i >> 8]!) / std[i >> 8]!);
@@ -125,6 +125,28 @@ export function normaliseInto(image: Picture, preprocessing: Preprocessing, out:
     if (bytes) lookUp(bytes.data, bytes.tables.subarray(c * 256, (c + 1) * 256), out, way);
     else standardise(data as Float32Array, { scale, shift: mean[c]!, spread: std[c]! }, out, way);
   }
+}
+
+/** The channel of the picture for each of the network's input: alpha stays last, and grey has no order. */
+const sourcesOf = (channels: Channels, order: Preprocessing['channelOrder']): number[] =>
+  Array.from({ length: channels }, (_, c) => (order === 'bgr' && channels > 1 && c < 3 ? 2 - c : c));
+
+/**
+ * The picture that {@link normaliseInto} made these numbers of, in 8 bits, so that people can look at it; what lies
+ * outside 0..255, as noise may, becomes the nearest value inside.
+ * @param values `[height, width, channels]`, as the network takes them
+ */
+export function denormalise(values: Float32Array, preprocessing: Preprocessing, { height, width }: ImageSize): Picture {
+  const { channelOrder, scale, mean, std } = preprocessing;
+  const channels = channelsFor(preprocessing);
+  const sources = sourcesOf(channels, channelOrder);
+  const data = new Uint8ClampedArray(height * width * channels); // rounds, too
+  for (let pixel = 0; pixel < data.length; pixel += channels) {
+    for (const [c, source] of sources.entries()) {
+      data[pixel + source] = (values[pixel + c]! * std[c]! + mean[c]!) / scale;
+    }
+  }
+  return { data: new Uint8Array(data.buffer), width, height };
 }
 
 /** How one channel goes from a picture to the network's input, row after row. */

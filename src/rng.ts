@@ -10,6 +10,8 @@ export interface Rng {
   integer(n: number): number;
   /** Standard normal (Box-Muller). */
   normal(): number;
+  /** Beta-distributed in [0, 1]; shapes above 0. */
+  beta(a: number, b: number): number;
   /** A new array in random order (Fisher-Yates). */
   shuffle<T>(items: readonly T[]): T[];
   /** An independent stream; the same name gives the same stream, whatever was drawn from this one. */
@@ -38,6 +40,11 @@ function fromKey(key: number): Rng {
       const radius = Math.sqrt(-2 * Math.log((next() + 1) / 2 ** 32)); // +1: never the log of zero
       return radius * Math.cos(2 * Math.PI * (next() / 2 ** 32));
     },
+    beta: (a, b) => {
+      // X / (X + Y) of two gamma variates; as a difference of logarithms, since small shapes give numbers below 1e-300.
+      const difference = logGamma(self, b) - logGamma(self, a);
+      return 1 / (1 + Math.exp(difference));
+    },
     shuffle: (items) => {
       const out = [...items];
       for (let i = out.length - 1; i > 0; i--) {
@@ -50,6 +57,25 @@ function fromKey(key: number): Rng {
   };
   return self;
 }
+
+/**
+ * The logarithm of a gamma variate of scale 1. A shape below 1 takes one of shape + 1 times a uniform number's power.
+ * @see Marsaglia and Tsang 2000, "A simple method for generating gamma variables", sections 4 and 6
+ */
+function logGamma(random: Rng, shape: number): number {
+  if (shape < 1) return logGamma(random, shape + 1) + Math.log(aboveZero(random)) / shape;
+  const d = shape - 1 / 3;
+  const c = 1 / Math.sqrt(9 * d);
+  for (;;) {
+    const x = random.normal();
+    const v = (1 + c * x) ** 3;
+    if (v <= 0) continue;
+    if (Math.log(aboveZero(random)) < x ** 2 / 2 + d - d * v + d * Math.log(v)) return Math.log(d * v);
+  }
+}
+
+/** Uniform in (0, 1]: never the logarithm of zero. */
+const aboveZero = (random: Rng): number => random.uniform() + 2 ** -32;
 
 /** FNV-1a over UTF-16 code units, then murmur3's 32-bit finaliser. */
 function hash(text: string, seed: number): number {

@@ -73,6 +73,29 @@ describe('rng', () => {
     expect(values.filter((v) => Math.abs(v) > 2).length / values.length).toBeCloseTo(0.0455, 2);
   });
 
+  test.each([
+    [0.2, 0.2],
+    [0.001, 0.001],
+    [1, 1],
+    [0.8, 0.8],
+    [2, 5],
+    [0.5, 3],
+    [40, 40],
+  ])('beta(%d, %d) has the four moments of its distribution, and stays in [0, 1]', (a, b) => {
+    const random = rng(`beta ${a} ${b}`);
+    const values = Array.from({ length: 50_000 }, () => random.beta(a, b));
+    expect(values.every((value) => value >= 0 && value <= 1)).toBe(true);
+    // E[x^k] is the product of (a + i) / (a + b + i) over i < k.
+    let [expected, deviation] = [1, 0];
+    for (let k = 1; k <= 4; k++) {
+      expected *= (a + k - 1) / (a + b + k - 1);
+      const powers = values.map((value) => value ** k);
+      const got = mean(powers);
+      deviation = Math.sqrt(mean(powers.map((power) => (power - got) ** 2)) / values.length);
+      expect(Math.abs(got - expected)).toBeLessThan(4 * deviation + 1e-9);
+    }
+  });
+
   test('a shuffle keeps everything, leaves its argument alone, and favours no order', () => {
     const items = ['a', 'b', 'c'];
     const orders = new Map<string, number>();

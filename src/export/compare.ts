@@ -4,6 +4,7 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { loadNetwork } from '../engine/network.js';
+import { softmaxRows } from '../engine/softmax.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { rng } from '../rng.js';
 import type { ExportableModel, Pictures, Runtime } from './format.js';
@@ -167,25 +168,10 @@ async function openSource({ graph, read, record }: ExportableModel, engine: Engi
       const logits = network.run(x, ['logits']).get('logits')!;
       const values = (await logits.data()) as Float32Array;
       tf.dispose([x, logits]);
-      return softmaxRows(values, record.classes.length);
+      return Float32Array.from(softmaxRows(values, record.classes.length));
     },
     close: async () => network.dispose(),
   };
-}
-
-function softmaxRows(logits: Float32Array, classes: number): Float32Array {
-  const out = new Float32Array(logits.length);
-  for (let start = 0; start < logits.length; start += classes) {
-    const row = logits.subarray(start, start + classes);
-    const top = row.reduce((a, b) => Math.max(a, b));
-    const powers = Float64Array.from(row, (value) => Math.exp(value - top));
-    const sum = powers.reduce((a, b) => a + b);
-    out.set(
-      powers.map((power) => power / sum),
-      start,
-    );
-  }
-  return out;
 }
 
 /** Enough to run a batch of one size and one of another. */

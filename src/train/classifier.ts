@@ -2,6 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { loadNetwork } from '../engine/network.js';
 import type { Precision } from '../engine/precision.js';
+import { softmaxRows } from '../engine/softmax.js';
 import type { Engine } from '../engine/tensorflow.js';
 import type { ModelRecord, OpenedModel } from '../weights/model-folder.js';
 
@@ -54,27 +55,15 @@ export async function loadClassifier(
   };
 }
 
-/** Softmax of each row, in double precision. */
-function softmaxRows(logits: Float32Array, classes: number): Float64Array {
-  const out = new Float64Array(logits.length);
-  for (let at = 0; at < logits.length; at += classes) out.set(softmax(logits.subarray(at, at + classes)), at);
-  return out;
-}
-
-/** Softmax of one row, in double precision. */
-export function softmax(logits: ArrayLike<number>): number[] {
-  const row = Array.from(logits);
-  const largest = Math.max(...row);
-  const powers = row.map((value) => Math.exp(value - largest));
-  const sum = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / sum);
-}
-
 /** Indices of the largest values, largest first; the smaller index of two equal ones first. */
 export function topIndices(values: ArrayLike<number>, count: number): number[] {
-  return Array.from(values)
-    .map((value, index) => ({ value, index }))
-    .sort((a, b) => b.value - a.value || a.index - b.index)
-    .slice(0, count)
-    .map(({ index }) => index);
+  const top: number[] = [];
+  for (let i = 0; i < values.length; i++) {
+    if (top.length === count && !(values[i]! > values[top.at(-1)!]!)) continue;
+    let place = top.length;
+    while (place > 0 && values[i]! > values[top[place - 1]!]!) place--;
+    top.splice(place, 0, i);
+    if (top.length > count) top.pop();
+  }
+  return top;
 }

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { buildBackbone } from '../../src/backbones/index.js';
 import { closeLoader, loadOne } from '../../src/data/loader.js';
 import { forwardInBatches } from '../../src/engine/forward.js';
+import { softmaxRows } from '../../src/engine/softmax.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
-import { softmax, topIndices } from '../../src/train/classifier.js';
+import { topIndices } from '../../src/train/classifier.js';
 import { importWeights } from '../../src/weights/import.js';
 import { resolveWeights } from '../../src/weights/resolve.js';
 import { asset } from '../../tools/assets.mjs';
@@ -61,7 +62,7 @@ test("torchvision's MobileNet v2 by way of the store: the right class, as sure a
     });
     expect(logits!.shape).toEqual([pictures.length, 1000]);
     for (const [i, { about, index, probability }] of photographs.entries()) {
-      const probabilities = softmax(logits!.data.subarray(i * 1000, (i + 1) * 1000));
+      const probabilities = softmaxRows(logits!.data.subarray(i * 1000, (i + 1) * 1000), 1000);
       expect(topIndices(probabilities, 5), about).toContain(index);
       expect(Math.abs(probabilities[index]! - probability), about).toBeLessThan(0.001);
     }

@@ -60,17 +60,11 @@ export { finetune } from './train/finetune.js';
 export { type EvaluatedSplit, labelledPictures, labelledSamples, type PicturesAt } from './train/labelled.js';
 export type { ClassScores, Confusion } from './train/metrics.js';
 export type { OptimizerName } from './train/optimizers.js';
-export {
-  defaults,
-  type FinetuneOptions,
-  type FinetuneResult,
-  type FinetuneSettings,
-  type HistoryRow,
-  type Reporter,
-  type RunMetrics,
-} from './train/options.js';
+export type { FinetuneOptions, FinetuneResult, HistoryRow, Reporter, RunMetrics } from './train/options.js';
 export { type Guess, type Prediction, type PredictOptions, predict } from './train/predict.js';
 export type { ScheduleName } from './train/schedule.js';
+export { completeSettings, defaultLr } from './train/settings/complete.js';
+export type { FinetuneSettings, GivenSettings } from './train/settings/settings.js';
 export { version } from './version.js';
 export { type Adapted, adaptWeights } from './weights/adapt.js';
 export {

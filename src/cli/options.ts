@@ -1,14 +1,18 @@
 /** Options that several commands share, and how their values are read. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { Channels, ImageSize } from '../augment/image.js';
 import type { Precision } from '../engine/precision.js';
 import type { EngineName, EngineOptions } from '../engine/tensorflow.js';
+import { channels, imageSize, type Kind, whole } from '../train/settings/kinds.js';
 
-/** Options of the commands that compute. */
-export interface ComputeOptions {
+/** What computes. */
+export interface EngineChoice {
   readonly engine: 'auto' | EngineName;
   readonly device: 'auto' | 'cpu' | 'gpu';
   readonly threads?: number;
+}
+
+/** Options of the commands that compute. */
+export interface ComputeOptions extends EngineChoice {
   readonly precision: Precision;
 }
 
@@ -21,16 +25,20 @@ export function withCommon(command: Command): Command {
 }
 
 /** Adds the options that choose what computes. */
-export function withCompute(command: Command): Command {
+export function withEngine(command: Command): Command {
   return command
     .addOption(engineOption())
     .addOption(new Option('--device <device>', 'what it computes on').choices(['auto', 'cpu', 'gpu']).default('auto'))
-    .option('--threads <n>', 'threads of the native engine (default: all)', wholeNumber(1))
-    .addOption(
-      new Option('--precision <type>', 'what convolutions and matrix products compute in; bfloat16 takes less time')
-        .choices(['float32', 'bfloat16'])
-        .default('float32'),
-    );
+    .option('--threads <n>', 'threads of the native engine (default: all)', wholeNumber(1));
+}
+
+/** Adds the options that choose what computes, and in what. */
+export function withCompute(command: Command): Command {
+  return withEngine(command).addOption(
+    new Option('--precision <type>', 'what convolutions and matrix products compute in; bfloat16 takes less time')
+      .choices(['float32', 'bfloat16'])
+      .default('float32'),
+  );
 }
 
 /** `auto` is the native engine where it is ready, else wasm. */
@@ -40,21 +48,21 @@ export function engineOption(): Option {
     .default('auto');
 }
 
-export function engineOptions({ engine, device, threads }: ComputeOptions): EngineOptions {
+export function engineOptions({ engine, device, threads }: EngineChoice): EngineOptions {
   return { engine, device, ...(threads === undefined ? {} : { threads }) };
 }
 
-/** Reads a whole number from `least`. */
-export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
+/** Reads a value of a kind, for commander. */
+export function argument<T>(kind: Kind<T>): (text: string) => T {
   return (text) => {
-    const value = Number(text);
-    if (!/^\d+$/.test(text) || value < least || value > most) {
-      const range = most === Number.MAX_SAFE_INTEGER ? `from ${least}` : `from ${least} to ${most}`;
-      throw new InvalidArgumentError(`Expected a whole number ${range}.`);
-    }
+    const value = kind.parse(text);
+    if (value === undefined) throw new InvalidArgumentError(`Expected ${kind.expected}.`);
     return value;
   };
 }
+
+/** Reads a whole number from `least`. */
+export const wholeNumber = (least: number, most?: number): ((text: string) => number) => argument(whole(least, most));
 
 const BYTE_UNITS: Readonly<Record<string, number>> = {
   '': 1,
@@ -74,47 +82,14 @@ export function byteSize(text: string): number {
   return size;
 }
 
-/** The most pixels that a side of an input may have. */
-const MOST_PIXELS = 65_536;
-
 /** Reads `N` or `HxW`: a height and a width in pixels. */
-export function inputSize(text: string): ImageSize {
-  const [height, width = height, ...others] = text.toLowerCase().split('x');
-  const side = wholeNumber(1, MOST_PIXELS);
-  if (height === undefined || others.length > 0) throw new InvalidArgumentError('Expected N, or HxW.');
-  return { height: side(height), width: side(width!) };
-}
+export const inputSize = argument(imageSize);
 
 /** `--channels`; `what` says which it is by default. */
-export function channelsOption(what: string): Option {
-  return new Option('--channels <n>', `of the pictures: 1 grey, 3 RGB, 4 RGBA (default: ${what})`).argParser((text) => {
-    const channels = (['1', '3', '4'] as const).find((each) => each === text);
-    if (channels === undefined) throw new InvalidArgumentError('Expected 1, 3 or 4.');
-    return Number(channels) as Channels;
-  });
-}
-
-/** Reads a number that lies in a range. */
-export function realNumber(range: {
-  readonly atLeast?: number;
-  readonly above?: number;
-  readonly atMost?: number;
-  readonly below?: number;
-}): (text: string) => number {
-  return (text) => {
-    const value = text.trim() === '' ? Number.NaN : Number(text);
-    const { atLeast = -Infinity, above = -Infinity, atMost = Infinity, below = Infinity } = range;
-    if (Number.isFinite(value) && value >= atLeast && value > above && value <= atMost && value < below) return value;
-    const words = Object.entries({
-      'at least': range.atLeast,
-      above: range.above,
-      'at most': range.atMost,
-      below: range.below,
-    });
-    const bounds = words.flatMap(([word, bound]) => (bound === undefined ? [] : [`${word} ${bound}`]));
-    throw new InvalidArgumentError(`Expected a number ${bounds.join(' and ')}.`);
-  };
-}
+export const channelsOption = (what: string): Option =>
+  new Option('--channels <n>', `of the pictures: 1 grey, 3 RGB, 4 RGBA (default: ${what})`).argParser(
+    argument(channels),
+  );
 
 /** Reads `a,b`; the option may be given again. */
 export function list(text: string, before: readonly string[] = []): string[] {

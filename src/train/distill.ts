@@ -8,7 +8,7 @@ import { DataError, listFaults, UsageError } from '../errors.js';
 import { type OpenedModel, openModelFolder } from '../weights/model-folder.js';
 import { type Print, type PrintingReader, printingReader } from './features/key.js';
 import type { Distillation } from './losses.js';
-import type { FinetuneSettings } from './options.js';
+import type { FinetuneSettings } from './settings/settings.js';
 
 /** A trained model, opened, that teaches another one. Its numbers never change. */
 export interface Teacher {

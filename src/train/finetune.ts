@@ -15,13 +15,12 @@ import { type PrintingReader, printingReader } from './features/key.js';
 import { openSources, type RunPictures, type Sources } from './features/sources.js';
 import { createOptimizer, type Optimizer } from './optimizers.js';
 import {
-  checkSettings,
   type FinetuneOptions,
   type FinetuneResult,
-  type FinetuneSettings,
   type HistoryRow,
   type Reporter,
   type RunMetrics,
+  silent,
 } from './options.js';
 import { writeReport } from './report.js';
 import {
@@ -35,24 +34,27 @@ import {
   writeJson,
 } from './run-folder.js';
 import { learningRate } from './schedule.js';
+import { checkSettings, completeSettings } from './settings/complete.js';
+import type { FinetuneSettings } from './settings/settings.js';
 import { restartRun, type Start, startRun } from './start.js';
 import { loadTrainable, type TrainableNetwork } from './trainable.js';
 
 /**
  * Trains a new head, and as much of the backbone as is not frozen, on a folder of labelled pictures.
+ * @param reporter is told how it goes; nobody is when absent
  * @throws ToolkitError of every kind: settings, data, weights, engine
  */
-export async function finetune(options: FinetuneOptions, reporter: Reporter): Promise<FinetuneResult> {
+export async function finetune(options: FinetuneOptions, reporter: Reporter = silent): Promise<FinetuneResult> {
   const resumed = options.resume;
   const before = resumed === undefined ? undefined : await readArguments(resumed);
   const state = resumed === undefined ? undefined : await readCheckpoint(resumed);
   const settings = before?.settings ?? settingsOf(options);
-  checkSettings(settings);
+  if (before !== undefined) checkSettings(settings);
   const backbone = findBackbone(settings.backbone);
   if (settings.source !== undefined) findPublished(backbone, settings.source);
   const folder = resumed ?? options.out ?? nextRunFolder();
   if (resumed === undefined) {
-    assertFree(folder, options.overwrite);
+    assertFree(folder, options.overwrite === true);
     assertOutside(settings.teacher, folder);
   }
   const engine = await loadEngine(options.engine);
@@ -71,8 +73,8 @@ export async function finetune(options: FinetuneOptions, reporter: Reporter): Pr
 
 /** The settings alone, without what only concerns this call. */
 function settingsOf(options: FinetuneOptions): FinetuneSettings {
-  const { out, overwrite, resume, engine, signal, ...settings } = options;
-  return settings;
+  const { out, overwrite, resume, engine, signal, ...given } = options;
+  return completeSettings(given);
 }
 
 interface Job {
@@ -214,7 +216,7 @@ async function teachingOf(run: Run, { views }: RunPictures): Promise<Teaching | 
 /** True when all epochs were done. */
 async function trainOn(run: Run, sources: Sources): Promise<boolean> {
   const { start, state, folder, options, network, optimizer } = run;
-  if (state === undefined) await prepareFolder(folder, start, options.overwrite);
+  if (state === undefined) await prepareFolder(folder, start, options.overwrite === true);
   const pictures = await sources.fill();
   if (pictures === undefined) return false;
   const teaching = await teachingOf(run, pictures);

@@ -6,9 +6,11 @@ import { z } from 'zod';
 import type { Channels, ImageSize } from '../augment/image.js';
 import { FormatError, UsageError } from '../errors.js';
 import { readJsonFile, writeFileAtomic } from '../files.js';
+import { formatHead, type Head } from '../heads/heads.js';
 import type { TeacherRecord } from './distill.js';
 import { formatHistory, parseHistory } from './history.js';
-import type { FinetuneSettings, HistoryRow } from './options.js';
+import type { HistoryRow } from './options.js';
+import type { FinetuneSettings } from './settings/settings.js';
 
 /** `args.json`: every setting, what it was resolved to, and with what. */
 export interface RunArguments {
@@ -104,7 +106,10 @@ export async function readArguments(folder: string): Promise<RunArguments> {
   }
   const args = json as RunArguments;
   const { channels = 3, adaptations = [], auxiliary = [] } = args.resolved; // of versions that knew none of them
-  return { ...args, resolved: { ...args.resolved, channels, adaptations, auxiliary } };
+  const resolved = { ...args.resolved, channels, adaptations, auxiliary };
+  const head = args.settings.head as string | Head; // an object, in versions before it was as on the command line
+  if (typeof head === 'string') return { ...args, resolved };
+  return { ...args, settings: { ...args.settings, head: formatHead(head), headDropout: head.dropout }, resolved };
 }
 
 const stateSchema: z.ZodType<CheckpointState> = z.object({

@@ -1,5 +1,6 @@
 /** How a run starts: what it trains on, from which numbers, and what is frozen. */
 
+import type { ImageSize } from '../augment/image.js';
 import { withChannels } from '../augment/preprocessing.js';
 import { withDropPath } from '../engine/drop-path.js';
 import type { Graph } from '../engine/graph.js';
@@ -7,7 +8,7 @@ import { initialize } from '../engine/initializers.js';
 import type { ReadParameter } from '../engine/network.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { DataError, EngineError } from '../errors.js';
-import { formatHead } from '../heads/heads.js';
+import { parseHead } from '../heads/heads.js';
 import { rng } from '../rng.js';
 import { version } from '../version.js';
 import { type Adapted, adaptWeights } from '../weights/adapt.js';
@@ -16,9 +17,11 @@ import { graphOf, openModelFolder } from '../weights/model-folder.js';
 import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
 import { auxiliaryBehind, forTraining, lossesOf, restoreAuxiliary, startsAnew } from './auxiliary.js';
 import { assertSameTeacher, describeTeacher, openTeacher, recordOf, type Teacher } from './distill.js';
-import { ADAMW_WEIGHT_DECAY, defaultLr, type FinetuneSettings, type Reporter, sizeOf } from './options.js';
+import type { Reporter } from './options.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
 import type { RunArguments } from './run-folder.js';
+import { ADAMW_WEIGHT_DECAY, defaultLr } from './settings/complete.js';
+import type { FinetuneSettings } from './settings/settings.js';
 import { parseStrategy } from './strategy.js';
 import type { AuxiliaryLoss } from './trainable.js';
 
@@ -88,21 +91,26 @@ function trainingOf(
   weightDecay: number,
   teacher: Teacher | undefined,
 ): TrainingRecord {
-  const { freeze, weights, head, epochs, batchSize, optimizer, schedule, augment, labelSmoothing, seed } = settings;
+  const { freeze, weights, head, headDropout, epochs, batchSize, optimizer, schedule, augment, labelSmoothing, seed } =
+    settings;
   return {
     trainPictures: train.length,
     valPictures: val.length,
     recipe: {
       freeze,
       ...(weights === 'none' ? { weights: 'none, from scratch' } : {}),
-      head: formatHead(head),
+      head,
       ...{ epochs, 'batch size': batchSize, optimizer, 'learning rate': lr, schedule, 'weight decay': weightDecay },
-      ...{ augment, 'label smoothing': labelSmoothing, 'head dropout': head.dropout, seed },
+      ...{ augment, 'label smoothing': labelSmoothing, 'head dropout': headDropout, seed },
       ...(teacher === undefined ? {} : describeTeacher(teacher)),
       ...(settings.precision === 'bfloat16' ? { precision: 'bfloat16' } : {}),
     },
   };
 }
+
+/** Height and width of an input size that may be one number for both. */
+const sizeOf = (size: number | ImageSize): ImageSize =>
+  typeof size === 'number' ? { height: size, width: size } : size;
 
 function scan({ data, manifest, valSplit, seed }: FinetuneSettings): PrintedDataset {
   return listPictures({ data: data ?? 'data', manifest, valSplit, seed });
@@ -124,7 +132,7 @@ async function assemble(
     source: published.source,
     inputSize,
     channels,
-    head: settings.head,
+    head: parseHead(settings.head, settings.headDropout),
     classes: dataset.classes,
     preprocessing: withChannels(published.preprocessing, channels),
     weights: { origin: weights.origin, license: weights.license },
@@ -139,7 +147,7 @@ async function assemble(
   const trained = forTraining(dropping(graph, settings), auxiliary, dataset.classes.length);
   const stored = new Set(weights.parameters.map(({ path }) => path));
   const isNew = (path: string): boolean => path.startsWith('head.') || startsAnew(path, auxiliary, stored);
-  const lr = settings.lr ?? defaultLr(settings.optimizer, settings.freeze);
+  const lr = settings.lr ?? defaultLr(settings.optimizer, cut === 'pre_logits' ? 'head' : 'more');
   const weightDecay =
     settings.weightDecay === 0 && settings.optimizer === 'adamw' ? ADAMW_WEIGHT_DECAY : settings.weightDecay;
   return {

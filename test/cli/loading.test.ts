@@ -75,7 +75,13 @@ describe('what is loaded', () => {
     const { files, packages } = loadedWith('cli/main.ts');
     expect([...packages]).toEqual(['commander']);
     const grounds = [...roomsOf(files)].filter((room) => room !== 'cli').sort();
-    expect(grounds).toEqual(['errors.ts', 'export', 'version.ts']);
+    expect(grounds).toEqual(['errors.ts', 'export', 'train', 'version.ts']);
+    expect([...files].filter((path) => path.startsWith('train/')).sort()).toEqual([
+      'train/features/places.ts', // names
+      'train/schedule.ts', // names, and a formula
+      'train/settings/kinds.ts',
+      'train/settings/table.ts',
+    ]);
     expect([...files].filter((path) => path.startsWith('export/')).sort()).toEqual([
       'export/formats.ts', // names and how each is loaded
       'export/quantize/quantizations.ts',

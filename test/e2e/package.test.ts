@@ -67,16 +67,13 @@ test('tl runs there', () => {
 
 const program = `
 import {
-  analyse, backbones, buildBackbone, DataError, defaults, evaluate, exportModel, findBackbone, findPublished, finetune,
+  analyse, backbones, buildBackbone, DataError, evaluate, exportModel, findBackbone, findPublished, finetune,
   importWeights, loadEngine, openModelFolder, parseHead, predict, ToolkitError, version,
   type Engine, type Evaluation, type ExportReport, type FinetuneOptions, type FinetuneResult, type Graph,
   type HistoryRow, type ImportReport, type Prediction, type Reporter,
 } from '${name}';
 
-const { head, headDropout, ...rest } = defaults;
-const options: FinetuneOptions = {
-  ...rest, head: parseHead(head, headDropout), data: 'data', backbone: 'resnet50', overwrite: false, engine: {},
-};
+const options: FinetuneOptions = { data: 'data', backbone: 'resnet50', freeze: 'last:1' };
 const rows: HistoryRow[] = [];
 const reporter: Reporter = { info() {}, warn() {}, epochStart() {}, step() {}, epoch: (row) => void rows.push(row) };
 

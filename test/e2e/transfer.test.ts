@@ -11,11 +11,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { batches, closeLoader, scanFolder } from '../../src/data/index.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { type ExportReport, exportModel } from '../../src/export/export.js';
-import { parseHead } from '../../src/heads/heads.js';
 import { evaluate } from '../../src/train/evaluate.js';
 import { finetune } from '../../src/train/finetune.js';
-import { defaults, type FinetuneResult, type Reporter } from '../../src/train/options.js';
+import type { FinetuneResult, Reporter } from '../../src/train/options.js';
 import { type Prediction, predict } from '../../src/train/predict.js';
+import { settings } from '../../src/train/settings/table.js';
 import { type OpenedModel, openModelFolder } from '../../src/weights/model-folder.js';
 import { asset, foodPictures } from '../../tools/assets.mjs';
 
@@ -37,10 +37,8 @@ afterAll(async () => {
 
 /** The defaults of `tl finetune`, the backbone frozen. */
 async function train(from: string, seed: number, out: string): Promise<FinetuneResult> {
-  const { head, headDropout, ...rest } = defaults;
-  const settings = { ...rest, head: parseHead(head, headDropout), data, weights: from, seed, freeze: 'backbone' };
-  const wanted = { ...settings, backbone: 'mobilenet_v2', source: 'torch', out: join(folder, out) };
-  return finetune({ ...wanted, overwrite: false, engine: { engine: 'tensorflow' } }, quiet);
+  const wanted = { data, weights: from, seed, backbone: 'mobilenet_v2', source: 'torch', out: join(folder, out) };
+  return finetune({ ...wanted, engine: { engine: 'tensorflow' } }, quiet);
 }
 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -94,7 +92,7 @@ describe('of the run with real weights', () => {
 
   /** The validation pictures, as the exported model wants them. */
   const validation = async (): Promise<{ paths: string[]; labels: Int32Array; pixels: Float32Array }> => {
-    const { val } = scanFolder(data, { valSplit: defaults.valSplit, seed: 0 });
+    const { val } = scanFolder(data, { valSplit: settings.valSplit.default!, seed: 0 });
     const { preprocessing, inputSize: size } = model.record;
     const how = { preprocessing, size, batchSize: val.length, seed: 0, epoch: 0, skipBadImages: false };
     for await (const { pixels, labels, indices } of batches(val, { ...how, augment: 'none' }))

@@ -219,12 +219,12 @@ describe('what is refused', () => {
   test('settings that mean nothing', async () => {
     const refused = (how: Partial<FinetuneOptions>, message: RegExp) =>
       expectFailure(() => train({ data, ...how }), 'BAD_OPTION', message);
-    await refused({ distillWeight: 0.5 }, /distill weight: there is no teacher/);
-    await refused({ temperature: 2 }, /temperature: there is no teacher/);
+    await refused({ distillWeight: 0.5 }, /--distill-weight: has no meaning without --teacher/);
+    await refused({ temperature: 2 }, /--temperature: has no meaning without --teacher/);
     await refused({ teacher: same, distillWeight: 1.1 }, /at most 1, received 1.1/);
     await refused({ teacher: same, distillWeight: Number.NaN }, /received NaN/);
     for (const temperature of [0, -1, Number.POSITIVE_INFINITY]) {
-      await refused({ teacher: same, temperature }, /temperature: expected above 0/);
+      await refused({ teacher: same, temperature }, /--temperature: expected a number above 0/);
     }
   });
 

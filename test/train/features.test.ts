@@ -78,7 +78,7 @@ describe('a later run', () => {
     const first = await ran();
     expect(first.computed).toBe(27);
     const before = files().map((file) => readFileSync(file, 'hex'));
-    const second = await ran({ head: { hidden: [], dropout: 0 } });
+    const second = await ran({ head: 'linear', headDropout: 0 });
     expect(second.computed).toBe(0);
     expect(second.said).toContain(`is there from an earlier run: ${featuresFolder()}`);
     expectEqual(second.traces!, first.traces!);
@@ -89,7 +89,7 @@ describe('a later run', () => {
     await ran();
     const moved = temporary('moved');
     cpSync(data, moved, { recursive: true });
-    const other = { batchSize: 5, lr: 0.01, seed: 4, optimizer: 'sgd', head: { hidden: [8], dropout: 0.5 } } as const;
+    const other = { batchSize: 5, lr: 0.01, seed: 4, optimizer: 'sgd', head: 'mlp:8', headDropout: 0.5 } as const;
     expect((await ran({ ...other, data: moved })).computed).toBe(0);
   });
 

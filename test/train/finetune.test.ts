@@ -7,8 +7,9 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { findBackbone, findPublished } from '../../src/backbones/index.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { finetune } from '../../src/train/finetune.js';
-import { defaultLr, type HistoryRow } from '../../src/train/options.js';
+import type { HistoryRow } from '../../src/train/options.js';
 import { nextRunFolder } from '../../src/train/run-folder.js';
+import { defaultLr } from '../../src/train/settings/complete.js';
 import { openModelFolder } from '../../src/weights/model-folder.js';
 import { expectFailure } from '../weights/support/temporary.js';
 import {
@@ -77,7 +78,7 @@ describe('a run folder', () => {
     expect(resolved).toMatchObject({
       source: 'keras',
       cut: 'pre_logits',
-      lr: defaultLr('adam', 'backbone'),
+      lr: defaultLr('adam', 'head'),
       weightsOrigin: weights,
       classes: classNames,
       trainPictures: 15,
@@ -216,8 +217,8 @@ describe('what is there already', () => {
       seed: Number.NaN,
     };
     const error = await expectFailure(() => train({ data, weights, ...wrong }), 'BAD_OPTION');
-    for (const name of ['epochs', 'batch size', 'learning rate', 'momentum', 'label smoothing', 'warm-up', 'seed']) {
-      expect(error.message).toContain(name);
+    for (const flag of ['epochs', 'batch-size', 'lr', 'momentum', 'label-smoothing', 'warmup', 'seed']) {
+      expect(error.message).toContain(`--${flag}: expected`);
     }
   });
 });
@@ -349,7 +350,8 @@ describe('learning', () => {
         out: temporary('tensors'),
         batchSize: 2,
         epochs: 7,
-        head: { hidden: [4], dropout: 0.5 },
+        head: 'mlp:4',
+        headDropout: 0.5,
         freeze: 'last:1',
       }),
       { ...silent, step: () => void inStep.push(tf.memory().numTensors) },

@@ -62,7 +62,7 @@ describe('training loss', () => {
   test('differs from epoch to epoch under dropout: every epoch has masks of its own', async () => {
     // Three pictures in one batch have 6 orders; masks that came again would give 6 losses at most.
     const three = await pictureFolder('three', 1, 1);
-    const { runFolder } = await train({ data: three, ...still, epochs: 10, head: { hidden: [], dropout: 0.5 } });
+    const { runFolder } = await train({ data: three, ...still, epochs: 10, head: 'linear', headDropout: 0.5 });
     const rows = historyOf(runFolder);
     expect(new Set(rows.map((row) => row.trainLoss)).size).toBe(10);
     expect(new Set(rows.map((row) => row.valLoss)).size).toBe(1);

@@ -17,9 +17,9 @@ describe('keeping the frozen part’s output changes nothing', () => {
     { augment: 'flip', freeze: 'backbone' },
     { augment: 'flip', freeze: 'last:2' },
   ] as const)('$augment, --freeze $freeze', async ({ augment, freeze }) => {
-    const head = { hidden: [8], dropout: 0.3 };
+    const head = { head: 'mlp:8', headDropout: 0.3 };
     const messages: string[] = [];
-    const settings = { data, weights, augment, freeze, head, optimizer: 'adamw', labelSmoothing: 0.1 } as const;
+    const settings = { data, weights, augment, freeze, ...head, optimizer: 'adamw', labelSmoothing: 0.1 } as const;
     const reporter = { info: (line: string) => void messages.push(line) };
     const kept = await train({ ...settings, cache: 'auto' }, reporter);
     expect(messages.join('\n')).toContain('computing the frozen part');
@@ -54,7 +54,8 @@ describe('seeds', () => {
       seed: 5,
       augment: 'standard',
       epochs: 2,
-      head: { hidden: [], dropout: 0.4 },
+      head: 'linear',
+      headDropout: 0.4,
     } as const;
     const [first, second] = [await tracesOf(settings), await tracesOf(settings)];
     expectEqual(first, second);

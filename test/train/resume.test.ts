@@ -32,7 +32,8 @@ describe('stopped and resumed', () => {
     optimizer: 'adam',
     schedule: 'cosine',
     warmupEpochs: 1,
-    head: { hidden: [8], dropout: 0.5 },
+    head: 'mlp:8',
+    headDropout: 0.5,
   } as const;
 
   /** Stops a run after that many steps, in the middle of an epoch of 6. */

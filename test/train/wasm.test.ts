@@ -23,21 +23,24 @@ describe('a head on a frozen backbone', () => {
     {
       title: 'linear, Adam',
       backbone: 'mobilenet_v1_0.25',
-      head: { hidden: [], dropout: 0 },
+      head: 'linear',
+      headDropout: 0,
       optimizer: 'adam',
       lr: 0.1,
     },
     {
       title: 'mlp with dropout, AdamW',
       backbone: 'mobilenet_v2_0.35',
-      head: { hidden: [16], dropout: 0.3 },
+      head: 'mlp:16',
+      headDropout: 0.3,
       optimizer: 'adamw',
       lr: 0.01,
     },
     {
       title: 'linear, SGD',
       backbone: 'mobilenet_v1_0.25',
-      head: { hidden: [], dropout: 0.2 },
+      head: 'linear',
+      headDropout: 0.2,
       optimizer: 'sgd',
       lr: 0.5,
     },
@@ -61,7 +64,7 @@ describe('a head on a frozen backbone', () => {
   });
 
   test('the same run twice is the same to the bit', async () => {
-    const settings = { data, ...wasm, epochs: 2, head: { hidden: [4], dropout: 0.5 } };
+    const settings = { data, ...wasm, epochs: 2, head: 'mlp:4', headDropout: 0.5 };
     const runs = [await train(settings), await train(settings)];
     expectEqual(await traces(runs[0]!.runFolder), await traces(runs[1]!.runFolder));
   });
@@ -71,7 +74,7 @@ describe('a head on a frozen backbone', () => {
     const before = tf.memory().numTensors;
     const inStep = new Set<number>();
     await train(
-      { data, ...wasm, epochs: 4, batchSize: 2, head: { hidden: [4], dropout: 0.5 } },
+      { data, ...wasm, epochs: 4, batchSize: 2, head: 'mlp:4', headDropout: 0.5 },
       {
         step: () => void inStep.add(tf.memory().numTensors),
       },

@@ -10,15 +10,17 @@ import { rng } from '../../../src/rng.js';
 import { finetune } from '../../../src/train/finetune.js';
 import { parseHistory } from '../../../src/train/history.js';
 import {
-  defaults,
   type FinetuneOptions,
   type FinetuneResult,
   type HistoryRow,
   type Reporter,
+  silent,
 } from '../../../src/train/options.js';
 import { openSafetensors, writeSafetensors } from '../../../src/weights/safetensors.js';
 import { parameterNumbers } from '../../engine/support/parameters.js';
 import { setHome } from '../../support/home.js';
+
+export { silent };
 
 const root = mkdtempSync(join(tmpdir(), 'tl-train-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -88,29 +90,17 @@ export async function startingWeights(backbone: string, source: string): Promise
   return file;
 }
 
-export const silent: Reporter = {
-  info: () => {},
-  warn: () => {},
-  epochStart: () => {},
-  step: () => {},
-  epoch: () => {},
-};
-
 /** Options of a small run: mobilenet_v1_0.25 at 64x64, from scratch, three epochs. */
 export function options(changes: Partial<FinetuneOptions> & { readonly data: string }): FinetuneOptions {
-  const { head: _, headDropout: __, ...rest } = defaults;
   return {
-    ...rest,
     backbone: 'mobilenet_v1_0.25',
     source: 'keras',
     weights: 'none',
-    head: { hidden: [], dropout: 0 },
     inputSize: 64,
     epochs: 3,
     batchSize: 4,
     augment: 'none',
     engine: { engine: 'tensorflow' },
-    overwrite: false,
     ...changes,
   };
 }

@@ -1,0 +1,73 @@
+/** Everything that decides a run's numbers, as `args.json` keeps it; what each setting means. */
+import type { Augmentation } from '../../augment/augment.js';
+import type { Channels, ImageSize } from '../../augment/image.js';
+import type { Precision } from '../../engine/precision.js';
+import type { CachePlace, RowPrecision } from '../features/places.js';
+import type { OptimizerName } from '../optimizers.js';
+import type { ScheduleName } from '../schedule.js';
+
+/** How a setting that may be left out is declared: absent, what it says here holds. The table has flags and defaults. */
+export interface FinetuneSettings {
+  /** Folder of class folders. */
+  readonly data?: string;
+  /** CSV of path, label and split, instead of `data`. */
+  readonly manifest?: string;
+  readonly valSplit: number;
+  readonly skipBadImages: boolean;
+
+  readonly backbone: string;
+  /** Which published variant; by default that of the imported weights. */
+  readonly source?: string;
+  /** `auto` (the local store), `none` (from scratch) or a file. */
+  readonly weights: string;
+  /** Height and width, one number for both; the backbone's own when absent. */
+  readonly inputSize?: number | ImageSize;
+  /** Of the pictures: 1 grey, 3 RGB, 4 RGBA; those that the weights were trained on when absent. */
+  readonly channels?: Channels;
+  /** `linear` or `mlp:UNITS[,UNITS...]`. */
+  readonly head: string;
+  /** Share of values dropped before each dense layer of the head. */
+  readonly headDropout: number;
+
+  /** `none`, `backbone`, `last:N` or `until:TAP`: what is frozen at the end. */
+  readonly freeze: string;
+
+  readonly epochs: number;
+  readonly batchSize: number;
+  /** The highest learning rate; {@link defaultLr} when absent. */
+  readonly lr?: number;
+  readonly optimizer: OptimizerName;
+  readonly schedule: ScheduleName;
+  readonly warmupEpochs: number;
+  readonly momentum: number;
+  readonly weightDecay: number;
+
+  readonly labelSmoothing: number;
+  /** Rate of the last block's dropped path, growing linearly from 0 in the first; as the network has it when absent. */
+  readonly dropPath?: number;
+  /** Whether auxiliary classifiers take part, where the network has them on what is trained; `on` when absent. */
+  readonly auxiliary?: 'on' | 'off';
+  /** Model or run folder of a teacher for the same classes, whose logits are learned beside the labels. */
+  readonly teacher?: string;
+  /** Share of the teacher's part in the training loss, 0 to 1; that of `distillationDefaults` when absent. */
+  readonly distillWeight?: number;
+  /** Divides the logits of both in the teacher's part, above 0; that of `distillationDefaults` when absent. */
+  readonly temperature?: number;
+
+  readonly augment: Augmentation;
+
+  readonly seed: number;
+  /** What convolutions and matrix products compute in; `float32` when absent. */
+  readonly precision?: Precision;
+  /** Whether trained blocks are run again where their gradients are taken, instead of kept; not when absent. */
+  readonly recompute?: boolean;
+  /** Where the frozen part's output is kept; `off` computes it anew in every epoch. */
+  readonly cache: CachePlace;
+  /** Numbers that it is kept in; `float32` when absent. */
+  readonly cachePrecision?: RowPrecision;
+  /** How many random views of each picture are kept with `standard` and `strong`, from 1; none when absent. */
+  readonly cacheViews?: number;
+}
+
+/** What a user gave of them. */
+export type GivenSettings = Partial<FinetuneSettings>;

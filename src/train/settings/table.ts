@@ -1,0 +1,279 @@
+/**
+ * Every setting of a run, once: its flag, its values, its default and what the help says. The command line, `--config`
+ * files, recipes, `--print-args`, the checks and what a program may leave out are all made from this. It is read for
+ * `tl --help`, so it loads nothing of the training: the few names that belong to heavier files are written here again,
+ * and the compiler compares them.
+ */
+import { cachePlaces, rowPrecisions } from '../features/places.js';
+import { scheduleNames } from '../schedule.js';
+import { channels, choice, flag, imageSize, type Kind, real, share, text, whole } from './kinds.js';
+import type { FinetuneSettings } from './settings.js';
+
+/** One setting. */
+export interface Setting<T> {
+  /** Without its dashes, `batch-size`. */
+  readonly flag: string;
+  readonly kind: Kind<T>;
+  readonly help: string;
+  /** What holds unless told otherwise; where there is none, the setting may be absent. */
+  readonly default?: T;
+  /** The default in words, where the value alone would not tell it. */
+  readonly stated?: string;
+  /** The heading it stands under in the help. */
+  readonly section: Section;
+  /** Settings that cannot stand beside it. */
+  readonly conflicts?: readonly (keyof FinetuneSettings)[];
+  /** A setting that has no meaning without another one. */
+  readonly needs?: keyof FinetuneSettings;
+}
+
+export type Section = 'Data' | 'Network' | 'Strategy' | 'Training' | 'Loss' | 'Augmentation' | 'Computation';
+
+type Table = { readonly [K in keyof FinetuneSettings]-?: Setting<NonNullable<FinetuneSettings[K]>> };
+
+const augmentations: typeof import('../../augment/augment.js').augmentations = ['none', 'flip', 'standard', 'strong'];
+const optimizers: typeof import('../optimizers.js').optimizerNames = [
+  'adam',
+  'adamw',
+  'sgd',
+  'rmsprop',
+  'lion',
+  'lamb',
+];
+const precisions: typeof import('../../engine/precision.js').precisions = ['float32', 'bfloat16'];
+/** Hinton et al. 2015: see `distill.ts`. */
+export const distillation: typeof import('../distill.js').distillationDefaults = { weight: 0.9, temperature: 2 };
+
+/** In the order of the help. */
+export const settings: Table = {
+  data: {
+    flag: 'data',
+    kind: text('<dir>'),
+    help: 'DIR/train/<class>/* with DIR/val/<class>/*, or DIR/<class>/* split by --val-split',
+    stated: 'data',
+    section: 'Data',
+  },
+  manifest: {
+    flag: 'manifest',
+    kind: text('<file.csv>'),
+    help: 'path,label[,split] instead of folders',
+    section: 'Data',
+    conflicts: ['data'],
+  },
+  valSplit: {
+    flag: 'val-split',
+    kind: share(),
+    help: 'share of the pictures that validates, where no val folder is there',
+    default: 0.2,
+    section: 'Data',
+  },
+  skipBadImages: {
+    flag: 'skip-bad-images',
+    kind: flag,
+    help: 'leave damaged pictures out, and list them',
+    default: false,
+    section: 'Data',
+  },
+
+  backbone: {
+    flag: 'backbone',
+    kind: text('<name>'),
+    help: 'a network of `tl backbones`; required',
+    section: 'Network',
+  },
+  source: {
+    flag: 'source',
+    kind: text('<source>'),
+    help: 'which published variant',
+    stated: 'that of the imported weights',
+    section: 'Network',
+  },
+  weights: {
+    flag: 'weights',
+    kind: text('<weights>'),
+    help: 'auto (imported weights), a file, or none to train from scratch',
+    default: 'auto',
+    section: 'Network',
+  },
+  inputSize: {
+    flag: 'input-size',
+    kind: imageSize,
+    help: 'N, or HxW for height and width',
+    stated: 'as published',
+    section: 'Network',
+  },
+  channels: {
+    flag: 'channels',
+    kind: channels,
+    help: 'of the pictures: 1 grey, 3 RGB, 4 RGBA',
+    stated: 'those that the weights were trained on',
+    section: 'Network',
+  },
+  head: {
+    flag: 'head',
+    kind: text('<head>'),
+    help: 'linear, or mlp:UNITS[,UNITS...] with hidden layers',
+    default: 'linear',
+    section: 'Network',
+  },
+  headDropout: {
+    flag: 'head-dropout',
+    kind: share('<rate>'),
+    help: 'share of values dropped before each dense layer of the head',
+    default: 0,
+    section: 'Network',
+  },
+
+  freeze: {
+    flag: 'freeze',
+    kind: text('<what>'),
+    help: 'backbone, none, last:N (train the last N blocks) or until:TAP',
+    default: 'backbone',
+    section: 'Strategy',
+  },
+
+  epochs: { flag: 'epochs', kind: whole(1), help: 'times through the pictures', default: 20, section: 'Training' },
+  batchSize: {
+    flag: 'batch-size',
+    kind: whole(1),
+    help: 'pictures in a step',
+    default: 16, // the notes' recipe
+    section: 'Training',
+  },
+  lr: {
+    flag: 'lr',
+    kind: real({ above: 0 }, '<rate>'),
+    help: 'highest learning rate',
+    stated: '0.001 for a head alone, else 0.0001; ten times that with sgd',
+    section: 'Training',
+  },
+  optimizer: {
+    flag: 'optimizer',
+    kind: choice(optimizers),
+    help: 'how steps are taken',
+    default: 'adam',
+    section: 'Training',
+  },
+  schedule: {
+    flag: 'schedule',
+    kind: choice(scheduleNames),
+    help: 'of the learning rate',
+    default: 'cosine',
+    section: 'Training',
+  },
+  warmupEpochs: {
+    flag: 'warmup',
+    kind: real({ atLeast: 0 }, '<epochs>'),
+    help: 'epochs in which the learning rate rises',
+    default: 0,
+    section: 'Training',
+  },
+  momentum: { flag: 'momentum', kind: share(), help: 'of sgd', default: 0.9, section: 'Training' },
+  weightDecay: {
+    flag: 'weight-decay',
+    kind: real({ atLeast: 0 }, '<rate>'),
+    help: 'of adamw and sgd',
+    default: 0,
+    stated: '0; 0.01 with adamw',
+    section: 'Training',
+  },
+
+  labelSmoothing: {
+    flag: 'label-smoothing',
+    kind: share(),
+    help: 'of the training loss',
+    default: 0,
+    section: 'Loss',
+  },
+  dropPath: {
+    flag: 'drop-path',
+    kind: share('<rate>'),
+    help: "how often a step leaves the last block's branch out, growing from 0 in the first",
+    stated: "the network's own",
+    section: 'Loss',
+  },
+  auxiliary: {
+    flag: 'auxiliary',
+    kind: choice(['on', 'off'], '<on|off>'),
+    help: 'let the auxiliary classifiers of GoogLeNet take part in the training loss',
+    default: 'on',
+    section: 'Loss',
+  },
+  teacher: {
+    flag: 'teacher',
+    kind: text('<dir>'),
+    help: 'learn the logits of this model or run folder too, trained for the same classes',
+    section: 'Loss',
+  },
+  distillWeight: {
+    flag: 'distill-weight',
+    kind: real({ atLeast: 0, atMost: 1 }, '<share>'),
+    help: "of the teacher's part in the training loss, against the labels'",
+    stated: `${distillation.weight}`,
+    section: 'Loss',
+    needs: 'teacher',
+  },
+  temperature: {
+    flag: 'temperature',
+    kind: real({ above: 0 }, '<t>'),
+    help: "divides both networks' logits in the teacher's part",
+    stated: `${distillation.temperature}`,
+    section: 'Loss',
+    needs: 'teacher',
+  },
+
+  augment: {
+    flag: 'augment',
+    kind: choice(augmentations, '<how>'),
+    help: 'random changes to training pictures',
+    default: 'flip',
+    section: 'Augmentation',
+  },
+
+  seed: { flag: 'seed', kind: whole(0), help: 'of everything random', default: 0, section: 'Computation' },
+  precision: {
+    flag: 'precision',
+    kind: choice(precisions, '<type>'),
+    help: 'what convolutions and matrix products compute in; bfloat16 takes less time',
+    default: 'float32',
+    section: 'Computation',
+  },
+  recompute: {
+    flag: 'recompute',
+    kind: flag,
+    help: 'run trained blocks again for their gradients, instead of keeping them: slower, less memory',
+    default: false,
+    section: 'Computation',
+  },
+  cache: {
+    flag: 'cache',
+    kind: choice(cachePlaces, '<where>'),
+    help: "keep the frozen part's output, and a teacher's: auto and disk in TL_HOME/features, where later runs find it, or in memory",
+    default: 'auto',
+    section: 'Computation',
+  },
+  cachePrecision: {
+    flag: 'cache-precision',
+    kind: choice(rowPrecisions, '<type>'),
+    help: 'numbers that it is kept in; float16 takes half the room',
+    default: 'float32',
+    section: 'Computation',
+  },
+  cacheViews: {
+    flag: 'cache-views',
+    kind: whole(1),
+    help: 'with --augment standard or strong, keep N random views of each picture, which epochs show in turn',
+    section: 'Computation',
+  },
+};
+
+/** A setting with the name that `args.json` and programs have for it. */
+export interface NamedSetting extends Setting<unknown> {
+  readonly key: keyof FinetuneSettings;
+}
+
+/** All of them, in the order of the help. */
+export const settingList: readonly NamedSetting[] = Object.entries(settings).map(([key, setting]) => ({
+  ...(setting as Setting<unknown>),
+  key: key as keyof FinetuneSettings,
+}));

@@ -4,9 +4,9 @@ import type { Precision } from '../engine/precision.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { ToolkitError } from '../errors.js';
 import type { OpenedModel } from '../weights/model-folder.js';
-import { type LoadableModel, loadClassifier, topIndices } from './classifier.js';
+import { type LoadableModel, loadClassifier } from './classifier.js';
 import { type EvaluatedSplit, labelledSamples } from './labelled.js';
-import { type ClassScores, type Confusion, classScores } from './metrics.js';
+import { type Figures, figuresOf, type Outcome, outcomeOf } from './metrics.js';
 
 export interface EvaluateOptions {
   readonly data: string;
@@ -21,19 +21,15 @@ export interface EvaluateOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-export interface Evaluation {
+export interface Evaluation extends Figures {
   readonly split: EvaluatedSplit;
-  readonly pictures: number;
-  /** Mean cross-entropy. */
-  readonly loss: number;
-  /** 0 to 1. */
-  readonly top1: number;
-  /** 0 to 1; 1 with five classes or fewer. */
-  readonly top5: number;
-  readonly classes: readonly ClassScores[];
-  /** `confusion[label][prediction]`. */
-  readonly confusion: Confusion;
   readonly badPictures: readonly { readonly path: string; readonly reason: string }[];
+  /** What the model said of each picture, in the order of the data. */
+  readonly outcomes: readonly PictureOutcome[];
+}
+
+export interface PictureOutcome extends Outcome {
+  readonly path: string;
 }
 
 /** @throws DATA_UNKNOWN_CLASS, DATA_EMPTY, BAD_IMAGE, PRECISION_UNSUPPORTED */
@@ -45,9 +41,8 @@ export async function evaluate(
   const { split, samples } = labelledSamples(model.record, options);
   const classifier = await loadClassifier(model, engine, { pictures: samples.length, precision: options.precision });
   const classCount = classifier.classes.length;
-  const confusion = classifier.classes.map(() => new Array<number>(classCount).fill(0));
+  const outcomes: PictureOutcome[] = [];
   const bad: { path: string; reason: string }[] = [];
-  let [loss, top1, top5, pictures] = [0, 0, 0, 0];
   try {
     const loaded = batches(samples, {
       preprocessing: model.record.preprocessing,
@@ -59,34 +54,20 @@ export async function evaluate(
       skipBadImages: options.skipBadImages ?? false,
       onBadImage: (path, reason) => bad.push({ path, reason }),
     });
-    for await (const { pixels, labels, count } of loaded) {
+    for await (const { pixels, labels, indices, count } of loaded) {
       const rows = Array.from(await classifier.probabilities(pixels, count));
-      labels.forEach((label, i) => {
+      indices.forEach((index, i) => {
         const probabilities = rows.slice(i * classCount, (i + 1) * classCount);
-        const best = topIndices(probabilities, 5);
-        loss -= Math.log(Math.max(probabilities[label]!, Number.MIN_VALUE));
-        if (best[0] === label) top1++;
-        if (best.includes(label)) top5++;
-        confusion[label]![best[0]!]!++;
+        outcomes.push({ path: samples[index]!.path, ...outcomeOf(index, labels[i]!, probabilities) });
       });
-      pictures += count;
-      options.onProgress?.(pictures, samples.length);
-      if (options.signal?.aborted === true) throw stopped(pictures, samples.length);
+      options.onProgress?.(outcomes.length, samples.length);
+      if (options.signal?.aborted === true) throw stopped(outcomes.length, samples.length);
     }
   } finally {
     await classifier.dispose();
     await closeLoader();
   }
-  return {
-    split,
-    pictures,
-    loss: loss / pictures,
-    top1: top1 / pictures,
-    top5: top5 / pictures,
-    classes: classScores(confusion, classifier.classes),
-    confusion,
-    badPictures: bad,
-  };
+  return { split, ...figuresOf(outcomes, classifier.classes), badPictures: bad, outcomes };
 }
 
 function stopped(done: number, all: number): ToolkitError {

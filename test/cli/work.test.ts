@@ -274,7 +274,30 @@ describe('a run', () => {
     expect(stdout).toMatch(/^top-1: +\d+\.\d %$/m);
     expect(stdout).toMatch(/^class +pictures +precision +recall +F1 +specificity$/m);
     expect(stdout).toMatch(/^2 red +\d +\d +\d$/m);
+    expect(stdout).toMatch(/^top-5: +100\.0 %, as there are 3 classes$/m);
+    expect(stdout).toMatch(/^mean of classes +24 +\d+\.\d % /m);
     expect((await tl(['evaluate', '--model', run, '--data', inside('nowhere')])).code).toBe(1);
+  });
+
+  test('evaluate writes a row for each picture, and its figures as JSON', async () => {
+    const csv = inside('figures', 'pictures.csv');
+    const ran = ok(
+      await tl(['evaluate', '--model', run, '--data', inside('data'), '--split', 'all', '--csv', csv, '--json']),
+    );
+    expect(json(ran)).toMatchObject({
+      macro: { precision: expect.any(Number), specificity: expect.any(Number) },
+      weighted: { recall: json<{ top1: number }>(ran).top1, f1: expect.any(Number) },
+      calibration: { ece: expect.any(Number) },
+    });
+    expect(json(ran)).not.toHaveProperty('outcomes');
+    const lines = readFileSync(csv, 'utf8').trimEnd().split('\n');
+    expect(lines[0]).toMatch(/^path,label,prediction,correct,loss,label_probability,class_1,probability_1,/);
+    expect(lines).toHaveLength(25);
+    const right = lines.slice(1).filter((line) => line.split(',')[3] === '1').length;
+    expect(right / 24).toBe(json<{ top1: number }>(ran).top1);
+    const folder = await tl(['evaluate', '--model', run, '--data', inside('data'), '--csv', inside('data')]);
+    expect(folder.code).toBe(1);
+    expect(folder.stderr).toContain('error[FILE_NOT_WRITTEN]');
   });
 
   test('what computes takes --precision; an engine without bfloat16 refuses it', async () => {

@@ -1,12 +1,14 @@
 /** Evaluation and prediction from a model folder alone: every picture counts once, and both say the same. */
-import { cpSync, mkdirSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
+import { parse } from 'csv-parse/sync';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { evaluate } from '../../src/train/evaluate.js';
 import type { HistoryRow } from '../../src/train/options.js';
 import { type Prediction, type PredictOptions, predict } from '../../src/train/predict.js';
+import { writePredictions } from '../../src/train/predictions-file.js';
 import { type OpenedModel, openModelFolder } from '../../src/weights/model-folder.js';
 import { expectFailure } from '../weights/support/temporary.js';
 import { classNames, historyOf, pictureFolder, temporary, train, writePicture } from './support/training.js';
@@ -58,6 +60,31 @@ describe('evaluate', () => {
     expect(evaluation.top5).toBe(1);
     expect(evaluation.badPictures).toEqual([]);
     expect(tf.memory().numTensors).toBe(tensors);
+    const order = picturesOf('val');
+    expect(evaluation.outcomes.map(({ path, label }) => ({ path, label: classNames[label] }))).toEqual(order);
+    expect(evaluation.outcomes.map(({ index }) => index)).toEqual(order.map((_, i) => i));
+  });
+
+  test('a row a picture as CSV says what predict says', async () => {
+    const file = temporary('deep', 'predictions.csv');
+    const { outcomes } = await evaluate(model, engine, { data, batchSize: 4 });
+    await writePredictions(file, outcomes, model.record.classes);
+    const rows: Record<string, string>[] = parse(readFileSync(file, 'utf8'), { columns: true });
+    const said = (await predictions(picturesOf('val').map(({ path }) => path))).map(guessesOf);
+    expect(rows).toHaveLength(15);
+    rows.forEach((row, i) => {
+      const { path, label } = picturesOf('val')[i]!;
+      const own = said[i]!.find((guess) => guess.class === label)!.probability;
+      expect(row).toMatchObject({ path, label, prediction: said[i]![0]!.class });
+      expect(row.correct).toBe(row.prediction === label ? '1' : '0');
+      expect(Number(row.label_probability)).toBeCloseTo(own, 6);
+      expect(Number(row.loss)).toBeCloseTo(-Math.log(own), 5);
+      said[i]!.forEach((guess, k) => {
+        expect(row[`class_${k + 1}`]).toBe(guess.class);
+        expect(Number(row[`probability_${k + 1}`])).toBeCloseTo(guess.probability, 6);
+      });
+      expect(row).not.toHaveProperty('class_4');
+    });
   });
 
   test.each([1, 4, 15, 64])('counts every picture once in batches of %i', async (batchSize) => {

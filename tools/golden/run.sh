@@ -42,6 +42,7 @@ setup() {
   environment flax
   environment onnx
   environment litert
+  environment metrics
   # Google's slim MobileNets, which tf-slim lacks: references only, never bundled (slim_mobilenet.py tells more).
   local nets=picsellia_tf2/slim/nets/mobilenet
   from_wheel picsellia-tf2 0.11.10 7256ac38fc2f2857e7ae55283a2a240d41b95b8962b13dc15fd395ba0c0f9129 \
@@ -75,6 +76,7 @@ train() {
   py tf train_keras.py
   py torch train_torch.py
   py torch distillation.py
+  py metrics metrics.py
   py torch groups_torch.py
   py flax train_flax.py
 }

@@ -2,6 +2,7 @@
 import { Option } from 'commander';
 import type { Evaluation } from '../../train/evaluate.js';
 import type { EvaluatedSplit } from '../../train/labelled.js';
+import type { Scores } from '../../train/metrics.js';
 import { openModel } from '../model.js';
 import { type ComputeOptions, engineOptions, wholeNumber, withCompute } from '../options.js';
 import type { Style } from '../output.js';
@@ -15,6 +16,7 @@ interface EvaluateCommandOptions extends ComputeOptions {
   readonly split?: EvaluatedSplit;
   readonly batchSize: number;
   readonly skipBadImages?: boolean;
+  readonly csv?: string;
 }
 
 export function evaluateCommand(host: Host): void {
@@ -30,6 +32,7 @@ export function evaluateCommand(host: Host): void {
     )
     .option('--batch-size <n>', 'pictures at once', wholeNumber(1), 16)
     .option('--skip-bad-images', 'leave damaged pictures out, and list them')
+    .option('--csv <file>', 'write a row for each picture: class, prediction, loss, the five most probable classes')
     .action((options: EvaluateCommandOptions, command) =>
       host.run(
         command,
@@ -56,7 +59,13 @@ export function evaluateCommand(host: Host): void {
             });
             bar.close();
             for (const { path, reason } of evaluation.badPictures) out.warn(`${path}: ${reason}`);
-            out.result(evaluation, () => textOf(evaluation, out.style));
+            const { outcomes, ...figures } = evaluation;
+            if (options.csv !== undefined) {
+              const { writePredictions } = await import('../../train/predictions-file.js');
+              await writePredictions(options.csv, outcomes, model.record.classes);
+              out.info(`written: ${options.csv}`);
+            }
+            out.result(figures, () => textOf(evaluation, out.style));
           } finally {
             bar.close();
             await model.close();
@@ -67,26 +76,32 @@ export function evaluateCommand(host: Host): void {
     );
 }
 
+/** With no more classes than this the right one is always among the first five. */
+const TOP: typeof import('../../train/metrics.js').TOP = 5;
+
 /** A wider matrix is no longer readable as text. */
 const MOST_SHOWN = 20;
 
 function textOf(evaluation: Evaluation, style: Style): string {
-  const { split, pictures, loss, top1, top5, classes, confusion } = evaluation;
+  const { split, pictures, loss, top1, top5, classes, macro, weighted, calibration, confusion } = evaluation;
   const share = (value: number): string => (Number.isNaN(value) ? '-' : percent(value));
+  const scoresOf = ({ precision, recall, f1, specificity }: Scores): string[] =>
+    [precision, recall, f1, specificity].map(share);
   const head = fields([
     ['pictures', `${pictures} (${split})`],
     ['loss', loss.toFixed(4)],
     ['top-1', percent(top1)],
-    ['top-5', percent(top5)],
+    ['top-5', classes.length > TOP ? percent(top5) : `${percent(top5)}, as there are ${classes.length} classes`],
+    ['calibration', `expected error ${percent(calibration.ece)} (${calibration.bins.length} bins)`],
   ]);
   const right = (heading: string) => ({ heading, align: 'right' as const });
   const perClass = table(
     [{ heading: 'class' }, ...['pictures', 'precision', 'recall', 'F1', 'specificity'].map(right)],
-    classes.map((each) => [
-      each.class,
-      String(each.support),
-      ...[each.precision, each.recall, each.f1, each.specificity].map(share),
-    ]),
+    [
+      ...classes.map((each) => [each.class, String(each.support), ...scoresOf(each)]),
+      ['mean of classes', String(pictures), ...scoresOf(macro)],
+      ['mean by pictures', String(pictures), ...scoresOf(weighted)],
+    ],
     style,
   );
   const matrix =

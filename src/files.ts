@@ -92,7 +92,7 @@ export async function recoverFolder(target: string): Promise<void> {
   const full = resolve(target);
   if (existsSync(full)) return;
   const parent = dirname(full);
-  const names = new Set(await readdir(parent).catch(() => []));
+  const names = new Set(await readdir(parent).catch((): string[] => []));
   for (const name of names) {
     const beside = partsOf(name);
     if (beside?.ending !== 'old' || beside.base !== basename(full).slice(0, BASE_LENGTH)) continue;
@@ -109,7 +109,7 @@ export async function recoverFolder(target: string): Promise<void> {
  * {@link recoverFolder} needs stays.
  */
 export async function removeUnfinished(folder: string): Promise<void> {
-  const names = await readdir(folder).catch(() => []);
+  const names = await readdir(folder).catch((): string[] => []);
   for (const name of names.filter((each) => isUnfinished(each))) {
     const { base, ending, stem } = partsOf(name)!;
     const isPair = names.includes(`${stem}.${ending === 'tmp' ? 'old' : 'tmp'}`);

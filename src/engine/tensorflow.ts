@@ -11,7 +11,7 @@ import { bindingPackage, type EngineKind } from './setup/recipe.js';
 import { findResolvable } from './setup/resolvable.js';
 
 export { toolkitHome } from './setup/home.js';
-export type { NativeHandle, NativeKernels } from './setup/native.js';
+export type { NativeEvents, NativeHandle, NativeKernels } from './setup/native.js';
 export type { NativeAttribute, NativeType } from './tensorflow-types.js';
 
 /** `tensorflow` is the native library; `wasm` and `cpu` come with tfjs. */

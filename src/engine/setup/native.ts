@@ -56,6 +56,8 @@ export interface NativeKernels {
   record(inputs: readonly tf.Tensor[], work: () => tf.Tensor[]): Recording;
   /** Loads the graph of a SavedModel in a folder, which is not needed afterwards. */
   openSession(folder: string): NativeSession;
+  /** Starts a file of events for TensorBoard in a folder, which is made where it is missing. */
+  openEvents(folder: string): NativeEvents;
 
   typeAttribute(name: string, dtype: NativeType): NativeAttribute;
   intAttribute(name: string, value: number): NativeAttribute;
@@ -70,6 +72,15 @@ export interface NativeKernels {
 export interface NativeSession {
   /** @param given and @param wanted names of values, as `x0:0` */
   run(given: readonly string[], values: readonly (tf.Tensor | NativeHandle)[], wanted: readonly string[]): tf.Tensor[];
+  close(): void;
+}
+
+/** A file of events that is open for writing. */
+export interface NativeEvents {
+  /** Adds one number, kept as float32. */
+  scalar(step: number, tag: string, value: number): void;
+  /** Sees to it that everything up to now is in the file. */
+  flush(): void;
   close(): void;
 }
 
@@ -97,6 +108,10 @@ interface UntypedBackend extends tf.KernelBackend {
     inputs: readonly tf.Tensor[],
     outputs: number,
   ): tf.Tensor[];
+  summaryWriter(folder: string): tf.Tensor;
+  createSummaryFileWriter(writer: tf.Tensor, folder: string): void;
+  writeScalarSummary(writer: tf.Tensor, step: number, tag: string, value: number): void;
+  flushSummaryWriter(writer: tf.Tensor): void;
   getInputTensorIds(inputs: readonly tf.Tensor[]): number[];
   createOutputTensor(handle: NativeHandle): tf.Tensor;
 }
@@ -204,6 +219,18 @@ function nativeKernels(backend: UntypedBackend, quietly: Quietly): NativeKernels
             .runSavedModel(session, values.map(idOf), given.join(','), wanted.join(','))
             .map((handle) => backend.createOutputTensor(handle)),
         close: () => binding.deleteSavedModel(session),
+      };
+    },
+    openEvents: (folder) => {
+      const writer = backend.summaryWriter(folder);
+      tf.tidy(() => backend.createSummaryFileWriter(writer, folder)); // it leaves its scalars to others
+      return {
+        scalar: (step, tag, value) => backend.writeScalarSummary(writer, step, tag, value),
+        flush: () => backend.flushSummaryWriter(writer),
+        close: () => {
+          backend.executeMultipleOutputs('CloseSummaryWriter', [], [writer], 0);
+          writer.dispose();
+        },
       };
     },
     typeAttribute: (name, dtype) => ({ name, type: ATTRIBUTE.type, value: DATA_TYPE[dtype] }),

@@ -6,10 +6,10 @@
 import { type Rng, rng } from '../rng.js';
 import { colourJitter } from './colour.js';
 import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
-import { normaliseInto, preprocessInto, resizeAndCrop, type View } from './pipeline.js';
-import type { Preprocessing, ResizeKernel } from './preprocessing.js';
+import { normaliseInto, type Placed, placeInto, placementOf, stretched, type View } from './pipeline.js';
+import type { Preprocessing } from './preprocessing.js';
 import { type AugmentRecipe, type CropRecipe, variety } from './recipe.js';
-import { resample } from './resample.js';
+import { resampleWindow } from './resample.js';
 import { rotate } from './rotate.js';
 
 export { type Augmentation, type AugmentRecipe, augmentations, recipeOf } from './recipe.js';
@@ -48,36 +48,36 @@ export interface AugmentOptions {
  */
 export function augmentInto(image: Picture, options: AugmentOptions, out: Float32Array, offset: number): void {
   const { preprocessing, size, recipe, generator } = options;
-  const view: View = { flip: drawsFlip(generator, recipe) };
-  if (variety(recipe) !== 'endless') {
-    preprocessInto(image, preprocessing, size, out, offset, view);
+  const placed = placedAt(image, options);
+  if (isPlacing(recipe)) {
+    placeInto(image, placed, preprocessing, out, offset);
     return;
   }
-  const { crop, rotation = 0, jitter } = recipe;
-  let picture =
-    crop === undefined
-      ? resizeAndCrop(image, preprocessing, size)
-      : randomResizedCrop(image, generator.split('crop'), size, preprocessing.kernel, crop);
+  const { rotation = 0, jitter } = recipe;
+  const { scaled, window, box } = placed.placement;
+  let picture = resampleWindow(image, preprocessing.kernel, scaled, window, box);
   if (rotation > 0) picture = rotate(picture, between(generator.split('rotation'), -rotation, rotation));
   if (jitter) picture = colourJitter(picture, generator.split('colour'), jitter);
   const slot = out.subarray(offset, offset + size.height * size.width * channelsOf(image));
-  normaliseInto(picture, preprocessing, slot, view);
+  normaliseInto(picture, preprocessing, slot, placed.view);
+}
+
+/** Whether a recipe changes only which part of a picture is shown, and on which side: {@link placedAt} then says it all. */
+export function isPlacing({ crop, ...others }: AugmentRecipe): boolean {
+  return variety(others) !== 'endless';
+}
+
+/** Which part of a picture of this size is shown, and on which side: drawn before its pixels are known. */
+export function placedAt(image: ImageSize, { preprocessing, size, recipe, generator }: AugmentOptions): Placed {
+  const view: View = { flip: drawsFlip(generator, recipe) };
+  const { crop } = recipe;
+  if (crop === undefined) return { placement: placementOf(image, preprocessing, size), view };
+  return { placement: stretched(randomBox(image, generator.split('crop'), crop), size), view };
 }
 
 /** The first number of a picture's generator decides its flip, whatever else is drawn from its branches. */
 function drawsFlip(generator: Rng, { horizontalFlip = 0 }: AugmentRecipe): boolean {
   return generator.uniform() < horizontalFlip;
-}
-
-/** A random part of the picture, stretched to `size` with the network's own resize. */
-export function randomResizedCrop(
-  image: Picture,
-  generator: Rng,
-  size: ImageSize,
-  kernel: ResizeKernel,
-  crop: CropRecipe,
-): Picture {
-  return resample(image, kernel, size.width, size.height, randomBox(image, generator, crop));
 }
 
 /**

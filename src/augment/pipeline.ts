@@ -4,10 +4,10 @@
  */
 
 import { type Memory, newMemory, reusedMemory } from '../addon.js';
-import { compiledStandard } from './compiled.js';
+import { compiledStandard, type Standard } from './compiled.js';
 import { type Box, type Channels, channelsOf, type ImageSize, type Picture } from './image.js';
 import { channelsFor, type Preprocessing, shortSideOf } from './preprocessing.js';
-import { resampleWindow, wholeOf } from './resample.js';
+import { type Placement, resampleWindow, wholeOf } from './resample.js';
 
 /** What may differ between two passes over the same picture without any randomness. */
 export interface View {
@@ -33,13 +33,25 @@ export function preprocessInto(
   offset: number,
   view: View,
 ): void {
-  const resized = resizeAndCrop(image, preprocessing, size, resizedMemory);
-  normaliseInto(
-    resized,
-    preprocessing,
-    out.subarray(offset, offset + size.height * size.width * channelsOf(image)),
-    view,
-  );
+  placeInto(image, { placement: placementOf(image, preprocessing, size), view }, preprocessing, out, offset);
+}
+
+/** Which part of a picture is shown and how large, and on which side. */
+export interface Placed {
+  readonly placement: Placement;
+  readonly view: View;
+}
+
+/** {@link preprocessInto} for another part of the picture than the record says. @throws UsageError `BAD_SIZE` */
+export function placeInto(
+  image: Picture,
+  { placement: { scaled, window, box }, view }: Placed,
+  preprocessing: Preprocessing,
+  out: Float32Array,
+  offset: number,
+): void {
+  const resized = resampleWindow(image, preprocessing.kernel, scaled, window, box, resizedMemory);
+  normaliseInto(resized, preprocessing, out.subarray(offset, offset + resized.data.length), view);
 }
 
 /** Of the picture on its way, which nobody else sees. */
@@ -55,21 +67,26 @@ export function resizeAndCrop(
   size: ImageSize,
   memory: Memory = newMemory,
 ): Picture {
-  const { resize, kernel } = preprocessing;
-  const whole: Box = { x: 0, y: 0, width: size.width, height: size.height };
-  if (resize.rule === 'stretch') return resampleWindow(image, kernel, size, whole, wholeOf(image), memory);
-  if (resize.rule === 'central_fraction') {
-    return resampleWindow(image, kernel, size, whole, centralBox(image, resize.fraction), memory);
-  }
+  const { scaled, window, box } = placementOf(image, preprocessing, size);
+  return resampleWindow(image, preprocessing.kernel, scaled, window, box, memory);
+}
+
+/** Which part of a picture a preprocessing record shows, and how large: known before its pixels are. */
+export function placementOf(image: ImageSize, { resize, kernel }: Preprocessing, size: ImageSize): Placement {
+  if (resize.rule === 'stretch') return stretched(wholeOf(image), size);
+  if (resize.rule === 'central_fraction') return stretched(centralBox(image, resize.fraction), size);
   const scaled = shortSideSize(image, shortSideOf(resize.ratio, size), kernel === 'tf1_bilinear' ? 'slim' : 'torch');
   const offset = kernel === 'tf1_bilinear' ? Math.trunc : roundHalfToEven;
   const window: Box = {
-    ...whole,
+    ...wholeOf(size),
     x: offset((scaled.width - size.width) / 2),
     y: offset((scaled.height - size.height) / 2),
   };
-  return resampleWindow(image, kernel, scaled, window, wholeOf(image), memory);
+  return { scaled, window, box: wholeOf(image) };
 }
+
+/** A part of a picture, all of it as large as `size`. */
+export const stretched = (box: Box, size: ImageSize): Placement => ({ scaled: size, window: wholeOf(size), box });
 
 /**
  * The size of a picture whose short side becomes `shortSide` pixels and whose shape is kept.
@@ -111,20 +128,42 @@ function roundHalfToEven(value: number): number {
 /** Writes `(pixel * scale - mean) / std` in the record's channel order, mirrored when the view is. */
 export function normaliseInto(image: Picture, preprocessing: Preprocessing, out: Float32Array, view: View): void {
   const { data } = image;
-  const { channelOrder, scale, mean, std } = preprocessing;
-  const channels = channelsOf(image);
+  const { scale, mean, std } = preprocessing;
   const { flip } = view;
-  const sources = sourcesOf(channels, channelOrder);
-  // A byte has 256 values: one table for each channel is faster than the arithmetic, and gives the same.
-  const tables = (): Float32Array =>
-    Float32Array.from({ length: channels * 256 }, (_, i) => ((i % 256) * scale - mean[i >> 8]!) / std[i >> 8]!);
-  if (compiledStandard(data, image.width, { sources, scale, shifts: mean, spreads: std, flip }, tables, out)) return;
+  const channels = channelsOf(image);
+  const standard = standardOf(preprocessing, channels, view);
+  const tables = (): Float32Array => tablesOf(preprocessing);
+  if (compiledStandard(data, image.width, standard, tables, out)) return;
+  const { sources } = standard;
   const bytes = data instanceof Uint8Array ? { data, tables: tables() } : undefined;
   for (let c = 0; c < channels; c++) {
     const way: Way = { stride: image.width * channels, channels, source: sources[c]!, target: c, flip };
     if (bytes) lookUp(bytes.data, bytes.tables.subarray(c * 256, (c + 1) * 256), out, way);
     else standardise(data as Float32Array, { scale, shift: mean[c]!, spread: std[c]! }, out, way);
   }
+}
+
+/** How a record makes numbers of pictures of so many channels. */
+export function standardOf(
+  { channelOrder, scale, mean, std }: Preprocessing,
+  channels: Channels,
+  { flip }: View,
+): Standard {
+  return { sources: sourcesOf(channels, channelOrder), scale, shifts: mean, spreads: std, flip };
+}
+
+const madeTables = new WeakMap<Preprocessing, Float32Array>();
+
+/** What each of the 256 values of a byte becomes, channel after channel: faster than the arithmetic, and the same. */
+export function tablesOf(preprocessing: Preprocessing): Float32Array {
+  let tables = madeTables.get(preprocessing);
+  if (!tables) {
+    const { scale, mean, std } = preprocessing;
+    const of = (i: number): number => ((i % 256) * scale - mean[i >> 8]!) / std[i >> 8]!;
+    tables = Float32Array.from({ length: mean.length * 256 }, (_, i) => of(i));
+    madeTables.set(preprocessing, tables);
+  }
+  return tables;
 }
 
 /** The channel of the picture for each of the network's input: alpha stays last, and grey has no order. */

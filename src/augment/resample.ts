@@ -12,8 +12,8 @@ import { premultiplied, unpremultiplied } from './alpha.js';
 import { compiledPillow } from './compiled.js';
 import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import type { ResizeKernel } from './preprocessing.js';
-import { pillowAxis, pillowHorizontal, pillowVertical, toFixedPoint } from './resample-pillow.js';
-import { lerpPlane, tensorflowAxis } from './resample-tensorflow.js';
+import { type PillowAxis, pillowAxis, pillowHorizontal, pillowVertical, toFixedPoint } from './resample-pillow.js';
+import { lerpPlane, type TensorflowAxis, tensorflowAxis } from './resample-tensorflow.js';
 
 /**
  * The picture, or the part of it inside `box`, resized to `width` x `height` pixels.
@@ -26,6 +26,32 @@ import { lerpPlane, tensorflowAxis } from './resample-tensorflow.js';
  */
 export function resample(image: Picture, kernel: ResizeKernel, width: number, height: number, box?: Box): Picture {
   return resampleWindow(image, kernel, { height, width }, { x: 0, y: 0, width, height }, box);
+}
+
+/** A resize and a crop in one: `box` of a picture becomes `scaled` pixels, of which `window` is wanted. */
+export interface Placement {
+  readonly scaled: ImageSize;
+  readonly window: Box;
+  readonly box: Box;
+}
+
+/** For each pixel of both sides of a placement's window, where it comes from. */
+export type Axes =
+  | { readonly by: 'pillow'; readonly columns: PillowAxis; readonly rows: PillowAxis }
+  | { readonly by: 'tensorflow'; readonly columns: TensorflowAxis; readonly rows: TensorflowAxis };
+
+/**
+ * The axes of a placement of a picture of this size, whatever its pixels.
+ * @throws UsageError `BAD_SIZE` for a size that is not a whole number above 0, or a box outside the picture
+ */
+export function axesOf(image: ImageSize, kernel: ResizeKernel, { scaled, window, box }: Placement): Axes {
+  checkInside('the source box', box, image);
+  checkInside('the window', window, scaled);
+  const horizontal = { inSize: box.width, outSize: scaled.width, start: window.x, count: window.width };
+  const vertical = { inSize: box.height, outSize: scaled.height, start: window.y, count: window.height };
+  return kernel === 'pil_bilinear' || kernel === 'pil_bicubic'
+    ? { by: 'pillow', columns: pillowAxis(kernel, horizontal), rows: pillowAxis(kernel, vertical) }
+    : { by: 'tensorflow', columns: tensorflowAxis(kernel, horizontal), rows: tensorflowAxis(kernel, vertical) };
 }
 
 /**
@@ -45,22 +71,16 @@ export function resampleWindow(
   box: Box = wholeOf(image),
   memory: Memory = newMemory,
 ): Picture {
-  checkInside('the source box', box, image);
-  checkInside('the window', window, size);
+  const axes = axesOf(image, kernel, { scaled: size, window, box });
   const channels = channelsOf(image);
   const source = { data: image.data, channels, stride: image.width * channels, box };
-  const horizontal = { inSize: box.width, outSize: size.width, start: window.x, count: window.width };
-  const vertical = { inSize: box.height, outSize: size.height, start: window.y, count: window.height };
-
-  if (kernel !== 'pil_bilinear' && kernel !== 'pil_bicubic') {
-    const columns = tensorflowAxis(kernel, horizontal);
-    const rows = tensorflowAxis(kernel, vertical);
-    return { data: lerpPlane(source, columns, rows, memory), width: window.width, height: window.height };
+  if (axes.by === 'tensorflow') {
+    const data = lerpPlane(source, axes.columns, axes.rows, memory);
+    return { data, width: window.width, height: window.height };
   }
 
   // Horizontal first, over only the rows that the vertical pass will read.
-  const rows = pillowAxis(kernel, vertical);
-  const columns = pillowAxis(kernel, horizontal);
+  const { columns, rows } = axes;
   const compiled = compiledPillow(source, columns, rows, toFixedPoint, memory);
   if (compiled) return { data: compiled, width: window.width, height: window.height };
   const firstRow = rows.starts[0]!;

@@ -1,9 +1,11 @@
 /** One epoch of training, and one pass of evaluation. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Operators } from '../engine/operators.js';
+import { softmaxRows } from '../engine/softmax.js';
 import { ToolkitError } from '../errors.js';
 import type { Rng } from '../rng.js';
 import type { EntrySource } from './features/entries.js';
+import { type Outcome, outcomeOf } from './metrics.js';
 import type { Optimizer } from './optimizers.js';
 import { smoothedTargets } from './targets.js';
 import { countCorrect, type LossParts, numbersOf, type TrainableNetwork } from './trainable.js';
@@ -22,6 +24,12 @@ export interface Trained extends Scores {
   readonly parts?: LossParts | undefined;
   /** For which the trainer had no pictures. */
   readonly waitedSeconds: number;
+}
+
+/** An evaluation. */
+export interface Validated extends Scores {
+  /** What was said of each picture. */
+  readonly outcomes: readonly Outcome[];
 }
 
 export interface EpochOptions {
@@ -108,9 +116,10 @@ export async function evaluateEntries(
   source: EntrySource,
   operators: Operators,
   signal?: AbortSignal,
-): Promise<Scores | undefined> {
+): Promise<Validated | undefined> {
   let [loss, correct, pictures] = [0, 0, 0];
-  for await (const { x, labels, count } of source.epoch('in order')) {
+  const outcomes: Outcome[] = [];
+  for await (const { x, labels, indices, count } of source.epoch('in order')) {
     if (signal?.aborted === true) {
       x.dispose();
       return undefined;
@@ -124,9 +133,14 @@ export async function evaluateEntries(
     loss += sums[0].dataSync()[0]!;
     correct += sums[1].dataSync()[0]!;
     pictures += count;
+    const classes = logits.shape[1];
+    const rows = softmaxRows(logits.dataSync(), classes);
+    indices.forEach((index, i) => {
+      outcomes.push(outcomeOf(index, labels[i]!, rows.subarray(i * classes, (i + 1) * classes)));
+    });
     tf.dispose([x, logits, ...sums]);
   }
   return pictures === 0
-    ? { loss: Number.NaN, accuracy: Number.NaN, pictures }
-    : { loss: loss / pictures, accuracy: correct / pictures, pictures };
+    ? { loss: Number.NaN, accuracy: Number.NaN, pictures, outcomes }
+    : { loss: loss / pictures, accuracy: correct / pictures, pictures, outcomes };
 }

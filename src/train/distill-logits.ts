@@ -57,8 +57,7 @@ const recipeOf = ({ model }: Teacher): Recipe => ({
  */
 export async function openTeaching(options: TeachingOptions): Promise<Teaching | undefined> {
   const { entries, cache, views: shown } = options;
-  const { augment, seed } = entries;
-  const views = cache === 'off' ? [] : viewsOf(augment, seed, shown);
+  const views = cache === 'off' ? [] : viewsOf(entries, shown);
   if (views.length === 0) return await askedAnew(options);
   const contents = await contentPrints(options.dataset.train.map(({ path }) => path));
   const plan = planRows(options.dataset.train, views, contents);

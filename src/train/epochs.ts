@@ -52,9 +52,11 @@ export async function trainEpoch(options: EpochOptions): Promise<Trained | undef
   const { network, optimizer, source, epoch, classes, labelSmoothing, random, lr, onStep } = options;
   let [loss, correct, pictures, step, waitedMs] = [0, 0, 0, 0, 0];
   let parts: LossParts | undefined;
-  for await (const { x, labels, teacher, count, waitedMs: waited } of source.epoch({ shuffled: epoch })) {
+  for await (const { x, labels, targets: mixed, teacher, count, waitedMs: waited } of source.epoch({
+    shuffled: epoch,
+  })) {
     waitedMs += waited;
-    const targets = tf.tensor2d(smoothedTargets(labels, classes, labelSmoothing), [count, classes]);
+    const targets = tf.tensor2d(mixed ?? smoothedTargets(labels, classes, labelSmoothing), [count, classes]);
     const labelTensor = tf.tensor1d(labels, 'int32');
     const result = network.step({ x, targets, labels: labelTensor, teacher, random: random.split(step) });
     const rate = lr();

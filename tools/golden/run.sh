@@ -76,6 +76,7 @@ train() {
   py tf train_keras.py
   py torch train_torch.py
   py torch distillation.py
+  py torch mixing.py
   py metrics metrics.py
   py torch groups_torch.py
   py flax train_flax.py

@@ -4,16 +4,23 @@ import type { Preprocessing } from '../../augment/preprocessing.js';
 import type { Augmentation, AugmentRecipe } from '../../augment/recipe.js';
 import { batches, type ImageSize, type Recipe, type Sample } from '../../data/index.js';
 import { rng } from '../../rng.js';
+import { drawMix, type Mix, type MixedLabels, type Mixing, mixLabels, mixPixels } from '../mixing.js';
 import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
 
 /** Some pictures as the trained part of the network takes them. */
 export interface Entries {
   /** `[count, ...entry shape]`; the consumer disposes of it before it asks for the next. */
   readonly x: tf.Tensor;
+  /** Class indices; where pictures were mixed, of the larger part of each. */
   readonly labels: Int32Array;
+  /** Where pictures were mixed, what is wanted of each instead of its label: `[count, classes]`, rows sum to one. */
+  readonly targets?: Float32Array;
   /** Positions of the pictures in the samples. */
   readonly indices: Int32Array;
-  /** What was decoded for them, where it was: `[count, H, W, C]` for the network, and for {@link Shuffled.second}. */
+  /**
+   * What was decoded for them, where it was, and mixed: `[count, H, W, C]` for the network, and for
+   * {@link Shuffled.second}.
+   */
   readonly pixels?: { readonly own: Float32Array; readonly second: Float32Array | undefined };
   /** A teacher's logits `[count, classes]`, where one takes part; the consumer disposes of them too. */
   readonly teacher?: tf.Tensor;
@@ -43,6 +50,8 @@ export interface EntryOptions {
   readonly batchSize: number;
   /** What is random about the pictures: a preset's name, or a recipe. */
   readonly augment: Augmentation | AugmentRecipe;
+  /** Mixes the pictures of each training batch; none are when absent. */
+  readonly mixing?: Mixing | undefined;
   readonly seed: number;
   readonly skipBadImages: boolean;
   readonly onBadImage: (path: string, reason: string) => void;
@@ -53,7 +62,7 @@ export function entriesFromDisk(
   samples: readonly Sample[],
   options: EntryOptions & { readonly frozen: FrozenNetwork },
 ): EntrySource {
-  const { network, frozen, augment, seed, ...rest } = options;
+  const { network, frozen, augment, mixing, seed, ...rest } = options;
   return {
     async *epoch(kind) {
       const shuffled = kind !== 'in order';
@@ -64,12 +73,41 @@ export function entriesFromDisk(
         epoch: shuffled ? kind.shuffled : 0,
         ...(shuffled ? { shuffle: orderOf(seed, kind.shuffled), second: kind.second } : {}),
       });
+      let step = 0;
       for await (const { pixels: own, second: others, labels, indices, count, waitedMs } of loaded) {
+        const mixed =
+          shuffled && mixing
+            ? mixBatch(
+                { own, others, labels, count },
+                drawMix(mixing, seed, kind.shuffled, step++),
+                options,
+                kind.second,
+              )
+            : { labels };
         const x = tf.tidy(() => frozen.enter(tf.tensor(own, [count, ...network.graph.input.shape])));
-        yield { x, labels, indices, count, waitedMs, pixels: { own, second: others } };
+        yield { x, ...mixed, indices, count, waitedMs, pixels: { own, second: others } };
       }
     },
   };
+}
+
+interface DecodedBatch {
+  readonly own: Float32Array;
+  readonly others: Float32Array | undefined;
+  readonly labels: Int32Array;
+  readonly count: number;
+}
+
+/** Mixes pictures where they are, those of a second network in the same way. */
+function mixBatch(
+  { own, others, labels, count }: DecodedBatch,
+  mix: Mix,
+  { size, mixing }: EntryOptions,
+  second: Recipe | undefined,
+): MixedLabels {
+  const share = mixPixels(mix, { pixels: own, size }, count);
+  if (others !== undefined) mixPixels(mix, { pixels: others, size: second!.size }, count);
+  return mixLabels(labels, share, mixing!);
 }
 
 /** The order of an epoch's pictures. */

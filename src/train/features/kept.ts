@@ -30,10 +30,15 @@ export interface KeptPlan {
 }
 
 /**
- * The views that epochs may show: one, both mirrorings, or the first `count` epochs' own random changes.
+ * The views that epochs may show: one, both mirrorings, or the first `count` epochs' own random changes; none where
+ * pictures are mixed, since no two batches bring the same ones together.
  * @param count of what else is random
  */
-export function viewsOf(augment: EntryOptions['augment'], seed: number, count: number): RowView[] {
+export function viewsOf(
+  { augment, mixing, seed }: Pick<EntryOptions, 'augment' | 'mixing' | 'seed'>,
+  count: number,
+): RowView[] {
+  if (mixing !== undefined) return [];
   const recipe = recipeOf(augment);
   const shown = variety(recipe);
   if (shown === 'one') return [{ kind: 'plain' }];

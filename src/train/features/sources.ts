@@ -1,6 +1,7 @@
 /** Whether the frozen part's output is kept for a run, and where. */
 import type { Precision } from '../../engine/precision.js';
 import { version } from '../../version.js';
+import type { MixingRecipe } from '../mixing.js';
 import type { Reporter } from '../options.js';
 import type { Start } from '../start.js';
 import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
@@ -59,10 +60,11 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
   const { settings, resolved } = start.args;
   const { train, val } = start.dataset;
   const { cache, cacheViews = 0 } = settings;
-  const views = viewsOf(entries.augment, settings.seed, cacheViews);
+  const views = viewsOf(entries, cacheViews);
   if (cache === 'off') return await sourcesAnew(options);
   if (resolved.cut === null || views.length === 0) {
-    if (cache !== 'auto') reporter.warn(`--cache ${cache}: ${nothingToKeep(resolved.cut, settings.augment)}`);
+    if (cache !== 'auto')
+      reporter.warn(`--cache ${cache}: ${nothingToKeep(resolved.cut, settings.augment, entries.mixing)}`);
     return await sourcesAnew(options);
   }
   const contents = await contentPrints([...train, ...val].map(({ path }) => path));
@@ -143,7 +145,9 @@ export async function fillRows(
   });
 }
 
-const nothingToKeep = (cut: string | null, augment: string): string =>
-  cut === null
-    ? 'nothing is frozen, so there is nothing to keep'
+function nothingToKeep(cut: string | null, augment: string, mixing: MixingRecipe | undefined): string {
+  if (cut === null) return 'nothing is frozen, so there is nothing to keep';
+  return mixing !== undefined
+    ? `--${mixing.mixup === undefined ? 'cutmix' : 'mixup'} shows other pictures in every epoch, so nothing is kept`
     : `--augment ${augment} shows other pictures in every epoch, so nothing is kept; --cache-views N keeps N of them`;
+}

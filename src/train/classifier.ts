@@ -7,6 +7,8 @@ import type { Engine } from '../engine/tensorflow.js';
 import type { ModelRecord, OpenedModel } from '../weights/model-folder.js';
 
 export interface Classifier {
+  /** What computes: the engine, or the runtime of an exported model, with its version. */
+  readonly runtime: string;
   readonly classes: readonly string[];
   /** Preprocessed pixels `[count, height, width, channels]` -> probabilities `[count, classes]`, in C order. */
   probabilities(pixels: Float32Array, count: number): Promise<ArrayLike<number>>;
@@ -43,6 +45,7 @@ export async function loadClassifier(
   const compiled = pictures >= MANY;
   const network = await loadNetwork(graph, read, engine, { outputs: ['logits'], compiled, precision });
   return {
+    runtime: engine.name,
     classes: record.classes,
     probabilities: async (pixels, count) => {
       const x = tf.tensor(pixels, [count, ...graph.input.shape]);

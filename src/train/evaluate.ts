@@ -22,6 +22,8 @@ export interface EvaluateOptions {
 }
 
 export interface Evaluation extends Figures {
+  /** What computed: the engine, or the runtime of an exported model, with its version. */
+  readonly runtime: string;
   readonly split: EvaluatedSplit;
   readonly badPictures: readonly { readonly path: string; readonly reason: string }[];
   /** What the model said of each picture, in the order of the data. */
@@ -67,7 +69,8 @@ export async function evaluate(
     await classifier.dispose();
     await closeLoader();
   }
-  return { split, ...figuresOf(outcomes, classifier.classes), badPictures: bad, outcomes };
+  const { runtime } = classifier;
+  return { runtime, split, ...figuresOf(outcomes, classifier.classes), badPictures: bad, outcomes };
 }
 
 function stopped(done: number, all: number): ToolkitError {

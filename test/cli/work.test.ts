@@ -267,10 +267,11 @@ describe('a run', () => {
   test('evaluate counts every picture once', async () => {
     const argv = ['evaluate', '--model', run, '--data', inside('data'), '--split', 'all'];
     const evaluation = json<{ confusion: number[][]; top1: number }>(ok(await tl([...argv, '--json'])));
-    expect(evaluation).toMatchObject({ split: 'all', pictures: 24, top5: 1 });
+    expect(evaluation).toMatchObject({ runtime: 'tensorflow', split: 'all', pictures: 24, top5: 1 });
     const counts = evaluation.confusion.flat().reduce((a, b) => a + b, 0);
     expect(counts).toBe(24);
     const { stdout } = ok(await tl(argv));
+    expect(stdout).toMatch(/^computed by: +tensorflow$/m);
     expect(stdout).toMatch(/^top-1: +\d+\.\d %$/m);
     expect(stdout).toMatch(/^class +pictures +precision +recall +F1 +specificity$/m);
     expect(stdout).toMatch(/^2 red +\d +\d +\d$/m);
@@ -333,6 +334,7 @@ describe('a run', () => {
     expect(
       json(ok(await tl(['evaluate', '--model', out, '--data', inside('data'), '--json', '--quiet']))),
     ).toMatchObject({
+      runtime: expect.stringMatching(/^tfjs \d+\.\d+\.\d+ wasm$/) as string,
       pictures: expect.any(Number) as number,
     });
     expect(readdirSync(out)).toContain('model.json');

@@ -83,12 +83,13 @@ const TOP: typeof import('../../train/metrics.js').TOP = 5;
 const MOST_SHOWN = 20;
 
 function textOf(evaluation: Evaluation, style: Style): string {
-  const { split, pictures, loss, top1, top5, classes, macro, weighted, calibration, confusion } = evaluation;
+  const { runtime, split, pictures, loss, top1, top5, classes, macro, weighted, calibration, confusion } = evaluation;
   const share = (value: number): string => (Number.isNaN(value) ? '-' : percent(value));
   const scoresOf = ({ precision, recall, f1, specificity }: Scores): string[] =>
     [precision, recall, f1, specificity].map(share);
   const head = fields([
     ['pictures', `${pictures} (${split})`],
+    ['computed by', runtime],
     ['loss', loss.toFixed(4)],
     ['top-1', percent(top1)],
     ['top-5', classes.length > TOP ? percent(top5) : `${percent(top5)}, as there are ${classes.length} classes`],

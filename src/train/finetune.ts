@@ -13,6 +13,7 @@ import { assertSound, evaluateEntries, type Scores, type Trained, trainEpoch } f
 import type { EntryOptions } from './features/entries.js';
 import { type PrintingReader, printingReader } from './features/key.js';
 import { openSources, type RunPictures, type Sources } from './features/sources.js';
+import { groupsOf } from './groups.js';
 import { createOptimizer, type Optimizer } from './optimizers.js';
 import {
   type FinetuneOptions,
@@ -33,8 +34,8 @@ import {
   writeArguments,
   writeJson,
 } from './run-folder.js';
-import { learningRate } from './schedule.js';
-import { checkSettings, completeSettings } from './settings/complete.js';
+import { learningRate, scheduleOf } from './schedule.js';
+import { checkSettings, completeSettings, defaultMomentum } from './settings/complete.js';
 import type { FinetuneSettings } from './settings/settings.js';
 import { restartRun, type Start, startRun } from './start.js';
 import { loadTrainable, type TrainableNetwork } from './trainable.js';
@@ -110,8 +111,10 @@ async function train(job: Job): Promise<FinetuneResult> {
   });
   const optimizer = createOptimizer(network.trainable, network.updates, {
     name: settings.optimizer,
-    momentum: settings.momentum,
+    momentum: settings.momentum ?? defaultMomentum(settings.optimizer),
+    nesterov: settings.nesterov ?? false,
     weightDecay: resolved.weightDecay,
+    groups: groupsOf(start.graph),
   });
   const operators = operatorsOf(start.engine);
   const run: Run = { ...job, reader, network, optimizer, operators, history, bad: new Map() };
@@ -235,12 +238,7 @@ async function epochLoop(run: Run, pictures: RunPictures, writer: CheckpointWrit
   const { start, state, options, reporter, network, optimizer, operators, history } = run;
   const { settings, resolved } = start.args;
   const steps = Math.ceil(start.dataset.train.length / settings.batchSize);
-  const schedule = {
-    name: settings.schedule,
-    lr: resolved.lr,
-    totalSteps: steps * settings.epochs,
-    warmupSteps: Math.round(steps * settings.warmupEpochs),
-  };
+  const schedule = scheduleOf(settings, resolved.lr, steps);
   let best = { epoch: state?.bestEpoch ?? 0, loss: state?.bestLoss ?? Number.POSITIVE_INFINITY };
   const runBegan = performance.now();
   const firstEpoch = history.length + 1;

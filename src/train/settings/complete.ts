@@ -32,12 +32,18 @@ export function completeSettings(given: GivenSettings): FinetuneSettings {
 /**
  * Learning rates that work without tuning: a new head learns from scratch and takes Adam's own default, 1e-3 (Kingma
  * and Ba 2015, algorithm 1); pretrained layers move ten times slower (Keras' transfer-learning guide and the notes'
- * recipes have 1e-5 to 2e-4), and SGD takes rates ten times larger than Adam.
+ * recipes have 1e-5 to 2e-4). SGD takes rates ten times larger than Adam, as does LAMB, whose rate is a share of the
+ * weights' own size (Wightman et al. 2021, table 2, have 5e-3 to 8e-3); Lion takes 3 to 10 times smaller ones (Chen et al.
+ * 2023, section 5).
  */
 export function defaultLr(optimizer: OptimizerName, trains: 'head' | 'more'): number {
   const adam = trains === 'head' ? 1e-3 : 1e-4;
-  return optimizer === 'sgd' ? 10 * adam : adam;
+  if (optimizer === 'sgd' || optimizer === 'lamb') return 10 * adam;
+  return optimizer === 'lion' ? adam / 5 : adam;
 }
+
+/** Momentum of SGD, as papers on images train with it (He et al. 2016), and of RMSprop, as Keras and PyTorch have it. */
+export const defaultMomentum = (optimizer: OptimizerName): number => (optimizer === 'sgd' ? 0.9 : 0);
 
 /** Weight decay of AdamW when none is named: Loshchilov and Hutter 2019, and PyTorch's default. */
 export const ADAMW_WEIGHT_DECAY = 0.01;
@@ -48,7 +54,19 @@ export function checkSettings(settings: FinetuneSettings): void {
   const check = (good: boolean, fault: string): void => {
     if (!good) faults.push(fault);
   };
-  const { epochs, warmupEpochs, augment, cacheViews } = settings;
+  const { epochs, warmupEpochs, augment, cacheViews, optimizer, schedule } = settings;
+  for (const [key, name] of ofSchedules) {
+    const { flag } = table[key];
+    check(
+      settings[key] === undefined || schedule === name,
+      `--${flag}: is of --schedule ${name}, received ${schedule}`,
+    );
+  }
+  const momentum = settings.momentum ?? defaultMomentum(optimizer);
+  check(
+    settings.nesterov !== true || (optimizer === 'sgd' && momentum > 0),
+    `--nesterov: is of --optimizer sgd with a --momentum above 0, received ${optimizer} and ${momentum}`,
+  );
   check(
     warmupEpochs < epochs,
     `--warmup: expected less than the ${epochs} epochs of the run, received ${warmupEpochs}`,
@@ -69,6 +87,13 @@ export function checkSettings(settings: FinetuneSettings): void {
     hint: '`tl finetune --help` lists every option',
   });
 }
+
+/** Settings that belong to one schedule. */
+const ofSchedules = [
+  ['stepEpochs', 'step'],
+  ['stepGamma', 'step'],
+  ['minLr', 'cosine'],
+] as const;
 
 const unknownNames = (settings: FinetuneSettings): string[] =>
   Object.keys(settings)

@@ -39,7 +39,16 @@ export interface FinetuneSettings {
   readonly optimizer: OptimizerName;
   readonly schedule: ScheduleName;
   readonly warmupEpochs: number;
-  readonly momentum: number;
+  /** Of the schedule `step`: epochs from one fall of the rate to the next; a third of the run when absent. */
+  readonly stepEpochs?: number;
+  /** Of the schedule `step`: what a fall multiplies the rate by; a tenth when absent. */
+  readonly stepGamma?: number;
+  /** Of the schedule `cosine`: the rate it ends at; 0 when absent. */
+  readonly minLr?: number;
+  /** Of SGD and RMSprop; that of `defaultMomentum` when absent. */
+  readonly momentum?: number;
+  /** Whether SGD's momentum is Nesterov's; not when absent. */
+  readonly nesterov?: boolean;
   readonly weightDecay: number;
 
   readonly labelSmoothing: number;

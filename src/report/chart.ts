@@ -1,4 +1,4 @@
-/** From a description of a chart to PNG bytes: ECharts draws SVG without a browser, resvg turns it into pixels. */
+/** From a description of a chart to a picture: ECharts draws SVG without a browser, resvg turns it into pixels. */
 import { createRequire } from 'node:module';
 import type { EChartsOption } from 'echarts';
 
@@ -9,6 +9,7 @@ export const colours = {
   training: '#0072B2',
   validation: '#D55E00',
   best: '#009E73',
+  wrong: '#D55E00',
   ink: '#1f2933',
   faint: '#7b8794',
   grid: '#e4e7eb',
@@ -19,25 +20,43 @@ export interface ChartSize {
   readonly height: number;
 }
 
-/**
- * Draws a chart; the fonts come from a package, so it looks the same on a machine that has none. The libraries are
- * loaded on the first call, which takes half a second; a call takes a tenth of one.
- */
-export async function renderPng(option: EChartsOption, { width, height }: ChartSize): Promise<Buffer> {
-  const [{ init, setPlatformAPI }, { renderAsync }] = await Promise.all([import('echarts'), import('@resvg/resvg-js')]);
+/** A chart. */
+export interface Drawing {
+  /** Complete, with everything that it shows inside. */
+  readonly svg: string;
+  readonly size: ChartSize;
+}
+
+/** Draws a chart. The library is loaded on the first call, which takes half a second. */
+export async function draw(option: EChartsOption, { width, height }: ChartSize): Promise<Drawing> {
+  const { init, setPlatformAPI } = await import('echarts');
   setPlatformAPI({ measureText: (text: string, font?: string) => ({ width: textWidth(text, font) }) });
   const chart = init(null, null, { renderer: 'svg', ssr: true, width, height });
   try {
     chart.setOption({ animation: false, backgroundColor: '#ffffff', textStyle: { fontFamily: FONT }, ...option });
-    const image = await renderAsync(chart.renderToSVGString(), {
-      background: '#ffffff',
-      font: { fontFiles: fontFiles(), loadSystemFonts: false, defaultFontFamily: FONT, sansSerifFamily: FONT },
-    });
-    return image.asPng();
+    return { svg: chart.renderToSVGString(), size: { width, height } };
   } finally {
     chart.dispose();
   }
 }
+
+/**
+ * A chart as PNG bytes. The fonts come from a package, so it looks the same on a machine that has none; the machine's own
+ * are asked for letters that those lack.
+ */
+export async function pngOf({ svg }: Drawing): Promise<Buffer> {
+  const { renderAsync } = await import('@resvg/resvg-js');
+  const font = { fontFiles: fontFiles(), defaultFontFamily: FONT, sansSerifFamily: FONT };
+  const image = await renderAsync(svg, {
+    background: '#ffffff',
+    font: { ...font, loadSystemFonts: OTHER_LETTERS.test(svg) },
+  });
+  return image.asPng();
+}
+
+/** Writings that DejaVu Sans has no letters of. */
+const OTHER_LETTERS =
+  /[^\p{Script=Latin}\p{Script=Greek}\p{Script=Cyrillic}\p{Script=Armenian}\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Georgian}\p{Script=Common}\p{Script=Inherited}]/u;
 
 function fontFiles(): string[] {
   const { resolve } = createRequire(import.meta.url);

@@ -1,6 +1,6 @@
 /** The course of a training run as a picture: loss and accuracy over epochs. */
 import type { EChartsOption, LineSeriesOption, XAXisComponentOption, YAXisComponentOption } from 'echarts';
-import { colours, renderPng } from './chart.js';
+import { colours, type Drawing, draw } from './chart.js';
 
 /** One epoch. Losses are means over pictures, accuracies lie in 0 to 1; NaN where there are no validation pictures. */
 export interface CurveRow {
@@ -26,16 +26,22 @@ const keys = {
   Accuracy: { train: 'trainAccuracy', val: 'valAccuracy' },
 } as const;
 
-/**
- * Draws training and validation loss and accuracy, the best epoch marked: a PNG of 1200x500 pixels.
- * @param history at least one epoch
- */
-export async function curvesPng(history: readonly CurveRow[]): Promise<Buffer> {
-  if (history.length === 0) throw new Error('a chart of no epochs');
-  return renderPng(curvesOption(history), SIZE);
+/** What is marked besides the best epoch. */
+export interface CurveMarks {
+  /** The epoch from which on the validation loss rises while the training loss falls. */
+  readonly overfitsSince?: number | undefined;
 }
 
-function curvesOption(history: readonly CurveRow[]): EChartsOption {
+/**
+ * Draws training and validation loss and accuracy, the best epoch marked, 1200x500 pixels.
+ * @param history at least one epoch
+ */
+export async function drawCurves(history: readonly CurveRow[], marks: CurveMarks = {}): Promise<Drawing> {
+  if (history.length === 0) throw new Error('a chart of no epochs');
+  return draw(curvesOption(history, marks), SIZE);
+}
+
+function curvesOption(history: readonly CurveRow[], marks: CurveMarks): EChartsOption {
   const best = history.findLast((row) => row.best);
   return {
     title: {
@@ -62,7 +68,11 @@ function curvesOption(history: readonly CurveRow[]): EChartsOption {
     ],
     xAxis: [epochAxis(history, 0), epochAxis(history, 1)],
     yAxis: [valueAxis(history, 'Loss', 0), valueAxis(history, 'Accuracy', 1)],
-    series: [...series(history, 'Loss', 0, best), ...series(history, 'Accuracy', 1, best)],
+    series: [
+      ...series(history, 'Loss', 0, best),
+      ...series(history, 'Accuracy', 1, best),
+      ...overfitting(history, marks),
+    ],
   };
 }
 
@@ -207,6 +217,31 @@ function series(
     z: 5,
   });
   return lines;
+}
+
+/** A shade over the epochs from which on the losses part. */
+function overfitting(history: readonly CurveRow[], { overfitsSince }: CurveMarks): LineSeriesOption[] {
+  if (overfitsSince === undefined) return [];
+  return [
+    {
+      name: 'overfitting',
+      type: 'line',
+      xAxisIndex: 0,
+      yAxisIndex: 0,
+      data: [],
+      markArea: {
+        silent: true,
+        itemStyle: { color: colours.validation, opacity: 0.08 },
+        label: {
+          position: 'insideTop',
+          fontSize: 12,
+          color: colours.validation,
+          formatter: `overfitting since epoch ${overfitsSince}`,
+        },
+        data: [[{ xAxis: overfitsSince }, { xAxis: history.at(-1)!.epoch }]],
+      },
+    },
+  ];
 }
 
 /** The side of the best epoch's dot that is away from the training curve, and not outside the chart. */

@@ -1,7 +1,10 @@
 /** The curves of a run are a picture of a known size, for one epoch as for two hundred. */
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { type CurveRow, curvesPng } from '../../src/report/curves.js';
+import { pngOf } from '../../src/report/chart.js';
+import { type CurveMarks, type CurveRow, drawCurves } from '../../src/report/curves.js';
+
+const curvesPng = async (history: readonly CurveRow[], marks?: CurveMarks) => pngOf(await drawCurves(history, marks));
 
 const history = (epochs: number, valLoss = (epoch: number) => 1 / epoch): CurveRow[] =>
   Array.from({ length: epochs }, (_, i) => ({
@@ -21,7 +24,7 @@ async function inked(png: Uint8Array): Promise<number> {
   return dark / (info.width * info.height);
 }
 
-describe('curvesPng', () => {
+describe('curves', () => {
   test.each([1, 20, 200])('%i epochs', async (epochs) => {
     const png = await curvesPng(history(epochs));
     expect(await sharp(png).metadata()).toMatchObject({ format: 'png', width: 1200, height: 500 });
@@ -40,6 +43,14 @@ describe('curvesPng', () => {
     const [a, again, b] = [await curvesPng(history(10)), await curvesPng(history(10)), await curvesPng(history(11))];
     expect(Buffer.compare(a, again)).toBe(0);
     expect(Buffer.compare(a, b)).not.toBe(0);
+  });
+
+  test('overfitting is shaded from its epoch on, and named', async () => {
+    const rows = history(10);
+    const marked = await drawCurves(rows, { overfitsSince: 4 });
+    expect(marked.svg).toContain('overfitting since epoch 4');
+    expect((await drawCurves(rows)).svg).not.toContain('overfitting');
+    expect(Buffer.compare(await pngOf(marked), await curvesPng(rows))).not.toBe(0);
   });
 
   test('no epochs is a mistake of the caller', async () => {

@@ -158,9 +158,11 @@ function batchNorm(native: NativeKernels, { epsilon, momentum }: BatchNormRule, 
     : attributes;
   return {
     forward: (inputs) => native.executeMany('FusedBatchNormV3', forwardAttributes, inputs, BATCH_NORM_OUTPUTS),
-    saves: { inputs: [0, 1], outputs: [3, 4, 5] },
-    backward: ({ dy, inputs: [x, gamma], outputs }, wanted) => {
-      const reserved = outputs.slice(3);
+    // In inference mode the kernel takes the moving statistics that it normalised by: _BaseFusedBatchNormGrad of
+    // tensorflow/python/ops/nn_grad.py.
+    saves: training ? { inputs: [0, 1], outputs: [3, 4, 5] } : { inputs: [0, 1, 3, 4], outputs: [5] },
+    backward: ({ dy, inputs: [x, gamma, , mean, variance], outputs }, wanted) => {
+      const reserved = training ? outputs.slice(3) : [mean!, variance!, outputs[5]!];
       const results = native.executeMany('FusedBatchNormGradV3', attributes, [dy, x!, gamma!, ...reserved], 5);
       return wanted.map((each, i) => (each && i < 3 ? results[i] : undefined));
     },

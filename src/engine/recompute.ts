@@ -90,7 +90,8 @@ export function runRecomputing(
   for (const segment of segmentsOf(graph, new Set(given.keys()), outputs)) {
     const inputs = [values.get(segment.from)!, ...pathsOf(segment).map(parameters)];
     const [y, ...statistics] = mode.apply(operatorOf(graph, segment, options, after), inputs);
-    const norms = segment.nodes.filter(({ operation }) => operation.kind === 'batch_norm');
+    const norms =
+      mode.batchNorm === 'eval' ? [] : segment.nodes.filter(({ operation }) => operation.kind === 'batch_norm');
     norms.forEach((node, i) => {
       mode.onStatistics(node, { mean: statistics[2 * i]!, variance: statistics[2 * i + 1]! });
     });

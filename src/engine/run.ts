@@ -13,13 +13,21 @@ export type ParameterValues = (path: string) => tf.Tensor;
 /** New moving statistics of one batch-norm node; the receiver disposes of the tensors. */
 export type OnStatistics = (node: Node, statistics: { mean: tf.Tensor; variance: tf.Tensor }) => void;
 
+/**
+ * What batch norms normalise by in training: the statistics of the batch, and new moving ones are handed on (`train`), or
+ * the moving ones, which stay as they are (`eval`). Their gamma and beta have gradients either way.
+ */
+export type BatchNormMode = 'train' | 'eval';
+
 export type RunMode =
   /** Dropout off; moving statistics used and left alone. */
   | { readonly kind: 'inference'; readonly apply: Apply }
-  /** Dropout on, each mask a tensor of its own; batch statistics used, and the new moving ones handed on. */
+  /** Dropout on, each mask a tensor of its own. */
   | {
       readonly kind: 'training';
       readonly apply: Apply;
+      /** `train` when absent. */
+      readonly batchNorm?: BatchNormMode | undefined;
       readonly mask: (need: MaskNeed) => tf.Tensor;
       readonly onStatistics: OnStatistics;
     };
@@ -51,7 +59,7 @@ export function run(
   for (const node of plan) for (const input of node.inputs) waiting.set(input, (waiting.get(input) ?? 0) + 1);
   const kept = new Set<Node>([...given.keys(), ...targets]);
 
-  const absorbed = options.mode.kind === 'training' ? absorbedBiases(plan, kept) : new Set<Node>();
+  const absorbed = usesBatchStatistics(options.mode) ? absorbedBiases(plan, kept) : new Set<Node>();
 
   // Each value is freed as soon as its last consumer ran. A tape keeps clones of what it will need.
   for (const node of plan) {
@@ -76,6 +84,10 @@ export function run(
   });
   return result;
 }
+
+type Training = Extract<RunMode, { kind: 'training' }>;
+
+const usesBatchStatistics = (mode: RunMode): mode is Training => mode.kind === 'training' && mode.batchNorm !== 'eval';
 
 /**
  * Convolutions whose bias a batch norm in training mode takes away again: it shifts every value and the batch mean
@@ -136,7 +148,7 @@ function evaluate(
   };
   const normalised = (rule: OperationOf<'batch_norm'>, gamma: tf.Tensor): tf.Tensor => {
     const given = [...inputs, gamma, ...['beta', 'mean', 'variance'].map(value)];
-    if (mode.kind === 'inference') return only(operators.batchNorm(rule), given);
+    if (!usesBatchStatistics(mode)) return only(operators.batchNorm(rule), given);
     const [y, mean, variance, ...others] = mode.apply(operators.batchNormTraining(rule), given);
     tf.dispose(others);
     const input = node.inputs[0]!;

@@ -4,7 +4,7 @@ import { type Graph, type Node, nodesBetween, tapOf } from '../engine/graph.js';
 import { type MaskNeed, maskNeedOf } from '../engine/masks.js';
 import type { Operators } from '../engine/operators.js';
 import { type After, runRecomputing } from '../engine/recompute.js';
-import { run } from '../engine/run.js';
+import { type BatchNormMode, run } from '../engine/run.js';
 import { startTape } from '../engine/tape.js';
 import { type AuxiliaryLoss, type Distillation, stepLosses } from './losses.js';
 
@@ -21,6 +21,8 @@ export interface StepNetwork {
   readonly paths: readonly string[];
   /** Those with a gradient. */
   readonly trainable: readonly string[];
+  /** Which statistics batch norms normalise by; `train` when absent. */
+  readonly batchNorm?: BatchNormMode | undefined;
   /** Where blocks are run a second time instead of kept for their gradients. */
   readonly recompute?: After | undefined;
 }
@@ -71,12 +73,12 @@ export const maskedNodes = (network: StepNetwork): Node[] =>
 /** Paths of the moving statistics that a step gives anew. */
 export const statisticsOf = (network: StepNetwork): string[] =>
   planOf(network)
-    .filter(({ operation }) => operation.kind === 'batch_norm')
+    .filter(({ operation }) => operation.kind === 'batch_norm' && network.batchNorm !== 'eval')
     .flatMap(({ path }) => [`${path}.mean`, `${path}.variance`]);
 
-/** Loss, gradients and new statistics, batch norm in training mode; nothing is changed. */
+/** Loss, gradients and new statistics; nothing is changed. */
 export function stepOf(network: StepNetwork, given: StepValues): StepOutputs {
-  const { graph, entry, operators, auxiliary, distillation, paths, trainable, recompute } = network;
+  const { graph, entry, operators, auxiliary, distillation, paths, trainable, batchNorm, recompute } = network;
   const { x, targets, labels, teacher, parameters, masks } = given;
   const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
   const drawn = new Map(maskedNodes(network).map(({ path }, i) => [path, masks[i]!]));
@@ -90,6 +92,7 @@ export function stepOf(network: StepNetwork, given: StepValues): StepOutputs {
     mode: {
       kind: 'training',
       apply: tape.apply,
+      batchNorm,
       mask: ({ path }: MaskNeed) => tf.clone(drawn.get(path)!),
       onStatistics: ({ path }: Node, { mean, variance }: { mean: tf.Tensor; variance: tf.Tensor }) => {
         fresh.set(`${path}.mean`, mean).set(`${path}.variance`, variance);

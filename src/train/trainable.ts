@@ -10,7 +10,7 @@ import { loadNetwork, type Network, type ReadParameter, tensorsOf } from '../eng
 import { operatorsOf } from '../engine/operators.js';
 import { type Precision, requirePrecision } from '../engine/precision.js';
 import { afterOf } from '../engine/recompute.js';
-import { inference, run } from '../engine/run.js';
+import { type BatchNormMode, inference, run } from '../engine/run.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
 import type { Rng } from '../rng.js';
@@ -59,6 +59,13 @@ export interface TrainableOptions {
   readonly auxiliary?: readonly AuxiliaryLoss[];
   /** How a teacher takes part in the loss, whose logits every step is then given. */
   readonly distillation?: Distillation | undefined;
+  /**
+   * Which parameters behind the cut are trained; all when absent. The others are constants: they have no gradient and
+   * nothing in an optimiser. Where a batch norm is among them, `batchNorm` has to be `eval`.
+   */
+  readonly trains?: ((path: string) => boolean) | undefined;
+  /** Which statistics batch norms behind the cut normalise by; `train` when absent. */
+  readonly batchNorm?: BatchNormMode | undefined;
   readonly precision?: Precision;
   /** Run blocks a second time where their gradients are taken, instead of keeping what these need: slower, in less memory. */
   readonly recompute?: boolean;
@@ -84,7 +91,7 @@ export interface TrainableNetwork {
   readonly auxiliary: ReadonlySet<string>;
   /** Loads the frozen part, which nothing else here needs: where what it gives is kept, it need not be in memory. */
   loadFrozen(): Promise<FrozenNetwork>;
-  /** Loss and gradients, batch norm in training mode; moving statistics are updated, parameters are not. */
+  /** Loss and gradients; moving statistics are updated, parameters are not. */
   step(input: StepInput): StepResult;
   /** Value of the cut -> logits `[N, classes]`, in inference mode. */
   logits(x: tf.Tensor): tf.Tensor2D;
@@ -102,8 +109,10 @@ export async function loadTrainable(
   graph: Graph,
   read: ReadParameter,
   engine: Engine,
-  { cut: cutTap, auxiliary = [], distillation, precision = 'float32', recompute = false }: TrainableOptions = {},
+  options: TrainableOptions = {},
 ): Promise<TrainableNetwork> {
+  const { cut: cutTap, auxiliary = [], distillation, precision = 'float32', recompute = false } = options;
+  const { trains = () => true, batchNorm = 'train' } = options;
   requirePrecision(precision, engine);
   const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
   const operators = operatorsOf(engine);
@@ -116,10 +125,13 @@ export async function loadTrainable(
       taps.map((tap) => tapOf(graph, tap)),
     ).flatMap((node) => node.parameters);
   const parameters = neededBy('logits', ...auxiliary.map(({ tap }) => tap));
-  const variables = await loadVariables(parameters, read, updates);
-  const trainable = new Map(parameters.filter((p) => p.trainable).map((p) => [p.path, variables.get(p.path)!]));
+  const { variables, constants } = await loadValues(parameters, read, updates, trains);
+  const trainable = new Map(
+    parameters.filter((p) => p.trainable && trains(p.path)).map((p) => [p.path, variables.get(p.path)!]),
+  );
   const kept = new Set(neededBy('logits').map(({ path }) => path));
-  const paths = [...variables.keys()];
+  const paths = parameters.map(({ path }) => path);
+  const readAll = (): tf.Tensor[] => paths.map((path) => variables.get(path)?.read() ?? tf.clone(constants.get(path)!));
   const network: StepNetwork = {
     graph,
     entry,
@@ -128,10 +140,11 @@ export async function loadTrainable(
     distillation,
     paths,
     trainable: [...trainable.keys()],
+    batchNorm,
     recompute: recompute ? afterOf(engine) : undefined,
   };
   const how = { engine, precision };
-  const stepper = startStepper(network, variables, how);
+  const stepper = startStepper(network, variables, readAll, how);
   const classify = classifierBehind(network, how);
   return {
     graph,
@@ -146,7 +159,7 @@ export async function loadTrainable(
     },
     step: stepper.step,
     logits: (x) => {
-      const values = paths.map((path) => variables.get(path)!.read());
+      const values = readAll();
       const result = classify.run(x, values);
       tf.dispose(values);
       return result[0] as tf.Tensor2D;
@@ -159,6 +172,7 @@ export async function loadTrainable(
       stepper.dispose();
       classify.dispose();
       for (const variable of variables.values()) variable.dispose();
+      tf.dispose([...constants.values()]);
     },
   };
 }
@@ -171,17 +185,30 @@ export async function numbersOf(variable: Variable): Promise<Float32Array> {
   return numbers;
 }
 
-async function loadVariables(
+interface Values {
+  readonly variables: Map<string, Variable>;
+  /** Of parameters that could have a gradient, and are not trained. */
+  readonly constants: Map<string, tf.Tensor>;
+}
+
+async function loadValues(
   parameters: readonly Parameter[],
   read: ReadParameter,
   updates: Updates,
-): Promise<Map<string, Variable>> {
-  const variables = new Map<string, Variable>();
+  trains: (path: string) => boolean,
+): Promise<Values> {
+  const frozen = new Set(
+    parameters.filter(({ path, trainable }) => trainable && !trains(path)).map(({ path }) => path),
+  );
+  const [variables, constants] = [new Map<string, Variable>(), new Map<string, tf.Tensor>()];
   for await (const { path, value } of tensorsOf(parameters, read)) {
-    variables.set(path, updates.variable(value.shape, value));
-    value.dispose();
+    if (frozen.has(path)) constants.set(path, value);
+    else {
+      variables.set(path, updates.variable(value.shape, value));
+      value.dispose();
+    }
   }
-  return variables;
+  return { variables, constants };
 }
 
 /**
@@ -207,6 +234,7 @@ interface Computing {
 function startStepper(
   network: StepNetwork,
   variables: ReadonlyMap<string, Variable>,
+  readAll: () => tf.Tensor[],
   { engine, precision }: Computing,
 ): { step(input: StepInput): StepResult; dispose(): void } {
   const native = compilerOf(engine);
@@ -240,7 +268,7 @@ function startStepper(
     step: ({ x, targets, labels, teacher, random }) => {
       const count = x.shape[0]!;
       const masks = masked.map((node) => drawMask(maskNeedOf(node, count)!, random));
-      const values = network.paths.map((path) => variables.get(path)!.read());
+      const values = readAll();
       const soft = teacher === undefined ? [] : [teacher];
       const outputs = results(runStep(count, [x, targets, labels, ...soft, ...values, ...masks]));
       const { parts } = outputs;

@@ -74,6 +74,7 @@ forward() {
 
 train() {
   py tf train_keras.py
+  py tf batch_norm_keras.py
   py torch train_torch.py
   py torch distillation.py
   py torch mixing.py

@@ -19,18 +19,34 @@ export interface PicturesAt {
 
 export type KnowsItsData = Pick<ModelRecord, 'classes' | 'inputSize' | 'preprocessing' | 'data'>;
 
+/** The pictures of a split with the model's own labels. */
+export interface LabelledSamples {
+  readonly split: EvaluatedSplit;
+  readonly samples: readonly Sample[];
+}
+
+/** A data set that has been listed: gives its pictures of a split. @throws DATA_UNKNOWN_CLASS, DATA_EMPTY */
+export type LabelledData = (split?: EvaluatedSplit) => LabelledSamples;
+
+/** Lists a data set once, for any of its splits. @throws what listing a folder or manifest throws */
+export function labelledData(record: KnowsItsData, at: Omit<PicturesAt, 'split'>): LabelledData {
+  const { valSplit, seed } = record.data;
+  return samplesOf(record, at, listPictures({ data: at.data, manifest: at.manifest, valSplit, seed }));
+}
+
+function samplesOf(record: KnowsItsData, at: Omit<PicturesAt, 'split'>, dataset: PrintedDataset): LabelledData {
+  return (split = defaultSplit(dataset, at, record.data.fingerprint)) => ({
+    split,
+    samples: relabel(dataset, record.classes, split),
+  });
+}
+
 /**
  * The pictures of a split with the model's own labels.
  * @throws DATA_UNKNOWN_CLASS, DATA_EMPTY, and what listing a folder or manifest throws
  */
-export function labelledSamples(
-  record: KnowsItsData,
-  at: PicturesAt,
-): { readonly split: EvaluatedSplit; readonly samples: readonly Sample[] } {
-  const { valSplit, seed, fingerprint } = record.data;
-  const dataset = listPictures({ data: at.data, manifest: at.manifest, valSplit, seed });
-  const split = at.split ?? defaultSplit(dataset, at, fingerprint);
-  return { split, samples: relabel(dataset, record.classes, split) };
+export function labelledSamples(record: KnowsItsData, at: PicturesAt): LabelledSamples {
+  return labelledData(record, at)(at.split);
 }
 
 /** Those pictures, preprocessed by the model's record, from the start each time that it is called. */
@@ -44,7 +60,7 @@ export function labelledPictures(record: KnowsItsData, samples: readonly Sample[
  * The data set that the run of a model folder was trained on, where it is still there and the same.
  * @param folder the model folder, a run's `best/` or `last/`
  */
-export async function dataOfRun(folder: string, record: KnowsItsData): Promise<PicturesAt | undefined> {
+export async function dataOfRun(folder: string, record: KnowsItsData): Promise<LabelledData | undefined> {
   const run = ['best', 'last'].includes(basename(resolve(folder))) ? dirname(resolve(folder)) : folder;
   const args = await readArguments(run).catch(() => undefined);
   if (args === undefined) return undefined;
@@ -53,7 +69,8 @@ export async function dataOfRun(folder: string, record: KnowsItsData): Promise<P
   const at = { data, ...(manifest === undefined ? {} : { manifest }) };
   const { valSplit, seed, fingerprint } = record.data;
   try {
-    return listPictures({ ...at, valSplit, seed }).fingerprint === fingerprint ? at : undefined;
+    const dataset = listPictures({ ...at, valSplit, seed });
+    return dataset.fingerprint === fingerprint ? samplesOf(record, at, dataset) : undefined;
   } catch {
     return undefined; // another folder of that name
   }

@@ -147,14 +147,16 @@ async function picturesFor(
   { data, manifest, calibrate }: RunnableExport,
   out: Output,
 ): Promise<{ validation?: Pictures; calibration?: Pictures }> {
-  const { dataOfRun, labelledPictures, labelledSamples } = await import('../../train/labelled.js');
+  const { dataOfRun, labelledData, labelledPictures } = await import('../../train/labelled.js');
   const { record, folder } = model;
-  const at =
-    data === undefined && manifest === undefined ? await dataOfRun(folder, record) : { data: data ?? 'data', manifest };
-  if (at === undefined) out.info('no labelled pictures: checked on generated ones; give some with --data');
-  const validation = at && labelledPictures(record, labelledSamples(record, at).samples);
+  const labelled =
+    data === undefined && manifest === undefined
+      ? await dataOfRun(folder, record)
+      : labelledData(record, { data: data ?? 'data', manifest });
+  if (labelled === undefined) out.info('no labelled pictures: checked on generated ones; give some with --data');
+  const validation = labelled && labelledPictures(record, labelled().samples);
   if (calibrate === undefined) return { ...(validation && { validation }) };
-  if (calibrate === true && at === undefined) {
+  if (calibrate === true && labelled === undefined) {
     throw new UsageError({
       code: 'BAD_OPTIONS',
       message: '--calibrate: no pictures to take ranges of activations from',
@@ -164,7 +166,7 @@ async function picturesFor(
   const { listGiven } = await import('../pictures.js');
   const samples =
     calibrate === true
-      ? labelledSamples(record, { ...at!, split: 'train' }).samples
+      ? labelled!('train').samples
       : (await listGiven([calibrate])).map((path) => ({ path, label: 0, split: 'train' as const }));
   const step = Math.max(1, samples.length / CALIBRATED_ON);
   const spread = samples.filter((_, i) => Math.floor(i / step) !== Math.floor((i - 1) / step));

@@ -2,12 +2,11 @@
  * Stock TensorFlow.js, with none of this toolkit's code, on its WebAssembly backend, in a thread that has no other:
  * what a written model's user has.
  */
-import { once } from 'node:events';
 import { createRequire } from 'node:module';
-import { Worker } from 'node:worker_threads';
-import { messageOf, ToolkitError } from '../../errors.js';
+import { ToolkitError } from '../../errors.js';
 import type { Runtime } from '../format.js';
 import { type ExportRecord, pixelsOf } from '../record.js';
+import { type Served, startThread } from '../thread.js';
 
 /** What `tf.loadGraphModel` reads, or `tf.loadLayersModel`. */
 export type StockKind = 'graph' | 'layers';
@@ -32,9 +31,6 @@ interface Question {
   readonly data: Float32Array | Int32Array;
 }
 
-/** The first answer says that the model is loaded; each after that, one question's probabilities, `[N, classes]`. */
-type Answer = { readonly name: string } | { readonly probabilities: Float32Array } | { readonly failure: string };
-
 type Core = typeof import('@tensorflow/tfjs-core');
 type Converter = typeof import('@tensorflow/tfjs-converter');
 type Layers = typeof import('@tensorflow/tfjs-layers');
@@ -44,12 +40,13 @@ interface ModelFile {
   readonly weightsManifest: readonly { readonly paths: readonly string[]; readonly weights: never[] }[];
 }
 
-/** What the thread does. Its source text is the thread's whole program, so it refers to nothing outside. */
-async function serve({ folder, kind, modules }: StockThread, require: NodeJS.Require): Promise<void> {
-  const { parentPort }: typeof import('node:worker_threads') = require('node:worker_threads');
+/** What the thread does: says its name, then gives probabilities, `[N, classes]`. */
+async function serve(
+  { folder, kind, modules }: StockThread,
+  require: NodeJS.Require,
+): Promise<Served<string, Question, Float32Array>> {
   const { readFileSync }: typeof import('node:fs') = require('node:fs');
   const { join }: typeof import('node:path') = require('node:path');
-  const answer = (value: Answer): void => parentPort!.postMessage(value);
   const tf: Core = require(modules.core);
   require(modules.wasm);
   if (!(await tf.setBackend('wasm'))) throw new Error('its WebAssembly backend does not start');
@@ -68,28 +65,24 @@ async function serve({ folder, kind, modules }: StockThread, require: NodeJS.Req
       ? await (require(modules.converter) as Converter).loadGraphModel(handler)
       : await (require(modules.layers) as Layers).loadLayersModel(handler);
 
-  parentPort!.on('message', async ({ shape, data }: Question) => {
-    try {
-      const [pictures, ...picture] = shape as [number, number, number, number];
-      const size = picture.reduce((a, b) => a * b);
-      const atOnce = 8; // some hundred MB in the widest layers
-      let probabilities: Float32Array | undefined;
-      for (let start = 0; start < pictures; start += atOnce) {
-        const count = Math.min(atOnce, pictures - start);
-        const part = data.subarray(start * size, (start + count) * size);
-        const x = tf.tensor(part, [count, ...picture], part instanceof Int32Array ? 'int32' : 'float32');
-        const y = model.predict(x) as Tensor;
-        const values = (await y.data()) as Float32Array;
-        probabilities ??= new Float32Array((values.length / count) * pictures);
-        probabilities.set(values, (values.length / count) * start);
-        tf.dispose([x, y]);
-      }
-      answer({ probabilities: probabilities! });
-    } catch (error) {
-      answer({ failure: error instanceof Error ? error.message : String(error) });
+  const answer = async ({ shape, data }: Question): Promise<Float32Array> => {
+    const [pictures, ...picture] = shape as [number, number, number, number];
+    const size = picture.reduce((a, b) => a * b);
+    const atOnce = 8; // some hundred MB in the widest layers
+    let probabilities: Float32Array | undefined;
+    for (let start = 0; start < pictures; start += atOnce) {
+      const count = Math.min(atOnce, pictures - start);
+      const part = data.subarray(start * size, (start + count) * size);
+      const x = tf.tensor(part, [count, ...picture], part instanceof Int32Array ? 'int32' : 'float32');
+      const y = model.predict(x) as Tensor;
+      const values = (await y.data()) as Float32Array;
+      probabilities ??= new Float32Array((values.length / count) * pictures);
+      probabilities.set(values, (values.length / count) * start);
+      tf.dispose([x, y]);
     }
-  });
-  answer({ name: `tfjs ${tf.version_core} ${tf.getBackend()}` });
+    return probabilities!;
+  };
+  return { about: `tfjs ${tf.version_core} ${tf.getBackend()}`, answer };
 }
 
 /**
@@ -109,41 +102,18 @@ export async function openStock(
     converter: resolve('@tensorflow/tfjs-converter'),
     layers: resolve('@tensorflow/tfjs-layers'),
   };
-  const workerData: StockThread = { folder, kind, modules };
-  // A thread of its own source text needs no compiled file beside this one, so it runs from src/ too.
-  const code = `const { workerData } = require('node:worker_threads');
-    (${serve.toString()})(workerData, require);`;
-  const thread = new Worker(code, { eval: true, workerData });
-  const answerTo = async (question?: Question): Promise<Answer> => {
-    const ended = new AbortController(); // takes the listeners off again, and no others: the thread has its own
-    try {
-      const answers = once(thread, 'message', { signal: ended.signal }) as Promise<[Answer]>; // rejected by 'error' too
-      const exits = once(thread, 'exit', { signal: ended.signal }) as Promise<[number]>;
-      if (question !== undefined) thread.postMessage(question);
-      const exited = exits.then(([status]): [Answer] => [{ failure: `its thread ended with status ${status}` }]);
-      return (await Promise.race([answers, exited]))[0];
-    } catch (cause) {
-      return { failure: messageOf(cause) };
-    } finally {
-      ended.abort();
-    }
-  };
-  const expect = async <Key extends 'name' | 'probabilities'>(key: Key, question?: Question) => {
-    const answer = await answerTo(question);
-    if (key in answer) return (answer as Record<Key, Key extends 'name' ? string : Float32Array>)[key];
-    await thread.terminate();
-    throw unreadable(folder, (answer as { failure: string }).failure);
-  };
-  const name = await expect('name');
+  const thread = await startThread(serve, {
+    data: { folder, kind, modules } satisfies StockThread,
+    silent: false,
+    failed: (why) => unreadable(folder, why),
+  });
   return {
-    name,
+    name: thread.about,
     run: (input) => {
       const data = record.input === 'pixels' ? Int32Array.from(pixelsOf(input, record)) : input.data;
-      return expect('probabilities', { shape: input.shape, data });
+      return thread.ask({ shape: input.shape, data });
     },
-    close: async () => {
-      await thread.terminate();
-    },
+    close: thread.close,
   };
 }
 

@@ -6,10 +6,10 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { messageOf, ToolkitError } from '../../errors.js';
 import type { Runtime } from '../format.js';
 import { type ExportRecord, pixelsOf } from '../record.js';
+import { type Served, startThread } from '../thread.js';
 import { fixBatch } from './batch.js';
 
 /** An optional dependency: whoever runs models elsewhere can do without. */
@@ -29,9 +29,6 @@ interface Question {
   readonly data: Float32Array | Uint8Array;
 }
 
-/** The first answer says that the model is loaded; each after that, one question's probabilities, `[N, classes]`. */
-type Answer = { readonly ready: true } | { readonly probabilities: Float32Array } | { readonly failure: string };
-
 /** As far as it is used here. @see @litertjs/core, dist/index.d.ts */
 interface LiteRt {
   loadLiteRt(folder: string): Promise<{ loadAndCompile(model: Uint8Array, options: object): Promise<LiteRtModel> }>;
@@ -45,17 +42,15 @@ interface LiteRtTensor {
   delete(): void;
 }
 
-/** What the thread does. Its source text is the thread's whole program, so it refers to nothing outside. */
+/** What the thread does: gives probabilities, `[N, classes]`. */
 async function serve(
   { model: bytes, core, wasm }: LiteRtThread,
   require: NodeJS.Require,
-  load: (address: string) => Promise<LiteRt>,
-): Promise<void> {
-  const { parentPort }: typeof import('node:worker_threads') = require('node:worker_threads');
+  load: (address: string) => Promise<unknown>,
+): Promise<Served<null, Question, Float32Array>> {
   const { readFileSync }: typeof import('node:fs') = require('node:fs');
   const { dirname }: typeof import('node:path') = require('node:path');
   const { compileFunction }: typeof import('node:vm') = require('node:vm');
-  const answer = (value: Answer): void => parentPort!.postMessage(value);
   // LiteRT fetches its own WebAssembly loader as a script of a browser's worker; the loader itself knows Node.
   const scope = globalThis as Record<string, unknown>;
   scope.self = globalThis;
@@ -66,29 +61,25 @@ async function serve(
     run(module, module.exports, require, script, dirname(script));
     scope.ModuleFactory = module.exports;
   };
-  const { loadLiteRt, Tensor } = await load(core);
+  const { loadLiteRt, Tensor } = (await load(core)) as LiteRt;
   const runtime = await loadLiteRt(wasm);
   const model = await runtime.loadAndCompile(bytes, { accelerator: 'wasm' });
 
-  parentPort!.on('message', async ({ shape, data }: Question) => {
-    try {
-      const [pictures, ...picture] = shape as [number, number, number, number];
-      const size = picture.reduce((a, b) => a * b);
-      let probabilities: Float32Array | undefined;
-      for (let i = 0; i < pictures; i++) {
-        const x = new Tensor(data.slice(i * size, (i + 1) * size), [1, ...picture]);
-        const outputs = await model.run({ input: x });
-        const row = outputs.probabilities!.toTypedArray();
-        probabilities ??= new Float32Array(row.length * pictures);
-        probabilities.set(row, row.length * i);
-        for (const tensor of [x, ...Object.values(outputs)]) tensor.delete();
-      }
-      answer({ probabilities: probabilities! });
-    } catch (error) {
-      answer({ failure: error instanceof Error ? error.message : String(error) });
+  const answer = async ({ shape, data }: Question): Promise<Float32Array> => {
+    const [pictures, ...picture] = shape as [number, number, number, number];
+    const size = picture.reduce((a, b) => a * b);
+    let probabilities: Float32Array | undefined;
+    for (let i = 0; i < pictures; i++) {
+      const x = new Tensor(data.slice(i * size, (i + 1) * size), [1, ...picture]);
+      const outputs = await model.run({ input: x });
+      const row = outputs.probabilities!.toTypedArray();
+      probabilities ??= new Float32Array(row.length * pictures);
+      probabilities.set(row, row.length * i);
+      for (const tensor of [x, ...Object.values(outputs)]) tensor.delete();
     }
-  });
-  answer({ ready: true });
+    return probabilities!;
+  };
+  return { about: null, answer };
 }
 
 /**
@@ -101,41 +92,18 @@ export async function openLiteRt(
 ): Promise<Runtime> {
   const { core, wasm, version } = await findLiteRt();
   const model = await readModel(file);
-  const code = `const { workerData } = require('node:worker_threads');
-    (${serve.toString()})(workerData, require, (address) => import(address));`;
-  const workerData: LiteRtThread = { model, core, wasm };
-  // Its own messages are about kernels and threads, and standard output is for results.
-  const thread = new Worker(code, { eval: true, workerData, stdout: true, stderr: true });
-  thread.stdout.resume();
-  thread.stderr.resume();
-  const answerTo = (question?: Question): Promise<Answer> =>
-    new Promise((settle) => {
-      const answer = (value: Answer): void => {
-        thread.off('message', answer).off('error', fail).off('exit', end);
-        settle(value);
-      };
-      const fail = (cause: Error): void => answer({ failure: messageOf(cause) });
-      const end = (status: number): void => answer({ failure: `its thread ended with status ${status}` });
-      thread.on('message', answer).on('error', fail).on('exit', end);
-      if (question !== undefined) thread.postMessage(question);
-    });
-  const expectAnswer = async (question?: Question): Promise<Answer> => {
-    const answer = await answerTo(question);
-    if (!('failure' in answer)) return answer;
-    await thread.terminate();
-    throw unreadable(file, answer.failure);
-  };
-  await expectAnswer();
+  const thread = await startThread(serve, {
+    data: { model, core, wasm } satisfies LiteRtThread,
+    silent: true, // its own messages are about kernels and threads
+    failed: (why) => unreadable(file, why),
+  });
   return {
     name: `LiteRT ${version} (${PACKAGE})`,
-    run: async (input) => {
+    run: (input) => {
       const data = record.input === 'pixels' ? pixelsOf(input, record) : input.data;
-      const answer = await expectAnswer({ shape: input.shape, data });
-      return (answer as { probabilities: Float32Array }).probabilities;
+      return thread.ask({ shape: input.shape, data });
     },
-    close: async () => {
-      await thread.terminate();
-    },
+    close: thread.close,
   };
 }
 

@@ -105,13 +105,15 @@ export async function recoverFolder(target: string): Promise<void> {
 }
 
 /**
- * Removes what processes that were killed left unfinished in a folder that no other process writes to. What
- * {@link recoverFolder} needs stays.
+ * Removes what processes that were killed left unfinished in a folder. What {@link recoverFolder} needs stays. No other
+ * process may write there.
+ * @param of which file or folder is unfinished; all when absent
  */
-export async function removeUnfinished(folder: string): Promise<void> {
+export async function removeUnfinished(folder: string, of?: string): Promise<void> {
   const names = await readdir(folder).catch((): string[] => []);
   for (const name of names.filter((each) => isUnfinished(each))) {
     const { base, ending, stem } = partsOf(name)!;
+    if (of !== undefined && base !== of.slice(0, BASE_LENGTH)) continue;
     const isPair = names.includes(`${stem}.${ending === 'tmp' ? 'old' : 'tmp'}`);
     if (isPair && !names.includes(base)) continue;
     await discard(join(folder, name));

@@ -25,6 +25,8 @@ export interface EngineOptions {
   readonly device?: 'auto' | 'cpu' | 'gpu';
   /** Threads within one operation, for the native engine; all that this process may use by default. */
   readonly threads?: number;
+  /** On a GPU, only kernels that give the same bits each time; on a processor all do. Holds from the first load on. */
+  readonly deterministic?: boolean;
 }
 
 /** A loaded engine: what it is and what it can't do. */
@@ -45,14 +47,21 @@ export interface Engine {
 }
 
 /** The native library is loaded once a process and keeps its threads and device. */
-let native: { readonly backend: NativeBackend; readonly kind: EngineKind; readonly threads: number } | undefined;
+let native:
+  | {
+      readonly backend: NativeBackend;
+      readonly kind: EngineKind;
+      readonly threads: number;
+      readonly deterministic: boolean;
+    }
+  | undefined;
 
 /**
  * Loads an engine and makes it tfjs' backend. Calling it again returns the same engine; another name switches to it.
  * @throws EngineError ENGINE_NOT_FOUND, ENGINE_BROKEN, ENGINE_NO_GPU, ENGINE_THREADS_FIXED
  */
 export async function loadEngine(options: EngineOptions = {}): Promise<Engine> {
-  const { engine = 'auto', device = 'auto', threads } = options;
+  const { engine = 'auto', device = 'auto', threads, deterministic = false } = options;
   if (threads !== undefined && !(Number.isInteger(threads) && threads > 0)) {
     throw new EngineError({
       code: 'ENGINE_BAD_THREADS',
@@ -65,7 +74,7 @@ export async function loadEngine(options: EngineOptions = {}): Promise<Engine> {
     return engine === 'wasm' ? loadWasm([]) : loadPlainCpu();
   }
   const failures: string[] = [];
-  const loaded = loadNative(device, threads, failures);
+  const loaded = loadNative({ device, threads, deterministic }, failures);
   if (loaded) {
     await activate('tensorflow');
     return describeNative(loaded);
@@ -75,7 +84,15 @@ export async function loadEngine(options: EngineOptions = {}): Promise<Engine> {
   return loadWasm(failures);
 }
 
-function loadNative(device: 'auto' | 'cpu' | 'gpu', threads: number | undefined, failures: string[]): typeof native {
+/** What the library is loaded for. */
+interface Wanted {
+  readonly device: 'auto' | 'cpu' | 'gpu';
+  readonly threads: number | undefined;
+  readonly deterministic: boolean;
+}
+
+function loadNative(wanted: Wanted, failures: string[]): typeof native {
+  const { device, threads, deterministic } = wanted;
   if (native) {
     if (threads !== undefined && threads !== native.threads) {
       throw new EngineError({
@@ -85,12 +102,19 @@ function loadNative(device: 'auto' | 'cpu' | 'gpu', threads: number | undefined,
       });
     }
     if (device === 'gpu' && !native.backend.usesGpu) throw noGpu('the engine that is loaded computes on the processor');
+    if (deterministic && native.backend.usesGpu && !native.deterministic) {
+      throw new EngineError({
+        code: 'ENGINE_NOT_DETERMINISTIC',
+        message: 'the engine was loaded for a GPU with kernels that may give other bits another time',
+        hint: 'ask for determinism before the first use, or start another process',
+      });
+    }
     return native;
   }
   for (const { packageDir, kind } of nativeCandidates(device)) {
     try {
-      const count = prepareEnvironment(device, threads);
-      native = { backend: requireNative(packageDir), kind, threads: count };
+      const count = prepareEnvironment(wanted);
+      native = { backend: requireNative(packageDir), kind, threads: count, deterministic };
       if (device === 'gpu' && !native.backend.usesGpu) throw noGpu(`TensorFlow in ${packageDir} finds none`);
       return native;
     } catch (error) {
@@ -117,13 +141,16 @@ function nativeCandidates(device: 'auto' | 'cpu' | 'gpu'): { packageDir: string;
 }
 
 /** TensorFlow reads these once, as it loads. What the user has set stands, except where an option says otherwise. */
-function prepareEnvironment(device: 'auto' | 'cpu' | 'gpu', threads: number | undefined): number {
+function prepareEnvironment({ device, threads, deterministic }: Wanted): number {
   const { env } = process;
   env.TF_CPP_MIN_LOG_LEVEL ??= '2'; // warnings and errors only: the rest greets and praises
   if (threads !== undefined) env.TF_NUM_INTRAOP_THREADS = String(threads);
   env.TF_NUM_INTRAOP_THREADS ??= String(availableParallelism());
   env.TF_NUM_INTEROP_THREADS ??= env.TF_NUM_INTRAOP_THREADS;
   if (device === 'cpu') env.CUDA_VISIBLE_DEVICES = '-1';
+  // What tf.config.experimental.enable_op_determinism switches on in Python, whose page says what it does; here by the
+  // variable that the same code reads (OpDeterminismRequired of tensorflow/core/util/determinism.cc).
+  if (deterministic) env.TF_DETERMINISTIC_OPS = '1';
   return Number(env.TF_NUM_INTRAOP_THREADS);
 }
 

@@ -1,5 +1,4 @@
 /** Fine-tuning, from a folder of pictures to a run folder. */
-import { mkdir, rm } from 'node:fs/promises';
 import { findBackbone, findPublished } from '../backbones/index.js';
 import { closeLoader, describeBadImages } from '../data/index.js';
 import { type Operators, operatorsOf } from '../engine/operators.js';
@@ -24,20 +23,22 @@ import {
   silent,
 } from './options.js';
 import { writeReport } from './report.js';
+import { engineFor, resumeRun } from './resume.js';
 import {
   assertFree,
+  type BadPicture,
+  beginFolder,
   type CheckpointState,
   nextRunFolder,
-  readArguments,
-  readCheckpoint,
   readHistory,
-  writeArguments,
+  reopenFolder,
   writeJson,
 } from './run-folder.js';
 import { learningRate, scheduleOf } from './schedule.js';
 import { checkSettings, completeSettings, defaultMomentum } from './settings/complete.js';
 import type { FinetuneSettings } from './settings/settings.js';
-import { restartRun, type Start, startRun } from './start.js';
+import { type Start, startRun } from './start.js';
+import { assertEvents, openEvents, type RunEvents } from './tensorboard.js';
 import { loadTrainable, type TrainableNetwork } from './trainable.js';
 
 /**
@@ -47,9 +48,8 @@ import { loadTrainable, type TrainableNetwork } from './trainable.js';
  */
 export async function finetune(options: FinetuneOptions, reporter: Reporter = silent): Promise<FinetuneResult> {
   const resumed = options.resume;
-  const before = resumed === undefined ? undefined : await readArguments(resumed);
-  const state = resumed === undefined ? undefined : await readCheckpoint(resumed);
-  const settings = before?.settings ?? settingsOf(options);
+  const before = resumed === undefined ? undefined : await reopenFolder(resumed);
+  const settings = before?.args.settings ?? settingsOf(options);
   if (before !== undefined) checkSettings(settings);
   const backbone = findBackbone(settings.backbone);
   if (settings.source !== undefined) findPublished(backbone, settings.source);
@@ -58,14 +58,15 @@ export async function finetune(options: FinetuneOptions, reporter: Reporter = si
     assertFree(folder, options.overwrite === true);
     assertOutside(settings.teacher, folder);
   }
-  const engine = await loadEngine(options.engine);
+  const engine = await loadEngine(engineFor(options.engine, before?.args ?? { settings }));
+  if (settings.tensorboard === true) assertEvents(engine);
   reporter.info(engine.description);
   const start =
-    resumed === undefined || before === undefined
+    before === undefined
       ? await startRun(settings, engine, reporter)
-      : await restartRun(resumed, before, engine);
+      : await resumeRun(folder, before, engine, reporter);
   try {
-    return await train({ folder, start, state, options, reporter });
+    return await train({ folder, start, state: before?.state, options, reporter });
   } finally {
     await start.close();
     await closeLoader();
@@ -117,13 +118,13 @@ async function train(job: Job): Promise<FinetuneResult> {
     groups: groupsOf(start.graph),
   });
   const operators = operatorsOf(start.engine);
-  const run: Run = { ...job, reader, network, optimizer, operators, history, bad: new Map() };
+  const bad = new Map(state?.badPictures.map(({ path, reason }) => [path, reason]));
+  const run: Run = { ...job, reader, network, optimizer, operators, history, bad };
   try {
     if (state !== undefined) await restoreOptimizer(folder, optimizer, state);
     reporter.info(describe(run));
-    const sources = await sourcesOf(run); // reads what is frozen: a fault in it leaves an old run alone
-    const stopped = !(await trainOn(run, sources).finally(() => sources.close()));
-    if (run.bad.size > 0) reporter.warn(describeBadImages([...run.bad].map(([path, reason]) => ({ path, reason }))));
+    const stopped = !(isDone(run) || (await trainRun(run)));
+    if (bad.size > 0) reporter.warn(describeBadImages(badPicturesOf(run)));
     if (history.length === 0) throw stoppedEarly();
     const metrics = metricsOf(run);
     await writeJson(folder, 'metrics.json', metrics);
@@ -139,14 +140,12 @@ async function train(job: Job): Promise<FinetuneResult> {
   }
 }
 
-async function prepareFolder(folder: string, { args, dataset }: Start, overwrite: boolean): Promise<void> {
-  if (overwrite) await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  await writeArguments(folder, args);
-  await writeJson(folder, 'class_indices.json', Object.fromEntries(dataset.classes.map((name, i) => [i, name])));
-}
+const isDone = ({ start, history }: Run): boolean => history.length >= start.args.settings.epochs;
 
-function describe({ start, network, history }: Run): string {
+const badPicturesOf = ({ bad }: Run): BadPicture[] => [...bad].map(([path, reason]) => ({ path, reason }));
+
+function describe(run: Run): string {
+  const { start, network, history } = run;
   const { settings, resolved } = start.args;
   const { trained, total, auxiliary } = countParameters(network);
   return [
@@ -167,7 +166,11 @@ function describe({ start, network, history }: Run): string {
           `taught by ${settings.teacher}, ${resolved.teacher.backbone} (${resolved.teacher.source}), ` +
             `with a weight of ${resolved.teacher.weight} at temperature ${resolved.teacher.temperature}`,
         ]),
-    ...(history.length > 0 ? [`going on after epoch ${history.length}`] : []),
+    ...(isDone(run)
+      ? [`all ${settings.epochs} epochs are done: only what is written at the end is written again`]
+      : history.length > 0
+        ? [`going on after epoch ${history.length}`]
+        : []),
   ].join('\n');
 }
 
@@ -217,24 +220,42 @@ async function teachingOf(run: Run, { views }: RunPictures): Promise<Teaching | 
 }
 
 /** True when all epochs were done. */
+async function trainRun(run: Run): Promise<boolean> {
+  const sources = await sourcesOf(run); // reads what is frozen: a fault in it leaves an old run alone
+  try {
+    return await trainOn(run, sources);
+  } finally {
+    sources.close();
+  }
+}
+
 async function trainOn(run: Run, sources: Sources): Promise<boolean> {
-  const { start, state, folder, options, network, optimizer } = run;
-  if (state === undefined) await prepareFolder(folder, start, options.overwrite === true);
+  const { start, state, folder, options, network, optimizer, history } = run;
+  if (state === undefined)
+    await beginFolder(folder, start.args, options.resume === undefined && options.overwrite === true);
   const pictures = await sources.fill();
   if (pictures === undefined) return false;
   const teaching = await teachingOf(run, pictures);
   if (teaching === 'stopped') return false;
   const shown = teaching === 'none' ? pictures : { ...pictures, train: teaching.taught(pictures.train) };
   const writer = checkpointWriter(folder, start.record, network, optimizer);
+  const events =
+    start.args.settings.tensorboard === true ? await openEvents(folder, history.length, start.engine) : undefined;
   try {
-    return await epochLoop(run, shown, writer);
+    return await epochLoop(run, shown, writer, events);
   } finally {
+    events?.close();
     if (teaching !== 'none') teaching.close();
     await writer.flush(); // whatever ended the run, the last finished epoch is kept
   }
 }
 
-async function epochLoop(run: Run, pictures: RunPictures, writer: CheckpointWriter): Promise<boolean> {
+async function epochLoop(
+  run: Run,
+  pictures: RunPictures,
+  writer: CheckpointWriter,
+  events: RunEvents | undefined,
+): Promise<boolean> {
   const { start, state, options, reporter, network, optimizer, operators, history } = run;
   const { settings, resolved } = start.args;
   const steps = Math.ceil(start.dataset.train.length / settings.batchSize);
@@ -288,6 +309,7 @@ async function epochLoop(run: Run, pictures: RunPictures, writer: CheckpointWrit
       imagesPerSecond: trained.pictures / trainSeconds,
     });
     history.push(row);
+    events?.epoch(row);
     reporter.epoch(row, { share: trained.waitedSeconds / trainSeconds });
     await writer.epochDone(
       {
@@ -295,6 +317,7 @@ async function epochLoop(run: Run, pictures: RunPictures, writer: CheckpointWrit
         optimizerSteps: optimizer.steps,
         bestEpoch: best.epoch,
         bestLoss: Number.isFinite(best.loss) ? best.loss : null,
+        badPictures: badPicturesOf(run),
       },
       history,
     );
@@ -355,6 +378,6 @@ function stoppedEarly(): ToolkitError {
   return new ToolkitError({
     code: 'STOPPED',
     message: 'the run was stopped before its first epoch was done; nothing was trained yet',
-    hint: 'start it again with --overwrite',
+    hint: 'start it again with --resume and its folder',
   });
 }

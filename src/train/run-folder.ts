@@ -1,11 +1,18 @@
 /** The run folder: what a run leaves behind, and how it starts again from there. */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import type { Channels, ImageSize } from '../augment/image.js';
 import { FormatError, UsageError } from '../errors.js';
-import { readJsonFile, writeFileAtomic } from '../files.js';
+import {
+  isUnfinished,
+  readJsonFile,
+  recoverFolder,
+  removeUnfinished,
+  replaceFolderAtomic,
+  writeFileAtomic,
+} from '../files.js';
 import { formatHead, type Head } from '../heads/heads.js';
 import type { TeacherRecord } from './distill.js';
 import { formatHistory, parseHistory } from './history.js';
@@ -38,6 +45,23 @@ export interface RunArguments {
     readonly dataFingerprint: string;
   };
   readonly versions: Readonly<Record<string, string>>;
+  /** What computes, on which the last digits of every number depend; absent in runs of versions that kept none. */
+  readonly computing?: Computing;
+}
+
+/** What the last digits of a run's numbers depend on besides its settings. */
+export interface Computing {
+  readonly device: 'cpu' | 'gpu';
+  /** Of the engine; null where it does not say. */
+  readonly threads: number | null;
+  /** Its name: TensorFlow has kernels for what a processor can do. */
+  readonly processor: string;
+}
+
+/** A damaged picture that was left out. */
+export interface BadPicture {
+  readonly path: string;
+  readonly reason: string;
 }
 
 /** What `last/` holds besides the model: where the run stands. */
@@ -46,10 +70,13 @@ export interface CheckpointState {
   readonly optimizerSteps: number;
   readonly bestEpoch: number;
   readonly bestLoss: number | null;
+  /** Those that were found so far: once all epochs are done, no picture is looked at again. */
+  readonly badPictures: readonly BadPicture[];
 }
 
 const ARGS = 'args.json';
 const HISTORY = 'history.csv';
+const METRICS = 'metrics.json';
 export const CHECKPOINT = 'checkpoint.json';
 export const OPTIMIZER = 'optimizer.safetensors';
 
@@ -70,7 +97,7 @@ export function assertFree(folder: string, overwrite: boolean): void {
       hint: 'choose another --out',
     });
   }
-  if (readdirSync(folder).length === 0) return;
+  if (readdirSync(folder).every(isUnfinished)) return; // whatever began there was killed before it had a first file
   const isRun = existsSync(join(folder, ARGS));
   if (isRun && overwrite) return;
   throw new UsageError({
@@ -82,8 +109,39 @@ export function assertFree(folder: string, overwrite: boolean): void {
   });
 }
 
-export async function writeArguments(folder: string, args: RunArguments): Promise<void> {
-  await writeFileAtomic(join(folder, ARGS), `${JSON.stringify(args, null, 2)}\n`);
+/**
+ * Makes the folder of a run, which can go on from then on.
+ * @param overwrite whether another run in it is replaced, all at once
+ * @throws FILE_NOT_WRITTEN
+ */
+export async function beginFolder(folder: string, args: RunArguments, overwrite: boolean): Promise<void> {
+  const fill = async (place: string): Promise<void> => {
+    await writeJson(place, ARGS, args);
+    await writeJson(place, 'class_indices.json', { ...args.resolved.classes });
+  };
+  if (overwrite && existsSync(folder)) await replaceFolderAtomic(folder, fill);
+  else await fill(folder);
+}
+
+/** A run that was stopped or killed. */
+export interface StoppedRun {
+  readonly args: RunArguments;
+  /** Where it stands; undefined where it ended before its first checkpoint. */
+  readonly state: CheckpointState | undefined;
+}
+
+/**
+ * Opens the folder of a run that goes on. What a killed process left half done is ended, or removed: no other process
+ * may train in it.
+ * @throws RUN_NOT_FOUND, RUN_NOTHING_TO_RESUME, RUN_INVALID
+ */
+export async function reopenFolder(folder: string): Promise<StoppedRun> {
+  await recoverFolder(folder);
+  const args = await readArguments(folder);
+  for (const model of ['last', 'best']) await recoverFolder(join(folder, model));
+  await removeUnfinished(folder);
+  await removeUnfinished(dirname(resolve(folder)), basename(resolve(folder)));
+  return { args, state: await readCheckpoint(folder) };
 }
 
 /** @throws RUN_NOT_FOUND */
@@ -92,7 +150,7 @@ export async function readArguments(folder: string): Promise<RunArguments> {
     throw new UsageError({
       code: 'RUN_NOT_FOUND',
       message: `${folder} holds no run: ${ARGS} is not there`,
-      hint: 'give the folder that `tl finetune` printed',
+      hint: 'give the folder that `tl finetune` printed; a run that ended before it had one is started again as before',
     });
   }
   const json = await readJsonFile(join(folder, ARGS));
@@ -112,23 +170,30 @@ export async function readArguments(folder: string): Promise<RunArguments> {
   return { ...args, settings: { ...args.settings, head: formatHead(head), headDropout: head.dropout }, resolved };
 }
 
-const stateSchema: z.ZodType<CheckpointState> = z.object({
+/** What a version added has a default: what holds in the checkpoints of those before it. */
+const stateSchema = z.object({
   epoch: z.number().int().min(0),
   optimizerSteps: z.number().int().min(0),
   bestEpoch: z.number().int().min(0),
   bestLoss: z.number().nullable(),
+  badPictures: z.array(z.object({ path: z.string(), reason: z.string() })).default([]),
 });
 
-/** @throws RUN_NOTHING_TO_RESUME, RUN_INVALID */
-export async function readCheckpoint(folder: string): Promise<CheckpointState> {
-  const file = join(folder, 'last', CHECKPOINT);
-  if (!existsSync(file)) {
+/**
+ * Undefined where a run ended before its first checkpoint.
+ * @throws RUN_NOTHING_TO_RESUME where it had one, which was removed; RUN_INVALID
+ */
+async function readCheckpoint(folder: string): Promise<CheckpointState | undefined> {
+  const last = join(folder, 'last');
+  if (!existsSync(last)) {
+    if (!existsSync(join(folder, METRICS))) return undefined;
     throw new UsageError({
       code: 'RUN_NOTHING_TO_RESUME',
-      message: `${folder}: the run was stopped before its first checkpoint; ${file} is not there`,
-      hint: 'start it again with --overwrite',
+      message: `${folder}: the run has ${METRICS}, and its last checkpoint is not there: ${last}`,
+      hint: 'put that folder back, or start the run anew with --overwrite',
     });
   }
+  const file = join(last, CHECKPOINT);
   const result = stateSchema.safeParse(await readJsonFile(file));
   if (result.success) return result.data;
   throw new FormatError({

@@ -1,4 +1,5 @@
 /** How a run starts: what it trains on, from which numbers, and what is frozen. */
+import { cpus } from 'node:os';
 
 import type { ImageSize } from '../augment/image.js';
 import { withChannels } from '../augment/preprocessing.js';
@@ -19,7 +20,7 @@ import { auxiliaryBehind, forTraining, lossesOf, restoreAuxiliary, startsAnew } 
 import { assertSameTeacher, describeTeacher, openTeacher, recordOf, type Teacher } from './distill.js';
 import type { Reporter } from './options.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
-import type { RunArguments } from './run-folder.js';
+import type { Computing, RunArguments } from './run-folder.js';
 import { ADAMW_WEIGHT_DECAY, defaultLr } from './settings/complete.js';
 import type { FinetuneSettings } from './settings/settings.js';
 import { parseStrategy } from './strategy.js';
@@ -180,6 +181,7 @@ async function assemble(
         dataFingerprint: dataset.fingerprint,
       },
       versions: { tl: version, node: process.version, engine: `${engine.name} ${engine.version}` },
+      computing: computingOf(engine),
     },
     close: async () => {
       await teacher?.close();
@@ -187,6 +189,13 @@ async function assemble(
     },
   };
 }
+
+/** What computes a run, for its `args.json`. */
+export const computingOf = ({ device, threads }: Engine): Computing => ({
+  device,
+  threads: threads ?? null,
+  processor: cpus()[0]?.model ?? 'unknown',
+});
 
 /** @throws NO_DROP_PATH */
 const dropping = (graph: Graph, { dropPath }: FinetuneSettings): Graph =>
@@ -221,16 +230,11 @@ function startingNumbers(
 export async function restartRun(folder: string, before: RunArguments, engine: Engine): Promise<Start> {
   const { settings, resolved } = before;
   const dataset = scan(settings);
-  if (dataset.fingerprint !== resolved.dataFingerprint) {
-    throw new DataError({
-      code: 'RESUME_DATA_CHANGED',
-      message:
-        `the pictures are not those the run began with: ${resolved.trainPictures} for training and ` +
-        `${resolved.valPictures} for validation then, ${dataset.train.length} and ${dataset.val.length} now, ` +
-        'or other names or labels',
-      hint: 'put the data back as they were, or start a new run',
-    });
-  }
+  assertSameData(resolved, {
+    trainPictures: dataset.train.length,
+    valPictures: dataset.val.length,
+    dataFingerprint: dataset.fingerprint,
+  });
   const last = await openModelFolder(`${folder}/last`);
   try {
     const cut = resolved.cut ?? undefined;
@@ -250,4 +254,19 @@ export async function restartRun(folder: string, before: RunArguments, engine: E
     await last.close();
     throw error;
   }
+}
+
+type DataOfRun = Pick<RunArguments['resolved'], 'trainPictures' | 'valPictures' | 'dataFingerprint'>;
+
+/** @throws RESUME_DATA_CHANGED */
+export function assertSameData(then: DataOfRun, now: DataOfRun): void {
+  if (now.dataFingerprint === then.dataFingerprint) return;
+  throw new DataError({
+    code: 'RESUME_DATA_CHANGED',
+    message:
+      `the pictures are not those the run began with: ${then.trainPictures} for training and ` +
+      `${then.valPictures} for validation then, ${now.trainPictures} and ${now.valPictures} now, ` +
+      'or other names or labels',
+    hint: 'put the data back as they were, or start a new run',
+  });
 }

@@ -386,6 +386,6 @@ test('stopped before the first epoch is done, a run says that there is nothing',
     'STOPPED',
     /first epoch/,
   );
-  expect(error.hint).toContain('--overwrite');
+  expect(error.hint).toContain('--resume');
   rmSync(out, { recursive: true });
 });

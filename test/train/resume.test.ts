@@ -1,7 +1,8 @@
 /** A run that was stopped and resumed ends as one that was not, to the bit; what cannot be resumed says why. */
-import { cpSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { loadEngine } from '../../src/engine/tensorflow.js';
 import type { FinetuneOptions } from '../../src/train/options.js';
 import { expectFailure } from '../weights/support/temporary.js';
 import {
@@ -130,6 +131,173 @@ describe('stopped and resumed', () => {
   });
 });
 
+describe('a run that was killed', () => {
+  const settings = { epochs: 3, augment: 'flip', optimizer: 'adam', freeze: 'last:2' } as const;
+  let whole: Awaited<ReturnType<typeof traces>>;
+  let run: string;
+  beforeAll(async () => {
+    run = (await train({ data, weights, ...settings })).runFolder;
+    whole = await traces(run);
+  });
+  let copies = 0;
+  /** The run as it stood at a moment. */
+  function at(change: (folder: string) => void): string {
+    const folder = temporary(`killed-${copies++}`);
+    cpSync(run, folder, { recursive: true });
+    change(folder);
+    return folder;
+  }
+  const remove = (folder: string, ...names: string[]): void => {
+    for (const name of names) rmSync(join(folder, name), { recursive: true });
+  };
+  async function resumed(folder: string) {
+    const said: string[] = [];
+    const result = await train({ data, resume: folder }, { info: (line) => void said.push(line) });
+    return { ...result, said: said.join('\n') };
+  }
+  const unfinished = '.last.0a1b2c3d-4711-0123456789ab.tmp';
+
+  test.each([
+    ['its first epoch', ['best', 'last', 'history.csv']],
+    ['its first best model', ['last', 'history.csv']],
+    ['its first history', ['last']],
+    ['the names of its classes', ['best', 'last', 'history.csv', 'class_indices.json']],
+  ])('before its first checkpoint, after %s: it begins again', async (_, missing) => {
+    const folder = at((path) => {
+      remove(path, 'metrics.json', 'curves.png', ...missing);
+      mkdirSync(join(path, unfinished));
+      writeFileSync(join(path, unfinished, 'model.json'), '{');
+    });
+    const { said, stopped } = await resumed(folder);
+    expect(said).toContain('before its first checkpoint');
+    expect(stopped).toBe(false);
+    expectEqual(await traces(folder), whole);
+    expect(readdirSync(folder).sort()).toEqual(readdirSync(run).sort());
+    expect(readFileSync(join(folder, 'args.json'), 'utf8')).toBe(readFileSync(join(run, 'args.json'), 'utf8'));
+  });
+
+  test('between the two renames that replace a model', async () => {
+    const folder = at((path) => {
+      remove(path, 'metrics.json');
+      for (const model of ['best', 'last']) {
+        const aside = join(path, `.${model}.0a1b2c3d-4711-0123456789ab`);
+        cpSync(join(path, model), `${aside}.old`, { recursive: true });
+        renameSync(join(path, model), `${aside}.tmp`);
+      }
+    });
+    const { said } = await resumed(folder);
+    expect(said).toContain('all 3 epochs are done');
+    expectEqual(await traces(folder), whole);
+    expect(readdirSync(folder).sort()).toEqual(readdirSync(run).sort());
+  });
+
+  test('after its last checkpoint: what is missing at the end is written, and nothing is computed', async () => {
+    const folder = at((path) => remove(path, 'metrics.json', 'curves.png'));
+    const metricsOf = (path: string): unknown => JSON.parse(readFileSync(join(path, 'metrics.json'), 'utf8'));
+    const { said } = await resumed(folder);
+    expect(said).toContain('all 3 epochs are done');
+    expect(said).not.toContain('computing');
+    expect(metricsOf(folder)).toEqual(metricsOf(run));
+    expect(readdirSync(folder).sort()).toEqual(readdirSync(run).sort());
+    expectEqual(await traces(folder), whole);
+  });
+
+  test('while it replaced another run: the new one is there whole', async () => {
+    const parent = temporary('replaced');
+    const folder = join(parent, 'run');
+    mkdirSync(parent);
+    cpSync(run, join(parent, '.run.0a1b2c3d-4711-0123456789ab.old'), { recursive: true });
+    const fresh = join(parent, '.run.0a1b2c3d-4711-0123456789ab.tmp');
+    mkdirSync(fresh);
+    cpSync(join(run, 'args.json'), join(fresh, 'args.json'));
+    await resumed(folder);
+    expectEqual(await traces(folder), whole);
+    expect(readdirSync(parent)).toEqual(['run']);
+  });
+
+  test('where it could only begin: the folder is free again', async () => {
+    const folder = temporary('barely');
+    mkdirSync(folder);
+    writeFileSync(join(folder, '.args.json.0a1b2c3d-4711-0123456789ab.tmp'), '{');
+    const failed = await expectFailure(() => train({ data, resume: folder }), 'RUN_NOT_FOUND', /args\.json/);
+    expect(failed.hint).toContain('started again');
+    await train({ data, weights, ...settings, out: folder });
+    expectEqual(await traces(folder), whole);
+  });
+
+  test('what changed since it began is told', async () => {
+    const folder = at((path) => {
+      remove(path, 'metrics.json', 'last');
+      const file = join(path, 'args.json');
+      writeFileSync(file, readFileSync(file, 'utf8').replace('"lr": 0.0001', '"lr": 0.5'));
+    });
+    await expectFailure(() => resumed(folder), 'RESUME_CHANGED', /lr: 0\.5 then, 0\.0001 now/);
+  });
+
+  test('a checkpoint of a version that kept less is taken', async () => {
+    const folder = at((path) => {
+      const file = join(path, 'last', 'checkpoint.json');
+      const { epoch, optimizerSteps, bestEpoch, bestLoss } = JSON.parse(readFileSync(file, 'utf8'));
+      writeFileSync(file, JSON.stringify({ epoch, optimizerSteps, bestEpoch, bestLoss }));
+      const args = JSON.parse(readFileSync(join(path, 'args.json'), 'utf8'));
+      delete args.computing;
+      for (const key of ['deterministic', 'tensorboard']) delete args.settings[key];
+      writeFileSync(join(path, 'args.json'), JSON.stringify(args));
+    });
+    expect((await resumed(folder)).metrics.epochs).toBe(3);
+  });
+
+  test('damaged pictures that were left out are still counted', async () => {
+    const damaged = await pictureFolder('damaged', 3, 1);
+    writeFileSync(join(damaged, 'train', 'sky', 'bad.png'), 'no picture');
+    const first = await train({ data: damaged, weights, skipBadImages: true, freeze: 'none', epochs: 1 });
+    expect(first.metrics.badPictures).toBe(1);
+    const warnings: string[] = [];
+    const again = await train({ data, resume: first.runFolder }, { warn: (line) => void warnings.push(line) });
+    expect(again.metrics).toEqual(first.metrics);
+    expect(warnings.join()).toContain('bad.png');
+  });
+});
+
+describe('going on with something else than it began with', () => {
+  /** A run of which one of two epochs is done, on other threads. */
+  async function elsewhere(deterministic: boolean): Promise<string> {
+    const controller = new AbortController();
+    const { runFolder } = await train(
+      { data, weights, epochs: 2, deterministic, signal: controller.signal },
+      { epoch: () => controller.abort() },
+    );
+    const file = join(runFolder, 'args.json');
+    const args = JSON.parse(readFileSync(file, 'utf8'));
+    expect(args.computing).toMatchObject({ device: 'cpu', threads: expect.any(Number), processor: expect.any(String) });
+    writeFileSync(file, JSON.stringify({ ...args, computing: { ...args.computing, threads: 77 } }));
+    return runFolder;
+  }
+
+  test('is told, as the last digits depend on it', async () => {
+    const warnings: string[] = [];
+    const { stopped } = await train(
+      { data, resume: await elsewhere(false) },
+      { warn: (line) => void warnings.push(line) },
+    );
+    expect(stopped).toBe(false);
+    expect(warnings.join('\n')).toMatch(/threads: 77 then, \d+ now/);
+  });
+
+  test('is refused with --deterministic', async () => {
+    const folder = await elsewhere(true);
+    // The library of this process is loaded, and cannot have other threads.
+    await expectFailure(() => train({ data, resume: folder }), 'ENGINE_THREADS_FIXED', /77/);
+    const engine = { engine: 'tensorflow', threads: (await loadEngine()).threads! } as const;
+    const failed = await expectFailure(
+      () => train({ data, resume: folder, engine }),
+      'RESUME_COMPUTING',
+      /threads: 77/,
+    );
+    expect(failed.hint).toContain('--threads 77');
+  });
+});
+
 describe('what cannot be resumed', () => {
   let run: string;
   beforeAll(async () => {
@@ -149,12 +317,9 @@ describe('what cannot be resumed', () => {
     await expectFailure(resuming(changed((folder) => rmSync(join(folder, 'args.json')))), 'RUN_NOT_FOUND');
   });
 
-  test('a run that ended before its first checkpoint', async () => {
-    const folder = changed((path) => {
-      rmSync(join(path, 'last'), { recursive: true });
-      rmSync(join(path, 'best'), { recursive: true });
-    });
-    const error = await expectFailure(resuming(folder), 'RUN_NOTHING_TO_RESUME', /first checkpoint/);
+  test('a run whose last checkpoint was removed: it is not trained again unasked', async () => {
+    const folder = changed((path) => rmSync(join(path, 'last'), { recursive: true }));
+    const error = await expectFailure(resuming(folder), 'RUN_NOTHING_TO_RESUME', /last checkpoint is not there/);
     expect(error.hint).toContain('--overwrite');
   });
 

@@ -76,6 +76,10 @@ export interface FinetuneSettings {
   readonly cachePrecision?: RowPrecision;
   /** How many random views of each picture are kept with `standard` and `strong`, from 1; none when absent. */
   readonly cacheViews?: number;
+  /** Whether anything is refused that may give other bits another time; not when absent. */
+  readonly deterministic?: boolean;
+  /** Whether the history is also written as TensorBoard's files; not when absent. */
+  readonly tensorboard?: boolean;
 }
 
 /** What a user gave of them. */

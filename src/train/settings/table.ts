@@ -293,6 +293,20 @@ export const settings: Table = {
     help: 'with --augment standard or strong, keep N random views of each picture, which epochs show in turn',
     section: 'Computation',
   },
+  deterministic: {
+    flag: 'deterministic',
+    kind: flag,
+    help: 'refuse whatever may give other bits another time: same seed and threads, same run; costs nothing on a processor',
+    default: false,
+    section: 'Computation',
+  },
+  tensorboard: {
+    flag: 'tensorboard',
+    kind: flag,
+    help: "write the history as TensorBoard's files too, to tensorboard/ in the run folder",
+    default: false,
+    section: 'Computation',
+  },
 };
 
 /** A setting with the name that `args.json` and programs have for it. */

@@ -15,6 +15,8 @@ export function describeOperation({ operation, parameters, inputs, shape }: Node
       return `depthwise conv ${kernel()}${step(operation.strides)}${around(operation.padding)}`;
     case 'dense':
       return `dense ${parameters[0]!.shape.join(' to ')}`;
+    case 'low_rank':
+      return `adapter of rank ${parameters[1]!.shape[0]}`;
     case 'batch_norm':
     case 'layer_norm':
       return `${operation.kind === 'batch_norm' ? 'batch' : 'layer'} norm, epsilon ${small(operation.epsilon)}`;

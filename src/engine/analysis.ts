@@ -85,6 +85,8 @@ function macsOf(node: Node): number {
       return product(node.parameters[0]!.shape) * node.shape[0]! * node.shape[1]!;
     case 'dense':
       return product(node.parameters[0]!.shape) * product(node.shape.slice(0, -1));
+    case 'low_rank':
+      return node.parameters.reduce((sum, { shape }) => sum + product(shape), 0) * product(node.shape.slice(0, -1));
     case 'attention': {
       const [tokens, depth] = node.shape as readonly [number, number];
       return 2 * tokens * tokens * depth; // q k^T, and the weighted sum of the values

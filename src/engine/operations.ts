@@ -49,6 +49,8 @@ export type Operation =
     }
   | { readonly kind: 'depthwise_conv2d'; readonly strides: Pair; readonly padding: Padding }
   | { readonly kind: 'dense' }
+  /** x `[..., in]` and y `[..., out]`: y + scale x A B, of trained A `[in, rank]` and B `[rank, out]`. */
+  | { readonly kind: 'low_rank'; readonly scale: number }
   | {
       readonly kind: 'batch_norm';
       readonly epsilon: number;

@@ -41,6 +41,7 @@ export interface Operators {
   readonly biasAdd: Operator;
   readonly add: Operator;
   readonly multiply: Operator;
+  multiplyBy(factor: number): Operator;
   /** `[N, ...]` times constants of the same rank, which have no gradient. */
   readonly mask: Operator;
   activation(name: ActivationName): Operator;
@@ -108,6 +109,11 @@ const composedOperators: Operators = {
       wanted[1] ? tf.mul(dy, a!) : undefined,
     ],
   },
+  multiplyBy: (factor) => ({
+    forward: ([x]) => [tf.mul(x!, factor)],
+    saves: { inputs: [], outputs: [] },
+    backward: ({ dy }) => [tf.mul(dy, factor)],
+  }),
   mask: {
     forward: ([x, mask]) => [tf.mul(x!, mask!)],
     saves: { inputs: [1], outputs: [] },

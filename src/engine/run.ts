@@ -169,6 +169,15 @@ function evaluate(
       return biased(only(operators.depthwiseConv2d(operation), [...inputs, value('kernel')]));
     case 'dense':
       return biased(only(operators.matMul, [...inputs, value('kernel')]));
+    case 'low_rank': {
+      const [x, y] = inputs;
+      const down = only(operators.matMul, [x!, value('a')]);
+      const scaled = only(operators.multiplyBy(operation.scale), [down]); // of few numbers
+      const up = only(operators.matMul, [scaled, value('b')]);
+      const sum = only(operators.add, [y!, up]);
+      tf.dispose([down, scaled, up]);
+      return sum;
+    }
     case 'batch_norm': {
       if (hasGamma(node)) return normalised(operation, value('gamma'));
       const ones = tf.ones([channels(node)]);

@@ -80,6 +80,7 @@ train() {
   py torch mixing.py
   py metrics metrics.py
   py torch groups_torch.py
+  py torch lora_torch.py
   py flax train_flax.py
 }
 

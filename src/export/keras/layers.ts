@@ -45,6 +45,8 @@ export function layerOf(node: Node, inputs: readonly string[], c: Context): stri
         { units: node.shape.at(-1)!, activation: 'linear', use_bias: biasOf(node) !== undefined },
         kernelAndBias(node, 'kernel', c),
       );
+    case 'low_rank':
+      throw new Error(`${node.path}: adapters are merged before a model is written`);
     case 'batch_norm':
       return batchNorm(node, x, operation, c);
     case 'layer_norm':

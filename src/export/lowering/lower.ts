@@ -74,6 +74,8 @@ function lower(l: Lowering, node: Node, inputs: readonly string[]): string {
       return depthwise(l, node, x, operation);
     case 'dense':
       return dense(l, node, x);
+    case 'low_rank':
+      throw new Error(`${node.path}: adapters are merged before a model is written`);
     case 'batch_norm':
       return batchNorm(l, node, x, operation);
     case 'group_norm':

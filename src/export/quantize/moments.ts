@@ -82,6 +82,7 @@ async function momentsOf(
     case 'class_token':
     case 'position_embedding':
     case 'attention':
+    case 'low_rank':
     case 'input':
       return undefined;
   }

@@ -2,7 +2,10 @@
 import { createRequire } from 'node:module';
 import type { EChartsOption } from 'echarts';
 
-export const FONT = 'DejaVu Sans';
+const DEJAVU = 'DejaVu Sans';
+
+/** Verdana has nearly the same widths, where a browser shows a chart on a machine without DejaVu. */
+export const FONT = `${DEJAVU}, Verdana, sans-serif`;
 
 /** Readable by colour-blind people and in grey print: Okabe and Ito, Color Universal Design, 2008. */
 export const colours = {
@@ -45,13 +48,14 @@ export async function draw(option: EChartsOption, { width, height }: ChartSize):
  * are asked for letters that those lack.
  */
 export async function pngOf({ svg }: Drawing): Promise<Buffer> {
-  const { renderAsync } = await import('@resvg/resvg-js');
-  const font = { fontFiles: fontFiles(), defaultFontFamily: FONT, sansSerifFamily: FONT };
+  const [{ renderAsync }, { default: sharp }] = await Promise.all([import('@resvg/resvg-js'), import('sharp')]);
+  const font = { fontFiles: fontFiles(), defaultFontFamily: DEJAVU, sansSerifFamily: DEJAVU };
   const image = await renderAsync(svg, {
     background: '#ffffff',
     font: { ...font, loadSystemFonts: OTHER_LETTERS.test(svg) },
   });
-  return image.asPng();
+  const raw = { width: image.width, height: image.height, channels: 4 as const };
+  return sharp(image.pixels, { raw }).removeAlpha().png().toBuffer(); // the background is opaque
 }
 
 /** Writings that DejaVu Sans has no letters of. */
@@ -67,7 +71,7 @@ function fontFiles(): string[] {
  * Width of a line of DejaVu Sans, units, for laying out: narrow letters and wide ones apart. Where there is no browser
  * ECharts takes the widths of Helvetica, which is a tenth narrower.
  */
-function textWidth(text: string, font = ''): number {
+export function textWidth(text: string, font = ''): number {
   const size = Number(/(\d+(?:\.\d+)?)px/.exec(font)?.[1] ?? 12);
   const bold = /bold|[6-9]00/.test(font) ? 1.1 : 1;
   let ems = 0;

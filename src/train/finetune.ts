@@ -12,6 +12,7 @@ import { assertSound, evaluateEntries, type Scores, type Trained, trainEpoch } f
 import type { EntryOptions } from './features/entries.js';
 import { type PrintingReader, printingReader } from './features/key.js';
 import { openSources, type RunPictures, type Sources } from './features/sources.js';
+import { type Figures, validationOf } from './metrics.js';
 import { groupsOf } from './groups.js';
 import { createOptimizer, type Optimizer } from './optimizers.js';
 import {
@@ -22,7 +23,8 @@ import {
   type RunMetrics,
   silent,
 } from './options.js';
-import { writeReport } from './report.js';
+import { overfittingOf } from './overfitting.js';
+import { openReport, type RunReport } from './report.js';
 import { engineFor, resumeRun } from './resume.js';
 import {
   assertFree,
@@ -96,6 +98,7 @@ interface Run extends Job {
   readonly history: HistoryRow[];
   /** By path. */
   readonly bad: Map<string, string>;
+  readonly report: RunReport;
 }
 
 async function train(job: Job): Promise<FinetuneResult> {
@@ -119,16 +122,17 @@ async function train(job: Job): Promise<FinetuneResult> {
   });
   const operators = operatorsOf(start.engine);
   const bad = new Map(state?.badPictures.map(({ path, reason }) => [path, reason]));
-  const run: Run = { ...job, reader, network, optimizer, operators, history, bad };
+  const report = openReport({ folder, start, network, entries: entriesOf({ start, network, bad }) });
+  const run: Run = { ...job, reader, network, optimizer, operators, history, bad, report };
   try {
     if (state !== undefined) await restoreOptimizer(folder, optimizer, state);
     reporter.info(describe(run));
     const stopped = !(isDone(run) || (await trainRun(run)));
     if (bad.size > 0) reporter.warn(describeBadImages(badPicturesOf(run)));
     if (history.length === 0) throw stoppedEarly();
-    const metrics = metricsOf(run);
+    const metrics = metricsOf(run, await run.report.figures());
     await writeJson(folder, 'metrics.json', metrics);
-    await writeReport(folder, history);
+    await run.report.finish({ history, metrics, stopped });
     if (stopped)
       reporter.info(
         `stopped after epoch ${history.length} of ${settings.epochs}; go on with: tl finetune --resume ${folder}`,
@@ -188,7 +192,7 @@ function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
 }
 
 /** How the pictures of this run are shown. */
-function entriesOf({ start, network, bad }: Run): EntryOptions & { readonly network: TrainableNetwork } {
+function entriesOf({ start, network, bad }: Pick<Run, 'start' | 'network' | 'bad'>): EntryOptions & { readonly network: TrainableNetwork } {
   const { settings, resolved } = start.args;
   return {
     network,
@@ -242,6 +246,7 @@ async function trainOn(run: Run, sources: Sources): Promise<boolean> {
   const events =
     start.args.settings.tensorboard === true ? await openEvents(folder, history.length, start.engine) : undefined;
   try {
+    await run.report.begin();
     return await epochLoop(run, shown, writer, events);
   } finally {
     events?.close();
@@ -256,7 +261,7 @@ async function epochLoop(
   writer: CheckpointWriter,
   events: RunEvents | undefined,
 ): Promise<boolean> {
-  const { start, state, options, reporter, network, optimizer, operators, history } = run;
+  const { start, state, options, reporter, network, optimizer, operators, history, report } = run;
   const { settings, resolved } = start.args;
   const steps = Math.ceil(start.dataset.train.length / settings.batchSize);
   const schedule = scheduleOf(settings, resolved.lr, steps);
@@ -301,7 +306,10 @@ async function epochLoop(
     if (validated === undefined) return false;
     await assertSound(network, validated, { epoch, lr });
     const isBest = validated.pictures === 0 || improves(validated, history, start.teacher !== undefined);
-    if (isBest) best = { epoch, loss: validated.loss };
+    if (isBest) {
+      best = { epoch, loss: validated.loss };
+      report.best(validated.outcomes);
+    }
     const row = historyRow(epoch, trained, validated, {
       lr,
       best: isBest,
@@ -353,7 +361,7 @@ function historyRow(
   };
 }
 
-function metricsOf({ start, network, history, bad }: Run): RunMetrics {
+function metricsOf({ start, network, history, bad }: Run, figures: Figures | undefined): RunMetrics {
   const row = history.findLast((each) => each.best)!;
   const { trained, total } = countParameters(network);
   const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
@@ -370,6 +378,8 @@ function metricsOf({ start, network, history, bad }: Run): RunMetrics {
     classes: start.record.classes.length,
     trainableParameters: trained,
     parameters: total,
+    validation: figures === undefined ? null : validationOf(figures),
+    overfitting: overfittingOf(history) ?? null,
     seconds: history.reduce((sum, each) => sum + each.seconds, 0),
   };
 }

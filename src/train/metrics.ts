@@ -171,3 +171,35 @@ export function calibrationOf(
 const predictionsOf = (confusion: Confusion, i: number): number => confusion.reduce((count, row) => count + row[i]!, 0);
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+
+/** As `metrics.json` keeps them: null where there is nothing to divide by. */
+export interface ValidationMetrics {
+  /** 0 to 1; 1 with five classes or fewer. */
+  readonly top5: number;
+  /** Expected calibration error, 0 to 1. */
+  readonly ece: number;
+  readonly macro: Scores;
+  readonly weighted: Scores;
+  readonly classes: readonly (Readonly<Record<keyof Scores, number | null>> & {
+    readonly class: string;
+    readonly support: number;
+  })[];
+}
+
+export function validationOf({ top5, calibration, macro, weighted, classes }: Figures): ValidationMetrics {
+  const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
+  return {
+    top5,
+    ece: calibration.ece,
+    macro,
+    weighted,
+    classes: classes.map((each) => ({
+      class: each.class,
+      support: each.support,
+      precision: orNull(each.precision),
+      recall: orNull(each.recall),
+      f1: orNull(each.f1),
+      specificity: orNull(each.specificity),
+    })),
+  };
+}

@@ -1,5 +1,7 @@
 /** What a fine-tuning run is told besides its settings, and what it tells back. */
 import type { EngineOptions } from '../engine/tensorflow.js';
+import type { ValidationMetrics } from './metrics.js';
+import type { Overfitting } from './overfitting.js';
 import type { GivenSettings } from './settings/settings.js';
 
 /** Settings, of which all but the backbone have defaults, and what concerns this call alone. */
@@ -95,5 +97,9 @@ export interface RunMetrics {
   readonly classes: number;
   readonly trainableParameters: number;
   readonly parameters: number;
+  /** Of the best epoch's model; null where there are no validation pictures. */
+  readonly validation: ValidationMetrics | null;
+  /** Where the validation loss rises while the training loss falls; null where it does not. */
+  readonly overfitting: Overfitting | null;
   readonly seconds: number;
 }

@@ -53,7 +53,10 @@ describe('a run folder', () => {
 
   test('holds every file of the contract, and nothing else', async () => {
     expect(readdirSync(out).sort()).toEqual(
-      ['args.json', 'best', 'class_indices.json', 'curves.png', 'history.csv', 'last', 'metrics.json'].sort(),
+      [
+        ...['args.json', 'best', 'class_indices.json', 'confusion_matrix.png', 'curves.png', 'history.csv', 'last'],
+        ...['metrics.json', 'report.html', 'top_losses.png', 'train_batch.png', 'val_predictions.png'],
+      ].sort(),
     );
     expect(readdirSync(join(out, 'best')).sort()).toEqual(['README.md', 'model.json', 'weights.safetensors']);
     expect(readdirSync(join(out, 'last')).sort()).toEqual([

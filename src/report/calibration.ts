@@ -1,0 +1,54 @@
+/** How often a model is right where it says how sure it is, as a picture. */
+import { colours, type Drawing, draw } from './chart.js';
+
+/** Pictures whose most probable class has a probability above `from` and up to `to`; means are NaN without pictures. */
+export interface ReliabilityBin {
+  readonly from: number;
+  readonly to: number;
+  readonly pictures: number;
+  readonly accuracy: number;
+}
+
+const SIZE = { width: 460, height: 340 };
+
+/** Draws a reliability diagram: Guo et al. 2017, figure 1. */
+export async function drawReliability(bins: readonly ReliabilityBin[]): Promise<Drawing> {
+  const percent = (value: number): string => `${Math.round(100 * value)} %`;
+  const axis = (name: string, nameGap: number) => ({
+    type: 'value' as const,
+    ...{ min: 0, max: 1, interval: 0.2, name, nameGap, nameLocation: 'middle' as const },
+    nameTextStyle: { fontSize: 13, color: colours.faint },
+    axisLabel: { fontSize: 12, color: colours.faint, formatter: percent },
+    axisLine: { show: false },
+    axisTick: { show: false },
+    splitLine: { lineStyle: { color: colours.grid } },
+  });
+  const width = (1 / bins.length) * (SIZE.width - 90);
+  return draw(
+    {
+      grid: { left: 68, right: 22, top: 20, bottom: 56 },
+      xAxis: axis('probability of the predicted class', 32),
+      yAxis: axis('share that is right', 46),
+      series: [
+        {
+          type: 'bar',
+          barWidth: Math.floor(width) - 2,
+          color: colours.training,
+          data: bins
+            .filter(({ pictures }) => pictures > 0)
+            .map(({ from, to, accuracy }) => [(from + to) / 2, accuracy]),
+        },
+        {
+          type: 'line',
+          symbol: 'none',
+          lineStyle: { color: colours.validation, type: 'dashed', width: 1.5 },
+          data: [
+            [0, 0],
+            [1, 1],
+          ],
+        },
+      ],
+    },
+    SIZE,
+  );
+}

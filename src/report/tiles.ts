@@ -1,0 +1,85 @@
+/** Pictures with what is said of them, side by side, as one picture. */
+import type { EChartsOption } from 'echarts';
+import { colours, type Drawing, draw, FONT } from './chart.js';
+import { THUMBNAIL } from './thumbnails.js';
+
+/** A picture and a few words. */
+export interface Tile {
+  /** JPEG bytes; absent where the picture could not be read. */
+  readonly picture: Uint8Array | undefined;
+  /** The first line is printed bold. */
+  readonly lines: readonly string[];
+  /** Whether the model is right about it; absent where that is not the question. */
+  readonly right?: boolean;
+}
+
+export interface TilesTitle {
+  readonly title: string;
+  readonly subtitle: string;
+}
+
+const GAP = 18;
+const LINE = 18;
+const TOP = 84;
+const MOST_COLUMNS = 4;
+
+/** The picture as an address that holds it. */
+export const dataAddress = (bytes: Uint8Array, type: 'jpeg' | 'png'): string =>
+  `data:image/${type};base64,${Buffer.from(bytes).toString('base64')}`;
+
+/** A mark that tells right from wrong without colour. */
+export const markOf = ({ right }: Pick<Tile, 'right'>): string => (right === undefined ? '' : right ? '✓ ' : '✗ ');
+
+/** Draws tiles, four in a row. @param tiles at least one */
+export async function drawTiles(tiles: readonly Tile[], { title, subtitle }: TilesTitle): Promise<Drawing> {
+  const columns = Math.min(MOST_COLUMNS, tiles.length);
+  const rows = Math.ceil(tiles.length / columns);
+  const lines = Math.max(...tiles.map((tile) => tile.lines.length));
+  const [wide, high] = [THUMBNAIL + GAP, THUMBNAIL + lines * LINE + GAP + 8];
+  const size = { width: Math.max(GAP + MOST_COLUMNS * wide, 480), height: TOP + rows * high };
+  const option: EChartsOption = {
+    title: {
+      text: title,
+      subtext: subtitle,
+      left: GAP,
+      top: 14,
+      padding: 0,
+      itemGap: 8,
+      textStyle: { fontSize: 20, fontWeight: 'bold', color: colours.ink },
+      subtextStyle: { fontSize: 13, color: colours.faint },
+    },
+    graphic: tiles.flatMap((tile, i) => {
+      const [x, y] = [GAP + (i % columns) * wide, TOP + Math.floor(i / columns) * high];
+      return elementsOf(tile, x, y);
+    }),
+  };
+  return draw(option, size);
+}
+
+function elementsOf({ picture, lines, right }: Tile, x: number, y: number): object[] {
+  const colour = right === undefined ? colours.ink : right ? colours.best : colours.wrong;
+  const square = { x, y, width: THUMBNAIL, height: THUMBNAIL };
+  const text = (line: string, style: object): object => ({
+    type: 'text',
+    style: { text: line, fontFamily: FONT, width: THUMBNAIL, overflow: 'truncate', ellipsis: '…', ...style },
+  });
+  return [
+    picture === undefined
+      ? { type: 'rect', shape: square, style: { fill: '#eceff2' } }
+      : { type: 'image', style: { ...square, image: dataAddress(picture, 'jpeg') } },
+    ...(picture === undefined
+      ? [text('cannot be read', { x: x + 12, y: y + THUMBNAIL / 2, fontSize: 13, fill: colours.faint })]
+      : []),
+    ...(right === undefined
+      ? []
+      : [{ type: 'rect', shape: square, style: { fill: 'none', stroke: colour, lineWidth: 3 } }]),
+    ...lines.map((line, i) =>
+      text(i === 0 ? `${markOf({ ...(right === undefined ? {} : { right }) })}${line}` : line, {
+        x,
+        y: y + THUMBNAIL + 8 + i * LINE,
+        fontSize: 13,
+        ...(i === 0 ? { fontWeight: 'bold', fill: colour } : { fill: colours.ink }),
+      }),
+    ),
+  ];
+}

@@ -4,10 +4,10 @@
  */
 
 import { type Memory, newMemory, reusedMemory } from '../addon.js';
-import { compiledStandard, type Standard } from './compiled.js';
+import { compiledJpeg, compiledStandard, type Standard, type StoredJpeg, uprightSize } from './compiled.js';
 import { type Box, type Channels, channelsOf, type ImageSize, type Picture } from './image.js';
-import { channelsFor, type Preprocessing, shortSideOf } from './preprocessing.js';
-import { type Placement, resampleWindow, wholeOf } from './resample.js';
+import { channelsFor, meanColour, type Preprocessing, shortSideOf } from './preprocessing.js';
+import { axesOf, type Placement, resampleWindow, wholeOf } from './resample.js';
 
 /** What may differ between two passes over the same picture without any randomness. */
 export interface View {
@@ -45,17 +45,68 @@ export interface Placed {
 /** {@link preprocessInto} for another part of the picture than the record says. @throws UsageError `BAD_SIZE` */
 export function placeInto(
   image: Picture,
-  { placement: { scaled, window, box }, view }: Placed,
+  { placement, view }: Placed,
   preprocessing: Preprocessing,
   out: Float32Array,
   offset: number,
 ): void {
-  const resized = resampleWindow(image, preprocessing.kernel, scaled, window, box, resizedMemory);
+  const resized = placed(image, placement, preprocessing, resizedMemory);
   normaliseInto(resized, preprocessing, out.subarray(offset, offset + resized.data.length), view);
+}
+
+/**
+ * What a placement shows of a picture, still 0..255.
+ * @param memory may hold the result
+ * @throws UsageError `BAD_SIZE`
+ */
+export function placed(
+  image: Picture,
+  { scaled, window, box, within }: Placement,
+  preprocessing: Preprocessing,
+  memory: Memory = newMemory,
+): Picture {
+  const shown = resampleWindow(image, preprocessing.kernel, scaled, window, box, memory);
+  return within === undefined ? shown : pasted(shown, within, meanColour(preprocessing));
+}
+
+/** A picture of one colour, each channel 0..255, with another one in it. */
+function pasted(
+  picture: Picture,
+  { x, y, size }: NonNullable<Placement['within']>,
+  colour: readonly number[],
+): Picture {
+  const channels = channelsOf(picture);
+  const length = size.height * size.width * channels;
+  const data = picture.data instanceof Uint8Array ? new Uint8Array(length) : new Float32Array(length);
+  for (let i = 0; i < length; i++) data[i] = colour[i % channels]!;
+  const row = picture.width * channels;
+  for (let from = 0; from < picture.height; from++) {
+    const at = ((y + from) * size.width + x) * channels;
+    data.set(picture.data.subarray(from * row, (from + 1) * row), at);
+  }
+  return { data, width: size.width, height: size.height };
 }
 
 /** Of the picture on its way, which nobody else sees. */
 const resizedMemory = reusedMemory();
+
+/**
+ * {@link placeInto} of a JPEG that is still to be decoded, off this thread.
+ * @param out `[height, width, 3]` of the placement's window; nobody else's until the promise is settled
+ * @returns whether it did; undefined where no addon is there, or not for such records and placements
+ * @throws UsageError `BAD_SIZE`
+ */
+export function placeJpegInto(
+  jpeg: StoredJpeg,
+  { placement, view }: Placed,
+  preprocessing: Preprocessing,
+  out: Float32Array,
+): Promise<boolean> | undefined {
+  if (placement.within !== undefined) return undefined;
+  const axes = axesOf(uprightSize(jpeg, jpeg.orientation), preprocessing.kernel, placement);
+  const standard = standardOf(preprocessing, channelsFor(preprocessing), view);
+  return compiledJpeg(jpeg, { box: placement.box, axes, standard, tables: () => tablesOf(preprocessing) }, out);
+}
 
 /**
  * The resize and crop of a preprocessing record: a picture of exactly `size`, still 0..255.
@@ -67,13 +118,13 @@ export function resizeAndCrop(
   size: ImageSize,
   memory: Memory = newMemory,
 ): Picture {
-  const { scaled, window, box } = placementOf(image, preprocessing, size);
-  return resampleWindow(image, preprocessing.kernel, scaled, window, box, memory);
+  return placed(image, placementOf(image, preprocessing, size), preprocessing, memory);
 }
 
 /** Which part of a picture a preprocessing record shows, and how large: known before its pixels are. */
 export function placementOf(image: ImageSize, { resize, kernel }: Preprocessing, size: ImageSize): Placement {
   if (resize.rule === 'stretch') return stretched(wholeOf(image), size);
+  if (resize.rule === 'pad') return inTheMiddle(image, size);
   if (resize.rule === 'central_fraction') return stretched(centralBox(image, resize.fraction), size);
   const scaled = shortSideSize(image, shortSideOf(resize.ratio, size), kernel === 'tf1_bilinear' ? 'slim' : 'torch');
   const offset = kernel === 'tf1_bilinear' ? Math.trunc : roundHalfToEven;
@@ -83,6 +134,22 @@ export function placementOf(image: ImageSize, { resize, kernel }: Preprocessing,
     y: offset((scaled.height - size.height) / 2),
   };
   return { scaled, window, box: wholeOf(image) };
+}
+
+/**
+ * A whole picture with its shape kept, as large as `size` holds it, in its middle: Pillow's `ImageOps.pad`, but that a side
+ * is never rounded to nothing.
+ * @see https://github.com/python-pillow/Pillow/blob/main/src/PIL/ImageOps.py (contain, pad)
+ */
+function inTheMiddle(image: ImageSize, size: ImageSize): Placement {
+  const [shape, wanted] = [image.width / image.height, size.width / size.height];
+  const side = (length: number): number => Math.max(1, roundHalfToEven(length));
+  const scaled = {
+    height: shape > wanted ? side((image.height / image.width) * size.width) : size.height,
+    width: shape < wanted ? side((image.width / image.height) * size.height) : size.width,
+  };
+  const [x, y] = [size.width - scaled.width, size.height - scaled.height].map((rest) => roundHalfToEven(rest / 2));
+  return { ...stretched(wholeOf(image), scaled), within: { x: x!, y: y!, size } };
 }
 
 /** A part of a picture, all of it as large as `size`. */

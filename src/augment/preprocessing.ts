@@ -26,7 +26,9 @@ export type ResizeRule =
   /** The short side becomes `round(ratio * size)` pixels with the shape kept (`256/224`: 256 for a crop of 224). */
   | { readonly rule: 'short_side'; readonly ratio: number }
   /** The central `fraction` of each side is cut out first, then stretched to the size. */
-  | { readonly rule: 'central_fraction'; readonly fraction: number };
+  | { readonly rule: 'central_fraction'; readonly fraction: number }
+  /** The whole picture with its shape kept, as large as fits, in the middle; the rest is {@link meanColour}. */
+  | { readonly rule: 'pad' };
 
 /** From pixels 0..255 to the network's input: resize, crop, reorder channels, `(pixel * scale - mean) / std`. */
 export interface Preprocessing {
@@ -54,6 +56,7 @@ export const preprocessingSchema: z.ZodType<Preprocessing> = z
       // Below 1 the resized picture would be smaller than the crop.
       z.strictObject({ rule: z.literal('short_side'), ratio: z.number().min(1) }),
       z.strictObject({ rule: z.literal('central_fraction'), fraction: positive.max(1) }),
+      z.strictObject({ rule: z.literal('pad') }),
     ]),
     kernel: z.enum(['pil_bilinear', 'pil_bicubic', 'tf_bilinear', 'tf1_bilinear', 'tf1_bilinear_corners']),
     crop: z.enum(['center', 'none']),
@@ -90,6 +93,30 @@ export function withChannels(p: Preprocessing, channels: Channels): Preprocessin
   const again = (values: readonly number[]): number[] =>
     Array.from({ length: channels }, (_, i) => values[i % trained]!);
   return { ...p, mean: again(p.mean), std: again(p.std) };
+}
+
+/** What becomes zero, or nearly, for the network: 0..255 for each channel of the picture, in the picture's own order. */
+export function meanColour({ channelOrder, scale, mean }: Preprocessing): readonly number[] {
+  const bytes = mean.map((value) => Math.min(Math.max(Math.round(value / scale), 0), 255));
+  return channelOrder === 'bgr' && bytes.length > 1 ? [bytes[2]!, bytes[1]!, bytes[0]!, ...bytes.slice(3)] : bytes;
+}
+
+/**
+ * How a picture of another shape than the network's input gets into it.
+ * - `crop`: the short side as long as the input's and cut off at the middle; where the network's own record crops, as
+ *   there.
+ * - `pad`: all of it, with its shape kept, and {@link meanColour} around it.
+ * - `stretch`: all of it, both sides as long as the input's.
+ */
+export const fits = ['crop', 'pad', 'stretch'] as const;
+
+export type Fit = (typeof fits)[number];
+
+/** A record that fits pictures so, and is otherwise the same. */
+export function fittedBy(p: Preprocessing, fit: Fit): Preprocessing {
+  if (fit === 'crop')
+    return p.crop === 'center' ? p : { ...p, resize: { rule: 'short_side', ratio: 1 }, crop: 'center' };
+  return { ...p, resize: { rule: fit }, crop: 'none' };
 }
 
 /**
@@ -230,10 +257,12 @@ export function describePreprocessing(p: Preprocessing, size: ImageSize): string
   const target = `${size.height}x${size.width}`;
   const steps: string[] = [];
   if (p.resize.rule === 'stretch') steps.push(`stretch to ${target}`);
+  else if (p.resize.rule === 'pad') steps.push(`fit into ${target}`);
   else if (p.resize.rule === 'short_side') steps.push(`short side to ${shortSideOf(p.resize.ratio, size)}`);
   else steps.push(`central ${round(p.resize.fraction * 100)} % stretched to ${target}`);
   const kernel = `with ${kernelNames[p.kernel]}`;
-  const crop = p.crop === 'center' ? `, centre crop ${target}` : '';
+  const around = p.resize.rule === 'pad' ? `, [${meanColour(p).join(', ')}] around it` : '';
+  const crop = p.crop === 'center' ? `, centre crop ${target}` : around;
   return `${steps[0]} ${kernel}${crop}, ${describeOrder(p)}, ${describeRange(p)}.`;
 }
 

@@ -9,11 +9,11 @@
 import { type Memory, newMemory } from '../addon.js';
 import { UsageError } from '../errors.js';
 import { premultiplied, unpremultiplied } from './alpha.js';
-import { compiledPillow } from './compiled.js';
+import { type Axes, compiledPillow } from './compiled.js';
 import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
 import type { ResizeKernel } from './preprocessing.js';
-import { type PillowAxis, pillowAxis, pillowHorizontal, pillowVertical, toFixedPoint } from './resample-pillow.js';
-import { lerpPlane, type TensorflowAxis, tensorflowAxis } from './resample-tensorflow.js';
+import { pillowAxis, pillowHorizontal, pillowVertical, toFixedPoint } from './resample-pillow.js';
+import { lerpPlane, tensorflowAxis } from './resample-tensorflow.js';
 
 /**
  * The picture, or the part of it inside `box`, resized to `width` x `height` pixels.
@@ -33,15 +33,12 @@ export interface Placement {
   readonly scaled: ImageSize;
   readonly window: Box;
   readonly box: Box;
+  /** Where the window comes to lie in a larger picture of one colour; it is the whole picture when absent. */
+  readonly within?: { readonly x: number; readonly y: number; readonly size: ImageSize };
 }
 
-/** For each pixel of both sides of a placement's window, where it comes from. */
-export type Axes =
-  | { readonly by: 'pillow'; readonly columns: PillowAxis; readonly rows: PillowAxis }
-  | { readonly by: 'tensorflow'; readonly columns: TensorflowAxis; readonly rows: TensorflowAxis };
-
 /**
- * The axes of a placement of a picture of this size, whatever its pixels.
+ * For each pixel of both sides of a placement's window, where in a picture of this size it comes from.
  * @throws UsageError `BAD_SIZE` for a size that is not a whole number above 0, or a box outside the picture
  */
 export function axesOf(image: ImageSize, kernel: ResizeKernel, { scaled, window, box }: Placement): Axes {
@@ -50,7 +47,7 @@ export function axesOf(image: ImageSize, kernel: ResizeKernel, { scaled, window,
   const horizontal = { inSize: box.width, outSize: scaled.width, start: window.x, count: window.width };
   const vertical = { inSize: box.height, outSize: scaled.height, start: window.y, count: window.height };
   return kernel === 'pil_bilinear' || kernel === 'pil_bicubic'
-    ? { by: 'pillow', columns: pillowAxis(kernel, horizontal), rows: pillowAxis(kernel, vertical) }
+    ? { by: 'pillow', columns: pillowAxis(kernel, horizontal), rows: pillowAxis(kernel, vertical), fixed: toFixedPoint }
     : { by: 'tensorflow', columns: tensorflowAxis(kernel, horizontal), rows: tensorflowAxis(kernel, vertical) };
 }
 
@@ -80,8 +77,8 @@ export function resampleWindow(
   }
 
   // Horizontal first, over only the rows that the vertical pass will read.
-  const { columns, rows } = axes;
-  const compiled = compiledPillow(source, columns, rows, toFixedPoint, memory);
+  const { columns, rows, fixed } = axes;
+  const compiled = compiledPillow(source, columns, rows, fixed, memory);
   if (compiled) return { data: compiled, width: window.width, height: window.height };
   const firstRow = rows.starts[0]!;
   const lastRow = rows.starts[window.height - 1]! + rows.counts[window.height - 1]!;

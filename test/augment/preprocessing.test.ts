@@ -3,6 +3,9 @@ import {
   caffePreprocessing,
   channelsFor,
   describePreprocessing,
+  fits,
+  fittedBy,
+  meanColour,
   type Preprocessing,
   preprocessingSchema,
   presets,
@@ -13,6 +16,15 @@ import {
 describe('the record in a file', () => {
   test.each(Object.entries(presets))('%s comes back equal', (_, preset) => {
     expect(preprocessingSchema.parse(JSON.parse(JSON.stringify(preset)))).toEqual(preset);
+  });
+
+  test.each(Object.entries(presets))('%s comes back equal however pictures are fitted', (_, preset) => {
+    for (const fit of fits) {
+      const fitted = fittedBy(preset, fit);
+      expect(preprocessingSchema.parse(JSON.parse(JSON.stringify(fitted)))).toEqual(fitted);
+      const { resize, crop, ...others } = fitted;
+      expect({ ...preset, resize, crop }).toEqual({ resize, crop, ...others });
+    }
   });
 
   test.each<[string, Record<string, unknown>]>([
@@ -26,6 +38,7 @@ describe('the record in a file', () => {
     ['a fraction above one', { resize: { rule: 'central_fraction', fraction: 1.5 }, crop: 'none' }],
     ['a crop after stretching', { resize: { rule: 'stretch' }, crop: 'center' }],
     ['no crop after the short side', { crop: 'none' }],
+    ['a crop after padding', { resize: { rule: 'pad' } }],
     ['a number that is none', { mean: [0, Number.NaN, 0] }],
   ])('%s is refused', (_, change) => {
     expect(preprocessingSchema.safeParse({ ...torchPreprocessing, ...change }).success).toBe(false);
@@ -71,6 +84,38 @@ describe('in words', () => {
     expect(describePreprocessing(bicubic, { height: 384, width: 384 })).toMatch(
       /^short side to 439 with Pillow's antialiased bicubic filter, centre crop 384x384/,
     );
+  });
+});
+
+describe('how pictures of another shape are fitted', () => {
+  test('crop is as published where that crops, else the short side and the middle', () => {
+    expect(fittedBy(presets.torch, 'crop')).toEqual(presets.torch);
+    expect(fittedBy(presets.slim_vgg, 'crop')).toEqual(presets.slim_vgg);
+    for (const name of ['caffe', 'slim_inception', 'tfjs'] as const) {
+      expect(fittedBy(presets[name], 'crop')).toMatchObject({
+        resize: { rule: 'short_side', ratio: 1 },
+        crop: 'center',
+      });
+    }
+  });
+
+  test('stretch and pad show all of it', () => {
+    for (const preset of Object.values(presets)) {
+      expect(fittedBy(preset, 'stretch')).toMatchObject({ resize: { rule: 'stretch' }, crop: 'none' });
+      expect(fittedBy(preset, 'pad')).toMatchObject({ resize: { rule: 'pad' }, crop: 'none' });
+    }
+    expect(describePreprocessing(fittedBy(presets.torch, 'pad'), { height: 64, width: 96 })).toMatch(
+      /^fit into 64x96 with Pillow's antialiased bilinear filter, \[124, 116, 104\] around it, RGB, /,
+    );
+  });
+
+  test('the colour around it is the mean, in the order of pictures', () => {
+    expect(meanColour(presets.torch)).toEqual([124, 116, 104]);
+    expect(meanColour(presets.caffe)).toEqual([124, 117, 104]);
+    expect(meanColour(presets.tf)).toEqual([128, 128, 128]);
+    expect(meanColour(presets.unit)).toEqual([0, 0, 0]);
+    expect(meanColour(withChannels(presets.torch, 1))).toEqual([114]);
+    expect(meanColour(withChannels(presets.caffe, 4))).toEqual([124, 117, 104, 104]);
   });
 });
 

@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Channels, Picture } from '../../src/augment/image.js';
 import { plainView, preprocessInto } from '../../src/augment/pipeline.js';
-import { channelsFor, type Preprocessing, presets, withChannels } from '../../src/augment/preprocessing.js';
+import { channelsFor, fittedBy, type Preprocessing, presets, withChannels } from '../../src/augment/preprocessing.js';
 import { decodeImage } from '../../src/data/decode.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { tfjsUsage } from '../../src/export/tfjs/usage.js';
@@ -47,7 +47,14 @@ function byReadme(preprocessing: Preprocessing, image: Picture): tf.Tensor {
   return preprocess({ data: rgba, width: image.width, height: image.height });
 }
 
-const channelled = Object.entries(presets).flatMap(([name, preset]) =>
+/** Every published pipeline, and pictures of other shapes fitted otherwise. */
+const records = Object.entries(presets).flatMap(([name, preset]): [string, Preprocessing][] => [
+  [name, preset],
+  [`${name}, padded`, fittedBy(preset, 'pad')],
+  ...(preset.crop === 'center' ? [] : [[`${name}, cropped`, fittedBy(preset, 'crop')] as [string, Preprocessing]]),
+]);
+
+const channelled = records.flatMap(([name, preset]) =>
   ([3, 1, 4] as const).map((channels) => ({ name, channels, preprocessing: withChannels(preset, channels) })),
 );
 

@@ -13,6 +13,6 @@ export function normalisingFront(
   return {
     scale: std.map((deviation) => (pixel.scale * scale) / deviation),
     offset: std.map((deviation, c) => (pixel.offset * scale - mean[c]!) / deviation),
-    from: mean.map((_, c) => (channelOrder === 'bgr' && c < 3 ? 2 - c : c)),
+    from: mean.map((_, c) => (channelOrder === 'bgr' && mean.length > 1 && c < 3 ? 2 - c : c)),
   };
 }

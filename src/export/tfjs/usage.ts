@@ -1,6 +1,6 @@
 /** How a program in a browser, or in Node, runs a TensorFlow.js model: from a picture to its probabilities. */
 import type { Channels } from '../../augment/image.js';
-import { channelsFor, type Preprocessing, shortSideOf } from '../../augment/preprocessing.js';
+import { channelsFor, meanColour, type Preprocessing, shortSideOf } from '../../augment/preprocessing.js';
 import type { ExportRecord } from '../record.js';
 
 export function tfjsUsage(record: ExportRecord): string {
@@ -31,6 +31,10 @@ function exactness({ kernel, mean }: Preprocessing): string {
   return `The code above comes close: TensorFlow.js has no filter that averages when it shrinks a picture, so shrink large\nones on a canvas first.${alpha}\n`;
 }
 
+/** Python's `round`, which torchvision and Pillow use. */
+const ROUNDED =
+  'const even = (v) => (v % 1 === 0.5 ? 2 * Math.round(v / 2) : Math.round(v)); // halves to even numbers';
+
 function snippet(
   p: Preprocessing,
   { height, width }: { height: number; width: number },
@@ -44,15 +48,29 @@ function snippet(
   const lines = pixels(channels);
   if (p.resize.rule === 'short_side') {
     // slim rounds the sides and cuts off the crop's offset, torchvision the other way round.
-    const rounding = halfPixel
-      ? { side: 'trunc', guard: ' + 1e-6', crop: 'round' }
-      : { side: 'round', guard: '', crop: 'trunc' };
+    const slim = p.kernel === 'tf1_bilinear';
+    const rounding = slim
+      ? { side: 'Math.round', guard: '', crop: 'Math.trunc' }
+      : { side: 'Math.trunc', guard: ' + 1e-6', crop: 'even' };
+    if (!slim) lines.push(ROUNDED);
     lines.push(
       `const ratio = ${shortSideOf(p.resize.ratio, { height, width })} / Math.min(x.shape[0], x.shape[1]);`,
-      `const [rows, columns] = [Math.${rounding.side}(x.shape[0] * ratio${rounding.guard}), Math.${rounding.side}(x.shape[1] * ratio${rounding.guard})];`,
+      `const [rows, columns] = [${rounding.side}(x.shape[0] * ratio${rounding.guard}), ${rounding.side}(x.shape[1] * ratio${rounding.guard})];`,
       resize('rows', 'columns'),
-      `const [top, left] = [Math.${rounding.crop}((rows - ${height}) / 2), Math.${rounding.crop}((columns - ${width}) / 2)];`,
+      `const [top, left] = [${rounding.crop}((rows - ${height}) / 2), ${rounding.crop}((columns - ${width}) / 2)];`,
       `x = tf.slice(x, [top, left, 0], [${height}, ${width}, ${channels}]);`,
+    );
+  } else if (p.resize.rule === 'pad') {
+    const colour = `[${meanColour(p).join(', ')}]`;
+    lines.push(
+      ROUNDED,
+      'const wide = x.shape[1] / x.shape[0];',
+      `const rows = wide > ${width} / ${height} ? Math.max(1, even((x.shape[0] / x.shape[1]) * ${width})) : ${height};`,
+      `const columns = wide < ${width} / ${height} ? Math.max(1, even(wide * ${height})) : ${width};`,
+      resize('rows', 'columns'),
+      `const [top, left] = [even((${height} - rows) / 2), even((${width} - columns) / 2)];`,
+      `const around = [[top, ${height} - rows - top], [left, ${width} - columns - left], [0, 0]];`,
+      `x = tf.add(tf.pad(tf.sub(x, ${colour}), around), ${colour}); // the mean colour around it`,
     );
   } else {
     if (p.resize.rule === 'central_fraction') {
@@ -68,7 +86,7 @@ function snippet(
     lines.push("x = tf.expandDims(tf.cast(tf.round(x), 'int32'), 0); // the model normalises by itself");
     return lines;
   }
-  if (p.channelOrder === 'bgr') {
+  if (p.channelOrder === 'bgr' && channels > 1) {
     const alpha = channels === 4 ? { index: ', 3', name: ', alpha' } : { index: '', name: '' };
     lines.push(`x = tf.gather(x, [2, 1, 0${alpha.index}], 2); // blue, green, red${alpha.name}`);
   }

@@ -5,11 +5,14 @@
 
 import { type Rng, rng } from '../rng.js';
 import { colourJitter } from './colour.js';
+import { erase } from './erase.js';
+import { upsideDown } from './flip.js';
 import { type Box, channelsOf, type ImageSize, type Picture } from './image.js';
-import { normaliseInto, type Placed, placeInto, placementOf, stretched, type View } from './pipeline.js';
-import type { Preprocessing } from './preprocessing.js';
+import { inBytes } from './pillow-bytes.js';
+import { normaliseInto, type Placed, placed, placeInto, placementOf, stretched, type View } from './pipeline.js';
+import { meanColour, type Preprocessing } from './preprocessing.js';
+import { randAugment } from './rand-augment.js';
 import { type AugmentRecipe, type CropRecipe, variety } from './recipe.js';
-import { resampleWindow } from './resample.js';
 import { rotate } from './rotate.js';
 
 export { type Augmentation, type AugmentRecipe, augmentations, recipeOf } from './recipe.js';
@@ -48,18 +51,22 @@ export interface AugmentOptions {
  */
 export function augmentInto(image: Picture, options: AugmentOptions, out: Float32Array, offset: number): void {
   const { preprocessing, size, recipe, generator } = options;
-  const placed = placedAt(image, options);
+  const where = placedAt(image, options);
   if (isPlacing(recipe)) {
-    placeInto(image, placed, preprocessing, out, offset);
+    placeInto(image, where, preprocessing, out, offset);
     return;
   }
-  const { rotation = 0, jitter } = recipe;
-  const { scaled, window, box } = placed.placement;
-  let picture = resampleWindow(image, preprocessing.kernel, scaled, window, box);
+  const { randAugment: operations, rotation = 0, jitter, verticalFlip = 0, erasing } = recipe;
+  let picture = placed(image, where.placement, preprocessing);
+  if (operations) {
+    picture = randAugment(inBytes(picture), generator.split('operations'), operations, meanColour(preprocessing));
+  }
   if (rotation > 0) picture = rotate(picture, between(generator.split('rotation'), -rotation, rotation));
   if (jitter) picture = colourJitter(picture, generator.split('colour'), jitter);
+  if (generator.split('upside down').uniform() < verticalFlip) picture = upsideDown(picture);
   const slot = out.subarray(offset, offset + size.height * size.width * channelsOf(image));
-  normaliseInto(picture, preprocessing, slot, placed.view);
+  normaliseInto(picture, preprocessing, slot, where.view);
+  if (erasing) erase(slot, size, preprocessing, generator.split('erasing'), erasing);
 }
 
 /** Whether a recipe changes only which part of a picture is shown, and on which side: {@link placedAt} then says it all. */

@@ -1,5 +1,5 @@
 /**
- * Brightness, contrast and saturation, as blends of the picture with black, with its mean grey, and with its own grey.
+ * Hue; brightness, contrast and saturation, as blends of the picture with black, with its mean grey, and with its own grey.
  * A grey picture is its own grey; of an RGBA picture the colours change and alpha does not.
  * @see https://github.com/python-pillow/Pillow/blob/main/src/PIL/ImageEnhance.py
  */
@@ -29,8 +29,35 @@ export const contrast: Blend = (picture, factor) => {
 export const saturation: Blend = (picture, factor) => blend(picture, factor, greyOf(picture));
 
 /**
- * Brightness, contrast and saturation by factors uniform in 1 ± their strengths, in random order, as torchvision's
- * ColorJitter does; those of strength 0 are left out.
+ * Hue turned by a part of its circle, as torchvision's `adjust_hue` turns that of floats: through hue, saturation and value.
+ * Grey has none.
+ * @param turn -0.5 to 0.5
+ * @see https://github.com/pytorch/vision/blob/main/torchvision/transforms/_functional_tensor.py (_rgb2hsv, _hsv2rgb)
+ */
+export function hue(picture: Picture, turn: number): Picture {
+  const { data, width, height } = picture;
+  const channels = channelsOf(picture);
+  const out = Float32Array.from(data);
+  if (channels === 1) return { data: out, width, height };
+  for (let i = 0; i < data.length; i += channels) {
+    const [r, g, b] = [data[i]!, data[i + 1]!, data[i + 2]!];
+    const value = Math.max(r, g, b);
+    const chroma = value - Math.min(r, g, b);
+    if (chroma === 0) continue;
+    // In sixths of the circle, from red over green and blue.
+    const before = value === r ? (g - b) / chroma : value === g ? 2 + (b - r) / chroma : 4 + (r - g) / chroma;
+    const turned = (((before / 6 + turn) % 1) + 1) % 1;
+    for (const [c, third] of [5, 3, 1].entries()) {
+      const k = (third + 6 * turned) % 6;
+      out[i + c] = value - chroma * Math.max(0, Math.min(k, 4 - k, 1));
+    }
+  }
+  return { data: out, width, height };
+}
+
+/**
+ * Brightness, contrast and saturation by factors uniform in 1 ± their strengths and at least 0, hue turned by as much either
+ * way, in random order, as torchvision's ColorJitter does; those of strength 0 are left out.
  */
 export function colourJitter(picture: Picture, generator: Rng, strengths: JitterRecipe): Picture {
   const steps = generator.shuffle(
@@ -42,7 +69,12 @@ export function colourJitter(picture: Picture, generator: Rng, strengths: Jitter
   );
 }
 
-const changes = { brightness, contrast, saturation } as const;
+const changes = {
+  brightness,
+  contrast,
+  saturation,
+  hue: (picture: Picture, factor: number) => hue(picture, factor - 1),
+} as const;
 
 /** The grey of the pixel that starts at an index. */
 function greyOf(picture: Picture): (i: number) => number {

@@ -20,15 +20,33 @@ export interface JitterRecipe {
   readonly hue: number;
 }
 
+/** A rectangle of the picture that is erased, after everything else. */
+export interface ErasingRecipe {
+  /** That a picture has one. */
+  readonly probability: number;
+  /** `zero`: what the network takes as zero; `noise`: each value of a pixel uniform in 0..255. */
+  readonly fill: 'zero' | 'noise';
+}
+
+/** {@link randAugment}: how many operations, and how strong, 0 to 30. */
+export interface RandAugmentRecipe {
+  readonly operations: number;
+  readonly magnitude: number;
+}
+
 /** Every random change, in the order in which they are done. */
 export interface AugmentRecipe {
   /** Otherwise the picture is resized and cropped as the preprocessing record says. */
   readonly crop?: CropRecipe;
+  readonly randAugment?: RandAugmentRecipe;
   /** Degrees either way, 0 to 180. */
   readonly rotation?: number;
   readonly jitter?: JitterRecipe;
+  /** Probability that the picture is mirrored upside down. */
+  readonly verticalFlip?: number;
   /** Probability that the picture is mirrored left to right. */
   readonly horizontalFlip?: number;
+  readonly erasing?: ErasingRecipe;
 }
 
 /**

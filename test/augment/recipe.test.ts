@@ -1,9 +1,17 @@
 /** The record of what is random: presets are recipes, and give what they always gave. */
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { augmentInto, pictureRng } from '../../src/augment/augment.js';
-import { torchPreprocessing as preprocessing } from '../../src/augment/preprocessing.js';
-import { augmentations, recipeName, recipeOf, recipes, variety } from '../../src/augment/recipe.js';
+import { augmentInto, pictureRng, randomBox } from '../../src/augment/augment.js';
+import { channelCounts } from '../../src/augment/image.js';
+import {
+  channelsFor,
+  fittedBy,
+  type Preprocessing,
+  torchPreprocessing as preprocessing,
+  presets,
+  withChannels,
+} from '../../src/augment/preprocessing.js';
+import { type AugmentRecipe, augmentations, recipeName, recipeOf, recipes, variety } from '../../src/augment/recipe.js';
 import { rng } from '../../src/rng.js';
 import { rowId } from '../../src/train/features/key.js';
 
@@ -35,6 +43,76 @@ describe('the presets', () => {
     expect(recipeName(structuredClone(recipes[name]))).toBe(name);
     const row = rowId('c', { kind: 'augmented', augment: recipes[name], seed: 3, epoch: 2 }, '/data/x/y.jpg');
     expect(row).toBe(createHash('sha256').update(`c ${name} 3 2 x/y.jpg`).digest('base64'));
+  });
+});
+
+/** Everything at once. */
+const everything: AugmentRecipe = {
+  ...recipes.strong,
+  randAugment: { operations: 2, magnitude: 12 },
+  jitter: { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 },
+  verticalFlip: 0.5,
+  erasing: { probability: 0.5, fill: 'noise' },
+};
+
+describe('a recipe of everything', () => {
+  const shown = (recipe: AugmentRecipe, path: string, record: Preprocessing, epoch = 1): Float32Array => {
+    const channels = channelsFor(record);
+    const generator = rng('everything');
+    const data = Uint8Array.from({ length: 50 * 40 * channels }, () => generator.integer(256));
+    const out = new Float32Array(24 * 20 * channels);
+    const options = { preprocessing: record, size: { height: 24, width: 20 }, recipe };
+    augmentInto({ data, width: 50, height: 40 }, { ...options, generator: pictureRng(1, epoch, path) }, out, 0);
+    return out;
+  };
+  const records = [preprocessing, presets.caffe, fittedBy(presets.tf, 'pad')].flatMap((record) =>
+    channelCounts.map((channels) => withChannels(record, channels)),
+  );
+
+  test.each(records)('is one function of picture and generator, and stays in the range of pixels', (record) => {
+    const { crop, ...uncropped } = everything;
+    for (const recipe of [everything, uncropped]) {
+      const first = shown(recipe, 'a/1.png', record);
+      expect(shown(recipe, 'a/1.png', record)).toEqual(first);
+      expect(shown(recipe, 'a/2.png', record)).not.toEqual(first);
+      expect(shown(recipe, 'a/1.png', record, 2)).not.toEqual(first);
+      const channels = channelsFor(record);
+      for (const [i, value] of first.entries()) {
+        const pixel = (value * record.std[i % channels]! + record.mean[i % channels]!) / record.scale;
+        expect(pixel).toBeGreaterThan(-0.01);
+        expect(pixel).toBeLessThan(255.01);
+      }
+    }
+  });
+
+  test('each part changes pictures by itself, and as often as it is told', () => {
+    const plain = shown({}, 'x', preprocessing);
+    const parts: AugmentRecipe[] = [
+      { crop: { area: [0.2, 0.3], shape: [1, 1] } },
+      { rotation: 20 },
+      { jitter: { brightness: 0, contrast: 0, saturation: 0, hue: 0.5 } },
+      { randAugment: { operations: 4, magnitude: 20 } },
+      { verticalFlip: 1 },
+      { horizontalFlip: 1 },
+      { erasing: { probability: 1, fill: 'zero' } },
+    ];
+    for (const part of parts) expect(shown(part, 'x', preprocessing), JSON.stringify(part)).not.toEqual(plain);
+    const rows = (values: Float32Array) => Array.from({ length: 24 }, (_, y) => values.subarray(y * 60, (y + 1) * 60));
+    expect(rows(shown({ verticalFlip: 1 }, 'x', preprocessing)).reverse()).toEqual(rows(plain));
+    const upside = Array.from({ length: 200 }, (_, epoch) => shown({ verticalFlip: 0.3 }, 'x', preprocessing, epoch));
+    const turned = upside.filter((values) => values[0] !== plain[0]).length;
+    expect(turned).toBeGreaterThan(34); // 60 expected, standard deviation 6.5
+    expect(turned).toBeLessThan(86);
+  });
+
+  test('a crop lies within the areas that it is given', () => {
+    const crop = { area: [0.2, 0.3], shape: [0.5, 2] } as const;
+    for (let seed = 0; seed < 100; seed++) {
+      const { width, height } = randomBox({ width: 200, height: 200 }, rng(seed), crop);
+      expect((width * height) / 40_000).toBeGreaterThan(0.195);
+      expect((width * height) / 40_000).toBeLessThan(0.305);
+      expect(Math.abs(Math.log(width / height))).toBeLessThan(Math.log(2.05));
+    }
   });
 });
 

@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { augmentations } from '../../src/augment/augment.js';
 import {
   caffePreprocessing,
   tfPreprocessing,
   torchPreprocessing,
   withChannels,
 } from '../../src/augment/preprocessing.js';
+import { type AugmentRecipe, augmentations, recipes } from '../../src/augment/recipe.js';
 import { type Batch, batches, closeLoader, type LoaderOptions } from '../../src/data/loader.js';
 import type { Sample } from '../../src/data/sample.js';
 import { rng } from '../../src/rng.js';
@@ -41,15 +41,23 @@ const others = {
   grey: { preprocessing: withChannels(tfPreprocessing, 1), size: { height: 16, width: 16 } },
 };
 
+const everything: AugmentRecipe = {
+  ...recipes.strong,
+  randAugment: { operations: 2, magnitude: 12 },
+  verticalFlip: 0.5,
+  erasing: { probability: 0.7, fill: 'noise' },
+};
+
 async function all(options: Partial<LoaderOptions>): Promise<Batch[]> {
   const how = { ...own, batchSize: 3, augment: 'none', seed: 4, epoch: 2, skipBadImages: false } as const;
+  const order = rng(1).shuffle(samples.map((_, i) => i));
   const out: Batch[] = [];
-  for await (const batch of batches(samples, { ...how, shuffle: rng(1), ...options })) out.push(batch);
+  for await (const batch of batches(samples, { ...how, order, ...options })) out.push(batch);
   return out;
 }
 
 for (const workers of [0, 1]) {
-  test.each(augmentations)(`--augment %s on ${workers} threads`, async (augment) => {
+  test.each([...augmentations, everything])(`--augment %j on ${workers} threads`, async (augment) => {
     const alone = await all({ augment, workers });
     for (const second of Object.values(others)) {
       const both = await all({ augment, workers, second });

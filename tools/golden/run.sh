@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the reference fixtures again: run.sh [setup | resize | channels | adapt | forward | train | files | addresses | all (default)].
+# Writes the reference fixtures again: run.sh [setup | resize | channels | adapt | augment | forward | train | files | addresses | all (default)].
 # Environments and downloads lie outside the tree, in $TL_GOLDEN_HOME (default ~/.cache/tl/golden).
 # Needs Python 3.9 to 3.11 (TensorFlow 2.15); name another one in $PYTHON.
 set -euo pipefail
@@ -64,6 +64,8 @@ channels() { py torch channels.py; }
 
 adapt() { py torch adapt.py; }
 
+augment() { py torch augment.py; }
+
 forward() {
   py tf vectors.py
   py tf forward_keras.py
@@ -112,7 +114,7 @@ what=${1:-all}
 setup
 case $what in
   setup) exit ;;
-  resize | channels | adapt | forward | train | files | addresses) "$what" ;;
-  all) resize && channels && adapt && forward && train && files && addresses ;;
-  *) echo "usage: run.sh [setup | resize | channels | adapt | forward | train | files | addresses | all]" >&2 && exit 2 ;;
+  resize | channels | adapt | augment | forward | train | files | addresses) "$what" ;;
+  all) resize && channels && adapt && augment && forward && train && files && addresses ;;
+  *) echo "usage: run.sh [setup | resize | channels | adapt | augment | forward | train | files | addresses | all]" >&2 && exit 2 ;;
 esac

@@ -72,8 +72,8 @@ export const strangers: readonly Stranger[] = [
   },
   {
     code: 'FILE_IS_SAVED_MODEL',
-    what: 'this is the graph of a SavedModel; its weights are files in the folder variables/ beside it',
-    hint: 'give the folder that holds both saved_model.pb and variables/',
+    what: 'this is the graph of a SavedModel, without the folder variables/ beside it that holds weights',
+    hint: 'give the whole SavedModel; a frozen one has no variables/: import what it was made from, for `tl export` the model folder',
     is: (head) => protobufKind(head) === 'saved-model',
   },
   {

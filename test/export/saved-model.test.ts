@@ -1,10 +1,9 @@
 /** SavedModels in TensorFlow itself; tools/golden/export_saved_model.py runs them in Python. */
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { presets } from '../../src/augment/preprocessing.js';
 import { buildGraph } from '../../src/engine/graph.js';
 import { activation, conv2d, dense, depthwiseConv2d, globalAveragePool, maxPool } from '../../src/engine/layers.js';
@@ -14,14 +13,10 @@ import type { ExportableModel } from '../../src/export/format.js';
 import type { Quantization } from '../../src/export/quantize/quantizations.js';
 import { type ExportRecord, exportRecordOf } from '../../src/export/record.js';
 import { savedModel } from '../../src/export/saved-model/saved-model.js';
+import { openWeights } from '../../src/weights/source.js';
+import { expectFailure, temporaryFolder } from '../weights/support/temporary.js';
 import { goldenModel, randomParameters, recordOf, smallModel } from './models.js';
 import { picturesFor, relativeDifference, sourceLogits } from './stock.js';
-
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-saved-model-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 interface Options {
   readonly quantize?: Quantization;
@@ -29,7 +24,7 @@ interface Options {
 }
 
 async function written(model: ExportableModel, { quantize = 'none', withPreprocessing = false }: Options = {}) {
-  const out = mkdtempSync(join(folder, 'model-'));
+  const out = temporaryFolder('model');
   const engine = await loadEngine();
   const options = { quantize, withPreprocessing, calibration: undefined, engine };
   const { weightBytes } = await savedModel.write(out, model, options);
@@ -193,6 +188,13 @@ describe('the files', () => {
     };
     expect(numbers('f/kernel')).toEqual(await model.read('f.kernel'));
     expect(numbers('f/bias')).toEqual(await model.read('f.bias'));
+  });
+
+  test('are no weights to import: there are no variables', async () => {
+    const { out } = await written(mixed());
+    const open = () => openWeights(join(out, 'saved_model.pb'));
+    const { hint } = await expectFailure(open, 'FILE_IS_SAVED_MODEL', /without the folder variables/);
+    expect(hint).toContain('model folder');
   });
 
   test('are refused where protocol buffers end, before a weight is read', async () => {

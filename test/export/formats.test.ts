@@ -1,8 +1,7 @@
 /** What holds for every format alike: whatever the classes are called, and however many there are. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { buildGraph } from '../../src/engine/graph.js';
 import { conv2d, dense, globalAveragePool } from '../../src/engine/layers.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
@@ -11,14 +10,9 @@ import { openExport } from '../../src/export/exported.js';
 import type { ExportableModel } from '../../src/export/format.js';
 import { type FormatName, formatNames } from '../../src/export/formats.js';
 import { openModelFolder } from '../../src/weights/model-folder.js';
+import { temporaryFolder } from '../weights/support/temporary.js';
 import { randomParameters, recordOf } from './models.js';
 import { picturesFor } from './stock.js';
-
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-formats-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Letters of many scripts, of both directions and beyond the first plane, and what files and quotes may trip over. */
 const names = ['猫', 'собака', 'זברה', 'naïve café', '🦊', 'a/b', `"it's" <b>&amp;`, 'C:\\x', '', 'a,b;c'];
@@ -34,7 +28,7 @@ function classifier(classes: readonly string[]): ExportableModel {
 }
 
 async function written(format: FormatName, classes: readonly string[]): Promise<string> {
-  const out = mkdtempSync(join(folder, `${format}-`));
+  const out = temporaryFolder(format);
   await exportModel(classifier(classes), { format, out, overwrite: true }, await loadEngine());
   return out;
 }

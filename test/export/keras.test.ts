@@ -1,10 +1,9 @@
 /** Networks as stock layers: every kind of node, names, what goes on training, and what is refused. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { type LayersModel, loadLayersModel } from '@tensorflow/tfjs-layers';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { presets } from '../../src/augment/preprocessing.js';
 import type { Node, Scope } from '../../src/engine/graph.js';
 import {
@@ -32,14 +31,9 @@ import { loadEngine } from '../../src/engine/tensorflow.js';
 import { type ExportOptions, type ExportReport, exportModel } from '../../src/export/export.js';
 import type { ExportableModel } from '../../src/export/format.js';
 import { openH5 } from '../../src/weights/keras/h5.js';
+import { temporary } from '../weights/support/temporary.js';
 import { picturesOf, publishedModel, randomModel, smallModel } from './models.js';
 import { picturesFor } from './stock.js';
-
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-keras-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 let count = 0;
 
@@ -49,7 +43,7 @@ async function write(
   more: Partial<ExportOptions> = {},
 ): Promise<ExportReport> {
   const validation = more.withPreprocessing === true ? undefined : picturesOf(picturesFor(model, 3));
-  const options = { format, out: join(folder, String(++count)), validation, ...more };
+  const options = { format, out: temporary(String(++count)), validation, ...more };
   return exportModel(model, options, await loadEngine());
 }
 

@@ -1,8 +1,5 @@
 /** Every layer that a network can have, exported and run by stock TensorFlow.js. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Node, Scope } from '../../src/engine/graph.js';
 import {
   activation,
@@ -32,17 +29,12 @@ import {
 } from '../../src/engine/layers.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { exportModel } from '../../src/export/export.js';
+import { temporary } from '../weights/support/temporary.js';
 import { smallModel } from './models.js';
 import { picturesFor, relativeDifference, sourceLogits, stockLogits } from './stock.js';
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-export-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
 let exports = 0;
-const fresh = (): string => join(folder, String(++exports));
+const fresh = (): string => temporary(String(++exports));
 
 const norm = (s: Scope, x: Node): Node => batchNorm(s, x, { epsilon: 1e-3, momentum: 0.99 });
 const uneven = { top: 0, bottom: 1, left: 2, right: 1 };

@@ -1,9 +1,8 @@
 /** ONNX models in onnxruntime: every kind of layer, every way of storing weights, both kinds of input. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-web';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { channelCounts } from '../../src/augment/image.js';
 import { presets, withChannels } from '../../src/augment/preprocessing.js';
 import { buildGraph, type Node, type Scope } from '../../src/engine/graph.js';
@@ -40,18 +39,13 @@ import { onnx } from '../../src/export/onnx/onnx.js';
 import { type Translated, translate } from '../../src/export/onnx/translate.js';
 import { createWeights } from '../../src/export/onnx/weights.js';
 import { pixelsOf } from '../../src/export/record.js';
+import { temporaryFolder } from '../weights/support/temporary.js';
 import { exportedRecord, picturesOf, randomModel, randomParameters, recordOf, smallModel } from './models.js';
 import { picturesFor, relativeDifference, sourceLogits } from './stock.js';
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-onnx-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
 let exports = 0;
 async function write(model: ExportableModel, options: Partial<WriteOptions> = {}): Promise<string> {
-  const into = mkdtempSync(join(folder, `${++exports}-`));
+  const into = temporaryFolder(`${++exports}`);
   const engine = await loadEngine();
   const all = { quantize: 'none', withPreprocessing: false, calibration: undefined, engine, ...options } as const;
   await onnx.write(into, model, all);
@@ -226,7 +220,7 @@ describe('weights', () => {
 
   test('beside the model where they are large', async () => {
     const small = smallModel([9, 13], layers['convolution, groups']!);
-    const into = mkdtempSync(join(folder, 'external-'));
+    const into = temporaryFolder('external');
     await writeModelFile(into, await operators(small), { name: 'small', description: 'small', metadata: {} }, 1000);
     expect(readdirSync(into).sort()).toEqual(['model.onnx', 'model.onnx.data']);
     const runtime = await onnx.open(into, exportedRecord(small.record), await loadEngine());

@@ -1,6 +1,5 @@
 /** Real ImageNet weights on real photographs: what 16 and 8 bits cost where it matters. */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
@@ -11,27 +10,25 @@ import { exportModel } from '../../src/export/export.js';
 import { planWeights, readPlanned } from '../../src/weights/plan/plan.js';
 import { openWeights, type TensorSource } from '../../src/weights/source.js';
 import { asset, foodPictures } from '../../tools/assets.mjs';
+import { temporary } from '../weights/support/temporary.js';
 import { picturesOf, recordOf } from './models.js';
 
 const SIZE = { height: 224, width: 224 };
 /** One food picture in seven: 58 of them. */
 const EVERY = 7;
 
-let folder: string;
 let weights: TensorSource;
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-photographs-'));
   weights = await openWeights(await asset('mobilenet_v2-b0353104.pth'));
 });
 afterAll(async () => {
   await weights.close();
   await closeLoader();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 async function photographs(): Promise<DenseArray> {
   const { preprocessing } = findPublished(findBackbone('mobilenet_v2_1.0'), 'torch');
-  const { dir } = await foodPictures(join(folder, 'food'));
+  const { dir } = await foodPictures(temporary('food'));
   const paths = readdirSync(dir, { recursive: true, encoding: 'utf8' })
     .filter((name) => /\.jpe?g$/i.test(name))
     .sort()
@@ -63,7 +60,7 @@ test("torchvision's MobileNet v2 keeps its answers among 1000 classes", async ()
       {
         format: 'tfjs',
         quantize,
-        out: join(folder, quantize),
+        out: temporary(quantize),
         validation: picturesOf(pictures),
         allowDifference: true,
       },

@@ -1,6 +1,5 @@
 /** Models for the library of Teachable Machine, and models that were made there. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import {
@@ -11,7 +10,7 @@ import {
   type SymbolicTensor,
   sequential,
 } from '@tensorflow/tfjs-layers';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { presets, withChannels } from '../../src/augment/preprocessing.js';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { activation, batchNorm, conv2d, dense, globalAveragePool, scaleChannels } from '../../src/engine/layers.js';
@@ -22,18 +21,14 @@ import { kerasTopology, modelConfig } from '../../src/export/keras/topology.js';
 import { importWeights } from '../../src/weights/import.js';
 import { openModelFolder } from '../../src/weights/model-folder.js';
 import { setHome } from '../support/home.js';
+import { temporary } from '../weights/support/temporary.js';
 import { randomModel, randomParameters, smallModel } from './models.js';
 import { picturesFor, sourceLogits } from './stock.js';
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-teachable-'));
-  setHome(join(folder, 'home'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+beforeAll(() => setHome(temporary('home')));
 
 let count = 0;
-const fresh = (): string => join(folder, String(++count));
+const fresh = (): string => temporary(String(++count));
 
 async function write(source: ExportableModel, preprocessing = source.record.preprocessing) {
   const record = { ...source.record, preprocessing };

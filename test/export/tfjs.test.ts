@@ -1,8 +1,7 @@
 /** Published networks, each way of quantising, what the folder holds, and what is refused. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { normaliseInto, plainView } from '../../src/augment/pipeline.js';
 import { presets } from '../../src/augment/preprocessing.js';
 import { conv2d } from '../../src/engine/layers.js';
@@ -14,17 +13,12 @@ import type { ExportableModel } from '../../src/export/format.js';
 import type { Quantization } from '../../src/export/quantize/quantizations.js';
 import { inWholePixels, pixelsOf } from '../../src/export/record.js';
 import { rng } from '../../src/rng.js';
+import { temporary } from '../weights/support/temporary.js';
 import { goldenModel, picturesOf, publishedModel, randomModel, smallModel } from './models.js';
 import { loadStock, picturesFor, readModelFile, relativeDifference, sourceLogits, stockLogits } from './stock.js';
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-export-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
 let count = 0;
-const fresh = (): string => join(folder, String(++count));
+const fresh = (): string => temporary(String(++count));
 
 async function write(
   model: ExportableModel,
@@ -281,7 +275,7 @@ describe('what is refused', () => {
       message: expect.stringMatching(/a probability differs by .*, expected at most 0.0001/),
     });
     expect(existsSync(out)).toBe(false);
-    expect(readdirSync(folder).filter((name) => name.startsWith('.'))).toEqual([]);
+    expect(readdirSync(temporary('.')).filter((name) => name.startsWith('.'))).toEqual([]);
     reads = 0;
     const kept = await write(wavering, 'none', { out, allowDifference: true });
     expect(kept.difference).toMatch(/a probability differs by/);

@@ -1,9 +1,8 @@
 /** TensorFlow Lite models, run by LiteRT as any program runs them. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import yauzl from 'yauzl';
 import type { Node, Scope } from '../../src/engine/graph.js';
 import {
@@ -29,14 +28,9 @@ import type { ExportableModel } from '../../src/export/format.js';
 import type { Quantization } from '../../src/export/quantize/quantizations.js';
 import { serialise } from '../../src/export/tflite/serialise.js';
 import { tflite } from '../../src/export/tflite/tflite.js';
+import { temporary, temporaryFolder } from '../weights/support/temporary.js';
 import { exportedRecord, picturesOf, smallModel } from './models.js';
 import { picturesFor, sourceLogits } from './stock.js';
-
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-tflite-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const norm = (s: Scope, x: Node): Node => batchNorm(s, x, { epsilon: 1e-3, momentum: 0.99 });
 const uneven = { top: 0, bottom: 1, left: 2, right: 1 };
@@ -74,7 +68,7 @@ function tokens(s: Scope, x: Node): Node {
 const models = { convolutions: smallModel([11, 14], convolutions), tokens: smallModel([11, 14], tokens) };
 
 async function written(model: ExportableModel, quantize: Quantization, options: object = {}): Promise<string> {
-  const out = mkdtempSync(join(folder, 'model-'));
+  const out = temporaryFolder('model');
   const engine = await loadEngine();
   await tflite.write(out, model, { quantize, withPreprocessing: false, calibration: undefined, engine, ...options });
   return out;
@@ -171,7 +165,7 @@ test('weights beyond the limit of the format are told before any is read', async
 });
 
 test('a damaged file is told', async () => {
-  const out = join(folder, 'damaged');
+  const out = temporary('damaged');
   mkdirSync(out);
   writeFileSync(join(out, 'model.tflite'), Buffer.alloc(100, 7));
   const record = exportedRecord(models.convolutions.record);

@@ -1,8 +1,7 @@
 /** What `tl export --format web` writes, without a browser; test/browser/web.test.ts runs it in one. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { conv2d } from '../../src/engine/layers.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
 import { type ExportOptions, type ExportReport, exportModel } from '../../src/export/export.js';
@@ -10,19 +9,14 @@ import type { ExportableModel } from '../../src/export/format.js';
 import type { PageDescription } from '../../src/export/web/page/description.js';
 import type { Shell } from '../../src/export/web/page/service-worker.js';
 import { styleCss } from '../../src/export/web/style.js';
+import { temporary } from '../weights/support/temporary.js';
 import { smallModel } from './models.js';
-
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tl-web-files-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 let count = 0;
 const tiny = (): ExportableModel => smallModel([8, 8], (s, x) => conv2d(s.at('c'), x, 4, 3, { bias: true }));
 
 async function write(model: ExportableModel, more: Partial<ExportOptions> = {}): Promise<ExportReport> {
-  return exportModel(model, { format: 'web', out: join(folder, String(++count)), ...more }, await loadEngine());
+  return exportModel(model, { format: 'web', out: temporary(String(++count)), ...more }, await loadEngine());
 }
 
 const read = ({ out }: ExportReport, name: string): string => readFileSync(join(out, name), 'utf8');

@@ -1,8 +1,7 @@
 /** Weights written for the code of their publishers, read again, and the lines of Python that load them. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { withChannels } from '../../src/augment/preprocessing.js';
 import { backbones, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { exportWeights } from '../../src/export/weights/weights.js';
@@ -14,11 +13,10 @@ import { planWeights } from '../../src/weights/plan/plan.js';
 import { openWeights } from '../../src/weights/source.js';
 import { tl } from '../cli/harness.js';
 import { generateTensor } from '../support/golden.js';
+import { temporary } from '../weights/support/temporary.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'tl-export-weights-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 let outs = 0;
-const newOut = (): string => join(folder, `out${outs++}`);
+const newOut = (): string => temporary(`out${outs++}`);
 
 const classes = ['daisy', 'dandelion', 'roses', 'sunflowers', 'tulips'];
 
@@ -284,7 +282,7 @@ describe('the folder', () => {
 describe('tl export --format weights', () => {
   test('writes a model folder, prints what lies where, and says wrong options', async () => {
     const { record, read } = modelOf('mobilenet_v1_0.25', 'slim');
-    const model = join(folder, 'model');
+    const model = temporary('model');
     await saveModelFolder(model, record, read);
     const out = newOut();
     const ran = await tl(['export', '--format', 'weights', '--model', model, '--out', out, '--json']);

@@ -15,6 +15,11 @@ export function temporary(name: string): string {
   return join(folder, name);
 }
 
+/** A new and empty folder whose name begins so. */
+export function temporaryFolder(name: string): string {
+  return mkdtempSync(join(folder, `${name}-`));
+}
+
 export function temporaryFile(name: string, content: string | Uint8Array): string {
   const path = temporary(name);
   writeFileSync(path, content);

@@ -135,12 +135,18 @@ export async function saveModelFolder(
 ): Promise<void> {
   const { parameters } = graphOf(record);
   await replaceFolderAtomic(folder, async (fresh) => {
-    await writeFileAtomic(join(fresh, RECORD), `${JSON.stringify(record, null, 2)}\n`);
+    await writeFileAtomic(join(fresh, RECORD), recordText(record));
     const entries = parameters.map(({ path, shape }) => ({ name: path, shape, read: () => read(path) }));
     await writeFileAtomic(join(fresh, README), modelCard(record));
     await writeSafetensors(join(fresh, WEIGHTS), entries, { format: 'tl', backbone: record.backbone });
     await more(fresh);
   });
+}
+
+/** In the order of the schema, in which a record is that was read: writing it again gives the same bytes. */
+function recordText(record: ModelRecord): string {
+  const { data = record } = recordSchema.safeParse(JSON.parse(JSON.stringify(record)));
+  return `${JSON.stringify(data, null, 2)}\n`;
 }
 
 export interface OpenedModel {

@@ -52,6 +52,18 @@ function edited(changes: { readonly [key in keyof ModelRecord]?: unknown }): str
 }
 
 describe('a whole folder', () => {
+  test('is the same bytes when what was read is written again', async () => {
+    const training = { trainPictures: 3, valPictures: 1, recipe: { seed: 1, freeze: 'none' } };
+    const [first, second] = [temporary('written'), temporary('written again')];
+    await saveModelFolder(first, { ...record, channels: 3, training }, readerOf(graph));
+    const model = await openModelFolder(first);
+    await saveModelFolder(second, model.record, model.read);
+    await model.close();
+    for (const name of readdirSync(first)) {
+      expect(readFileSync(join(second, name)).equals(readFileSync(join(first, name))), name).toBe(true);
+    }
+  });
+
   test('gives back the record, and every number to the bit', async () => {
     const model = await openModelFolder(whole);
     expect(model.folder).toBe(whole);

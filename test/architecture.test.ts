@@ -50,6 +50,7 @@ const TENSORS_IN_TRAIN = [
   'optimizers',
   'step',
   'trainable',
+  'updater',
 ];
 
 /** Runs what was exported in stock TensorFlow.js, on a thread of its own, as the model's user will. */

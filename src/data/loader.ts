@@ -14,7 +14,6 @@ import { plainView, preprocessInto, type View } from '../augment/pipeline.js';
 import { channelsFor, type Preprocessing } from '../augment/preprocessing.js';
 import { type Augmentation, type AugmentRecipe, recipeOf } from '../augment/recipe.js';
 import { DataError, listFaults, UsageError } from '../errors.js';
-import type { Rng } from '../rng.js';
 import type { Sample } from './dataset.js';
 import { decodeImage } from './decode.js';
 import { type DecodeResult, type DecodeTask, decodeBatch, type PictureFault, type Recipe } from './decode-batch.js';
@@ -39,8 +38,8 @@ export interface LoaderOptions {
   readonly preprocessing: Preprocessing;
   readonly size: ImageSize;
   readonly batchSize: number;
-  /** Shuffles with this generator; in the order of the samples when absent. */
-  readonly shuffle?: Rng;
+  /** Positions of the samples to show, where wanted more than once; each of them once, in their order, when absent. */
+  readonly order?: readonly number[];
   /** What is random about the pictures: a preset's name, or a recipe. */
   readonly augment: Augmentation | AugmentRecipe;
   /** Shows every picture in this view, whatever `augment` says; for keeping a frozen network's output. */
@@ -68,7 +67,8 @@ const BATCHES_PER_WORKER = 2;
 
 /**
  * The samples in batches, in an order and with contents that do not depend on the number of workers. Every sample
- * comes exactly once, the last batch may be smaller. Ending the loop early stops the decoding.
+ * comes exactly once unless an order says otherwise, the last batch may be smaller. Ending the loop early stops the
+ * decoding.
  *
  * @throws DataError `BAD_IMAGE` at the first bad picture in order, or when no picture at all could be read
  * @throws UsageError `BAD_LOADER_OPTION`
@@ -77,7 +77,7 @@ export async function* batches(samples: readonly Sample[], options: LoaderOption
   const workers = options.workers ?? defaultWorkers();
   const prefetch = options.prefetch ?? Math.max(1, workers) * BATCHES_PER_WORKER;
   checkOptions({ ...options, workers, prefetch });
-  const order = inOrder(samples.length, options.shuffle);
+  const order = options.order ?? samples.map((_, position) => position);
   const cancelled = new Int32Array(new SharedArrayBuffer(4));
   const run = workers === 0 ? decodeBatch : await poolOf(workers);
 
@@ -180,11 +180,6 @@ function taskOf(paths: readonly string[], options: LoaderOptions, cancelled: Int
     cancelled,
     addon: picturesAddonFile(),
   };
-}
-
-function inOrder(length: number, shuffle: Rng | undefined): readonly number[] {
-  const order = Array.from({ length }, (_, index) => index);
-  return shuffle ? shuffle.shuffle(order) : order;
 }
 
 function reportFaults(faults: readonly PictureFault[], { skipBadImages, onBadImage }: LoaderOptions): void {

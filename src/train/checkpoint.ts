@@ -64,7 +64,7 @@ export interface CheckpointWriter {
 export function checkpointWriter(
   folder: string,
   record: ModelRecord,
-  network: TrainableNetwork,
+  network: Pick<TrainableNetwork, 'variables' | 'auxiliary' | 'read'>,
   optimizer: Optimizer,
 ): CheckpointWriter {
   interface Pending {

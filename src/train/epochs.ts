@@ -6,9 +6,9 @@ import { ToolkitError } from '../errors.js';
 import type { Rng } from '../rng.js';
 import type { EntrySource } from './features/entries.js';
 import { type Outcome, outcomeOf } from './metrics.js';
-import type { Optimizer } from './optimizers.js';
-import { smoothedTargets } from './targets.js';
+import { smoothedTargets, weightedTargets } from './targets.js';
 import { countCorrect, type LossParts, numbersOf, type TrainableNetwork } from './trainable.js';
+import type { Updater } from './updater.js';
 
 /** Means over pictures. */
 export interface Scores {
@@ -34,14 +34,16 @@ export interface Validated extends Scores {
 
 export interface EpochOptions {
   readonly network: TrainableNetwork;
-  readonly optimizer: Optimizer;
+  readonly updater: Updater;
   readonly source: EntrySource;
   readonly epoch: number;
   readonly classes: number;
   readonly labelSmoothing: number;
+  /** How much each class counts, where the network's loss is weighted. */
+  readonly classWeights?: readonly number[] | undefined;
   /** Of this epoch: split by step for the dropout masks. */
   readonly random: Rng;
-  /** The rate of the optimiser's next step. */
+  /** The rate of the optimiser's next update. */
   readonly lr: () => number;
   /** Called after each step; false stops the epoch. */
   readonly onStep: (step: number, sofar: Scores) => boolean;
@@ -49,21 +51,27 @@ export interface EpochOptions {
 
 /** Trains one epoch. Undefined when it was stopped before its end. @throws TRAINING_DIVERGED */
 export async function trainEpoch(options: EpochOptions): Promise<Trained | undefined> {
-  const { network, optimizer, source, epoch, classes, labelSmoothing, random, lr, onStep } = options;
+  const { network, updater, source, epoch, classes, labelSmoothing, classWeights, random, lr, onStep } = options;
   let [loss, correct, pictures, step, waitedMs] = [0, 0, 0, 0, 0];
+  let rate = lr();
   let parts: LossParts | undefined;
   for await (const { x, labels, targets: mixed, teacher, count, waitedMs: waited } of source.epoch({
     shuffled: epoch,
   })) {
     waitedMs += waited;
-    const targets = tf.tensor2d(mixed ?? smoothedTargets(labels, classes, labelSmoothing), [count, classes]);
-    const labelTensor = tf.tensor1d(labels, 'int32');
-    const result = network.step({ x, targets, labels: labelTensor, teacher, random: random.split(step) });
-    const rate = lr();
-    const sound = Number.isFinite(result.loss);
-    if (sound) optimizer.apply(result.gradients, rate);
-    tf.dispose([x, targets, labelTensor, ...(teacher === undefined ? [] : [teacher]), ...result.gradients.values()]);
-    if (!sound) throw diverged(`the loss became ${result.loss} in epoch ${epoch}, step ${step + 1}`, rate);
+    const wanted = mixed ?? smoothedTargets(labels, classes, labelSmoothing);
+    const given = tf.tidy(() => ({
+      labels: tf.tensor1d(labels, 'int32'),
+      ...tensorsOf(classWeights === undefined ? { targets: wanted } : weightedTargets(wanted, classWeights), classes),
+    }));
+    const result = network.step({ x, ...given, teacher, random: random.split(step) });
+    rate = lr();
+    tf.dispose([x, given, ...(teacher === undefined ? [] : [teacher])]);
+    if (!Number.isFinite(result.loss)) {
+      tf.dispose([...result.gradients.values()]);
+      throw diverged(`the loss became ${result.loss} in epoch ${epoch}, step ${step + 1}`, rate);
+    }
+    updater.take(result.gradients, count, rate);
     loss += result.loss * count;
     if (result.parts !== undefined) {
       const { hard, soft } = result.parts;
@@ -74,6 +82,7 @@ export async function trainEpoch(options: EpochOptions): Promise<Trained | undef
     step++;
     if (!onStep(step, { loss: loss / pictures, accuracy: correct / pictures, pictures })) return undefined;
   }
+  updater.finish(rate);
   const means = parts && { hard: parts.hard / pictures, soft: parts.soft / pictures };
   return {
     loss: loss / pictures,
@@ -83,6 +92,14 @@ export async function trainEpoch(options: EpochOptions): Promise<Trained | undef
     waitedSeconds: waitedMs / 1000,
   };
 }
+
+const tensorsOf = (
+  { targets, weights }: { readonly targets: Float32Array; readonly weights?: Float32Array },
+  classes: number,
+) => ({
+  targets: tf.tensor2d(targets, [targets.length / classes, classes]),
+  ...(weights === undefined ? {} : { weights: tf.tensor1d(weights) }),
+});
 
 function diverged(what: string, lr: number): ToolkitError {
   return new ToolkitError({
@@ -98,7 +115,7 @@ function diverged(what: string, lr: number): ToolkitError {
  * @throws TRAINING_DIVERGED
  */
 export async function assertSound(
-  network: TrainableNetwork,
+  network: Pick<TrainableNetwork, 'variables'>,
   validated: Scores,
   { epoch, lr }: { readonly epoch: number; readonly lr: number },
 ): Promise<void> {
@@ -114,7 +131,7 @@ export async function assertSound(
 
 /** Loss (plain cross-entropy) and accuracy over every picture, none dropped; undefined when stopped. */
 export async function evaluateEntries(
-  network: TrainableNetwork,
+  network: Pick<TrainableNetwork, 'logits'>,
   source: EntrySource,
   operators: Operators,
   signal?: AbortSignal,

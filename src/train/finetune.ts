@@ -13,8 +13,7 @@ import type { EntryOptions } from './features/entries.js';
 import { type PrintingReader, printingReader } from './features/key.js';
 import { openSources, type RunPictures, type Sources } from './features/sources.js';
 import { type Figures, validationOf } from './metrics.js';
-import { groupsOf } from './groups.js';
-import { createOptimizer, type Optimizer } from './optimizers.js';
+import { type Optimising, startOptimising } from './optimising.js';
 import {
   type FinetuneOptions,
   type FinetuneResult,
@@ -37,7 +36,7 @@ import {
   writeJson,
 } from './run-folder.js';
 import { learningRate, scheduleOf } from './schedule.js';
-import { checkSettings, completeSettings, defaultMomentum } from './settings/complete.js';
+import { checkSettings, completeSettings } from './settings/complete.js';
 import type { FinetuneSettings } from './settings/settings.js';
 import { type Start, startRun } from './start.js';
 import { assertEvents, openEvents, type RunEvents } from './tensorboard.js';
@@ -93,7 +92,7 @@ interface Job {
 interface Run extends Job {
   readonly reader: PrintingReader;
   readonly network: TrainableNetwork;
-  readonly optimizer: Optimizer;
+  readonly optimising: Optimising;
   readonly operators: Operators;
   readonly history: HistoryRow[];
   /** By path. */
@@ -109,21 +108,17 @@ async function train(job: Job): Promise<FinetuneResult> {
   const network = await loadTrainable(start.graph, reader.read, start.engine, {
     cut: start.cut,
     auxiliary: start.auxiliary,
+    labelLoss: { focal: settings.focal, weighted: resolved.classWeights !== undefined },
     distillation: start.teacher?.distillation,
     precision: settings.precision ?? 'float32',
     recompute: settings.recompute ?? false,
   });
-  const optimizer = createOptimizer(network.trainable, network.updates, {
-    name: settings.optimizer,
-    momentum: settings.momentum ?? defaultMomentum(settings.optimizer),
-    nesterov: settings.nesterov ?? false,
-    weightDecay: resolved.weightDecay,
-    groups: groupsOf(start.graph),
-  });
+  const optimising = startOptimising(network, start, settings, resolved.weightDecay);
+  const { optimizer } = optimising;
   const operators = operatorsOf(start.engine);
   const bad = new Map(state?.badPictures.map(({ path, reason }) => [path, reason]));
   const report = openReport({ folder, start, network, entries: entriesOf({ start, network, bad }) });
-  const run: Run = { ...job, reader, network, optimizer, operators, history, bad, report };
+  const run: Run = { ...job, reader, network, optimising, operators, history, bad, report };
   try {
     if (state !== undefined) await restoreOptimizer(folder, optimizer, state);
     reporter.info(describe(run));
@@ -139,7 +134,7 @@ async function train(job: Job): Promise<FinetuneResult> {
       );
     return { runFolder: folder, metrics, stopped };
   } finally {
-    optimizer.dispose();
+    optimising.dispose();
     network.dispose();
   }
 }
@@ -192,13 +187,18 @@ function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
 }
 
 /** How the pictures of this run are shown. */
-function entriesOf({ start, network, bad }: Pick<Run, 'start' | 'network' | 'bad'>): EntryOptions & { readonly network: TrainableNetwork } {
+function entriesOf({
+  start,
+  network,
+  bad,
+}: Pick<Run, 'start' | 'network' | 'bad'>): EntryOptions & { readonly network: TrainableNetwork } {
   const { settings, resolved } = start.args;
   return {
     network,
     preprocessing: start.record.preprocessing,
     size: resolved.inputSize,
     batchSize: settings.batchSize,
+    sampler: settings.sampler,
     augment: settings.augment,
     seed: settings.seed,
     skipBadImages: settings.skipBadImages,
@@ -234,7 +234,7 @@ async function trainRun(run: Run): Promise<boolean> {
 }
 
 async function trainOn(run: Run, sources: Sources): Promise<boolean> {
-  const { start, state, folder, options, network, optimizer, history } = run;
+  const { start, state, folder, options, optimising, history } = run;
   if (state === undefined)
     await beginFolder(folder, start.args, options.resume === undefined && options.overwrite === true);
   const pictures = await sources.fill();
@@ -242,7 +242,7 @@ async function trainOn(run: Run, sources: Sources): Promise<boolean> {
   const teaching = await teachingOf(run, pictures);
   if (teaching === 'stopped') return false;
   const shown = teaching === 'none' ? pictures : { ...pictures, train: teaching.taught(pictures.train) };
-  const writer = checkpointWriter(folder, start.record, network, optimizer);
+  const writer = checkpointWriter(folder, start.record, optimising.kept, optimising.optimizer);
   const events =
     start.args.settings.tensorboard === true ? await openEvents(folder, history.length, start.engine) : undefined;
   try {
@@ -261,10 +261,11 @@ async function epochLoop(
   writer: CheckpointWriter,
   events: RunEvents | undefined,
 ): Promise<boolean> {
-  const { start, state, options, reporter, network, optimizer, operators, history, report } = run;
+  const { start, state, options, reporter, network, optimising, operators, history, report } = run;
+  const { optimizer, updater, kept } = optimising;
   const { settings, resolved } = start.args;
   const steps = Math.ceil(start.dataset.train.length / settings.batchSize);
-  const schedule = scheduleOf(settings, resolved.lr, steps);
+  const schedule = scheduleOf(settings, resolved.lr, Math.ceil(steps / (settings.accumulate ?? 1)));
   let best = { epoch: state?.bestEpoch ?? 0, loss: state?.bestLoss ?? Number.POSITIVE_INFINITY };
   const runBegan = performance.now();
   const firstEpoch = history.length + 1;
@@ -275,11 +276,12 @@ async function epochLoop(
     let lr = 0;
     const trained = await trainEpoch({
       network,
-      optimizer,
+      updater,
       source: pictures.train,
       epoch,
       classes: resolved.classes.length,
       labelSmoothing: settings.labelSmoothing,
+      classWeights: resolved.classWeights,
       random: rng(settings.seed).split(`epoch ${epoch}`).split('dropout'),
       lr: () => {
         lr = learningRate(optimizer.steps, schedule);
@@ -302,9 +304,9 @@ async function epochLoop(
     });
     if (trained === undefined) return false;
     const trainSeconds = (performance.now() - began) / 1000;
-    const validated = await evaluateEntries(network, pictures.val, operators, options.signal);
+    const validated = await evaluateEntries(kept, pictures.val, operators, options.signal);
     if (validated === undefined) return false;
-    await assertSound(network, validated, { epoch, lr });
+    await assertSound(kept, validated, { epoch, lr });
     const isBest = validated.pictures === 0 || improves(validated, history, start.teacher !== undefined);
     if (isBest) {
       best = { epoch, loss: validated.loss };

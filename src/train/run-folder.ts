@@ -32,6 +32,8 @@ export interface RunArguments {
     readonly teacher?: TeacherRecord;
     readonly lr: number;
     readonly weightDecay: number;
+    /** How much each class counts in the training loss, in the order of their indices; the same when absent. */
+    readonly classWeights?: readonly number[];
     readonly weightsOrigin: string;
     readonly weightsLicense: string;
     /** What was done to the weights so that they fit the input, in sentences. */

@@ -17,6 +17,7 @@ import type { ModelRecord, TrainingRecord } from '../weights/model-folder.js';
 import { graphOf, openModelFolder } from '../weights/model-folder.js';
 import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
 import { auxiliaryBehind, forTraining, lossesOf, restoreAuxiliary, startsAnew } from './auxiliary.js';
+import { classWeightsOf } from './class-weights.js';
 import { assertSameTeacher, describeTeacher, openTeacher, recordOf, type Teacher } from './distill.js';
 import type { Reporter } from './options.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
@@ -151,6 +152,11 @@ async function assemble(
   const lr = settings.lr ?? defaultLr(settings.optimizer, cut === 'pre_logits' ? 'head' : 'more');
   const weightDecay =
     settings.weightDecay === 0 && settings.optimizer === 'adamw' ? ADAMW_WEIGHT_DECAY : settings.weightDecay;
+  const labels = dataset.train.map(({ label }) => label);
+  const classWeights =
+    settings.classWeights === undefined
+      ? undefined
+      : await classWeightsOf(settings.classWeights, { classes: dataset.classes, labels });
   return {
     engine,
     dataset,
@@ -170,6 +176,7 @@ async function assemble(
         ...(teacher === undefined ? {} : { teacher: recordOf(teacher) }),
         lr,
         weightDecay,
+        ...(classWeights === undefined ? {} : { classWeights }),
         weightsOrigin: weights.origin,
         weightsLicense: weights.license,
         adaptations: adapted?.adaptations.map(({ text }) => text) ?? [],

@@ -6,7 +6,7 @@ import type { Operators } from '../engine/operators.js';
 import { type After, runRecomputing } from '../engine/recompute.js';
 import { type BatchNormMode, run } from '../engine/run.js';
 import { startTape } from '../engine/tape.js';
-import { type AuxiliaryLoss, type Distillation, stepLosses } from './losses.js';
+import { type AuxiliaryLoss, type Distillation, type LabelLoss, stepLosses } from './losses.js';
 
 /** What is trained. */
 export interface StepNetwork {
@@ -17,6 +17,8 @@ export interface StepNetwork {
   readonly auxiliary: readonly AuxiliaryLoss[];
   /** Where a teacher takes part in the loss. */
   readonly distillation?: Distillation | undefined;
+  /** How the part of the labels is taken; as plain cross-entropy when absent. */
+  readonly labelLoss?: LabelLoss | undefined;
   /** Every parameter behind the entry, in the order of {@link StepValues.parameters}. */
   readonly paths: readonly string[];
   /** Those with a gradient. */
@@ -35,6 +37,8 @@ export interface StepValues {
   readonly targets: tf.Tensor;
   /** `[N]`, class indices. */
   readonly labels: tf.Tensor;
+  /** How much each picture's label counts, `[N]`, where the network's {@link StepNetwork.labelLoss} is weighted. */
+  readonly weights?: tf.Tensor | undefined;
   /** A teacher's logits `[N, classes]`, where the network has {@link StepNetwork.distillation}. */
   readonly teacher?: tf.Tensor | undefined;
   readonly parameters: readonly tf.Tensor[];
@@ -78,8 +82,9 @@ export const statisticsOf = (network: StepNetwork): string[] =>
 
 /** Loss, gradients and new statistics; nothing is changed. */
 export function stepOf(network: StepNetwork, given: StepValues): StepOutputs {
-  const { graph, entry, operators, auxiliary, distillation, paths, trainable, batchNorm, recompute } = network;
-  const { x, targets, labels, teacher, parameters, masks } = given;
+  const { graph, entry, operators, auxiliary, distillation, labelLoss, paths, trainable, batchNorm, recompute } =
+    network;
+  const { x, targets, labels, weights, teacher, parameters, masks } = given;
   const values = new Map(paths.map((path, i) => [path, parameters[i]!]));
   const drawn = new Map(maskedNodes(network).map(({ path }, i) => [path, masks[i]!]));
   const fresh = new Map<string, tf.Tensor>();
@@ -105,8 +110,8 @@ export function stepOf(network: StepNetwork, given: StepValues): StepOutputs {
       : runRecomputing(graph, entries, taps, options, recompute);
   const logits = outputs.get('logits') as tf.Tensor2D;
   const taught = distillation === undefined ? undefined : { logits: teacher!, distillation };
-  const how = { operators, apply: tape.apply };
-  const { whole: losses, parts } = stepLosses(outputs, { targets, teacher: taught }, auxiliary, how);
+  const how = { operators, apply: tape.apply, focal: labelLoss?.focal };
+  const { whole: losses, parts } = stepLosses(outputs, { targets, weights, teacher: taught }, auxiliary, how);
   const count = logits.shape[0];
   const correct = countCorrect(logits, labels as tf.Tensor1D);
   const seed = tf.fill([count], 1 / count); // the loss is the mean over the batch

@@ -14,7 +14,7 @@ import { type BatchNormMode, inference, run } from '../engine/run.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { type Updates, updatesOf, type Variable } from '../engine/variables.js';
 import type { Rng } from '../rng.js';
-import type { AuxiliaryLoss, Distillation } from './losses.js';
+import type { AuxiliaryLoss, Distillation, LabelLoss } from './losses.js';
 import { maskedNodes, type StepNetwork, type StepOutputs, statisticsOf, stepOf } from './step.js';
 
 export type { AuxiliaryLoss } from './losses.js';
@@ -45,6 +45,8 @@ export interface StepInput {
   readonly targets: tf.Tensor2D;
   /** Class index of each row: `[N]`. */
   readonly labels: tf.Tensor1D;
+  /** How much each row's label counts, where {@link TrainableOptions.labelLoss} is weighted: `[N]`. */
+  readonly weights?: tf.Tensor1D | undefined;
   /** The teacher's logits, where one takes part: `[N, classes]`. */
   readonly teacher?: tf.Tensor | undefined;
   /** Of this step: makes the dropout masks. */
@@ -57,6 +59,8 @@ export interface TrainableOptions {
   readonly cut?: string | undefined;
   /** They stand behind the cut. */
   readonly auxiliary?: readonly AuxiliaryLoss[];
+  /** How the labels' part of the loss is taken; as plain cross-entropy when absent. */
+  readonly labelLoss?: LabelLoss | undefined;
   /** How a teacher takes part in the loss, whose logits every step is then given. */
   readonly distillation?: Distillation | undefined;
   /**
@@ -93,8 +97,11 @@ export interface TrainableNetwork {
   loadFrozen(): Promise<FrozenNetwork>;
   /** Loss and gradients; moving statistics are updated, parameters are not. */
   step(input: StepInput): StepResult;
-  /** Value of the cut -> logits `[N, classes]`, in inference mode. */
-  logits(x: tf.Tensor): tf.Tensor2D;
+  /**
+   * Value of the cut -> logits `[N, classes]`, in inference mode.
+   * @param from other numbers for all of {@link TrainableNetwork.variables}, by path
+   */
+  logits(x: tf.Tensor, from?: ReadonlyMap<string, Variable>): tf.Tensor2D;
   /** Numbers as they are now, frozen ones included. */
   readonly read: ReadParameter;
   dispose(): void;
@@ -112,7 +119,7 @@ export async function loadTrainable(
   options: TrainableOptions = {},
 ): Promise<TrainableNetwork> {
   const { cut: cutTap, auxiliary = [], distillation, precision = 'float32', recompute = false } = options;
-  const { trains = () => true, batchNorm = 'train' } = options;
+  const { trains = () => true, batchNorm = 'train', labelLoss = {} } = options;
   requirePrecision(precision, engine);
   const cut = cutTap === undefined ? undefined : cutAt(graph, cutTap, 'logits');
   const operators = operatorsOf(engine);
@@ -131,13 +138,15 @@ export async function loadTrainable(
   );
   const kept = new Set(neededBy('logits').map(({ path }) => path));
   const paths = parameters.map(({ path }) => path);
-  const readAll = (): tf.Tensor[] => paths.map((path) => variables.get(path)?.read() ?? tf.clone(constants.get(path)!));
+  const readAll = (from: ReadonlyMap<string, Variable> = variables): tf.Tensor[] =>
+    paths.map((path) => from.get(path)?.read() ?? tf.clone(constants.get(path)!));
   const network: StepNetwork = {
     graph,
     entry,
     operators,
     auxiliary,
     distillation,
+    labelLoss,
     paths,
     trainable: [...trainable.keys()],
     batchNorm,
@@ -158,8 +167,8 @@ export async function loadTrainable(
       return upTo(cut.tap, await loadNetwork(graph, read, engine, { outputs: [cut.tap], compiled: true, precision }));
     },
     step: stepper.step,
-    logits: (x) => {
-      const values = readAll();
+    logits: (x, from) => {
+      const values = readAll(from);
       const result = classify.run(x, values);
       tf.dispose(values);
       return result[0] as tf.Tensor2D;
@@ -240,14 +249,15 @@ function startStepper(
   const native = compilerOf(engine);
   const [statistics, masked] = [statisticsOf(network), maskedNodes(network)];
   const isTaught = network.distillation !== undefined;
+  const isWeighted = network.labelLoss?.weighted === true;
   const compiled = new Map<number, Compiled>();
   /** All tensors of a step in one list, and back. */
   const work = (tensors: readonly tf.Tensor[]): tf.Tensor[] => {
-    const [x, targets, labels, ...others] = tensors as [tf.Tensor, tf.Tensor, tf.Tensor, ...tf.Tensor[]];
-    const teacher = isTaught ? others[0] : undefined;
-    const rest = isTaught ? others.slice(1) : others;
+    const [x, targets, labels, ...rest] = tensors as [tf.Tensor, tf.Tensor, tf.Tensor, ...tf.Tensor[]];
+    const weights = isWeighted ? rest.shift() : undefined;
+    const teacher = isTaught ? rest.shift() : undefined;
     const [parameters, masks] = [rest.slice(0, network.paths.length), rest.slice(network.paths.length)];
-    const outputs = stepOf(network, { x, targets, labels, teacher, parameters, masks });
+    const outputs = stepOf(network, { x, targets, labels, weights, teacher, parameters, masks });
     const { loss, parts, correct, gradients, statistics: fresh } = outputs;
     return [loss, correct, ...(parts === undefined ? [] : [parts.hard, parts.soft]), ...gradients, ...fresh];
   };
@@ -265,12 +275,12 @@ function startStepper(
     return graph.run(inputs);
   };
   return {
-    step: ({ x, targets, labels, teacher, random }) => {
+    step: ({ x, targets, labels, weights, teacher, random }) => {
       const count = x.shape[0]!;
       const masks = masked.map((node) => drawMask(maskNeedOf(node, count)!, random));
       const values = readAll();
-      const soft = teacher === undefined ? [] : [teacher];
-      const outputs = results(runStep(count, [x, targets, labels, ...soft, ...values, ...masks]));
+      const others = [weights, teacher].filter((each) => each !== undefined);
+      const outputs = results(runStep(count, [x, targets, labels, ...others, ...values, ...masks]));
       const { parts } = outputs;
       const result: StepResult = {
         loss: outputs.loss.dataSync()[0]!,

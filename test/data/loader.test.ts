@@ -107,13 +107,13 @@ describe('batches', () => {
     expect(await all([], {})).toEqual([]);
   });
 
-  test('follow the shuffle', async () => {
-    const shuffled = await all(samples, { shuffle: rng(5) });
-    const order = rng(5).shuffle(samples.map((_, i) => i));
+  test('follow the order, and show a sample as often as it is there', async () => {
+    const order = [...rng(5).shuffle(samples.map((_, i) => i)), 0, 0];
+    const shuffled = await all(samples, { order });
     expect(shuffled.flatMap((batch) => [...batch.indices])).toEqual(order);
     expect(order).not.toEqual(samples.map((_, i) => i));
     const [plain] = await all(samples, { batchSize: 14 });
-    const [mixed] = await all(samples, { batchSize: 14, shuffle: rng(5) });
+    const [mixed] = await all(samples, { batchSize: order.length, order });
     order.forEach((index, i) => {
       const from = plain!.pixels.subarray(index * slot, (index + 1) * slot);
       expect(mixed!.pixels.subarray(i * slot, (i + 1) * slot)).toEqual(from);
@@ -124,7 +124,11 @@ describe('batches', () => {
   test.each(['none', 'flip', 'standard', 'strong'] as const)(
     '%s: are the same with no, one and two workers, and any prefetch',
     async (augment) => {
-      const options = (): Partial<LoaderOptions> => ({ augment, epoch: 2, shuffle: rng(9) });
+      const options = (): Partial<LoaderOptions> => ({
+        augment,
+        epoch: 2,
+        order: rng(9).shuffle(samples.map((_, i) => i)),
+      });
       const reference = contents(await all(samples, { ...options(), workers: 0 }));
       expect(contents(await all(samples, { ...options(), workers: 1 }))).toEqual(reference);
       expect(contents(await all(samples, { ...options(), workers: 2, prefetch: 3 }))).toEqual(reference);

@@ -4,11 +4,18 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, describe, expect, test } from 'vitest';
+import { compile, compilerOf } from '../../src/engine/compile.js';
 import { clipperOf } from '../../src/engine/global-norm.js';
+import { operatorsOf } from '../../src/engine/operators.js';
+import { startTape } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { updatesOf } from '../../src/engine/variables.js';
+import { startAverages } from '../../src/train/averages.js';
+import { stepLosses } from '../../src/train/losses.js';
 import { createOptimizer, type OptimizerOptions, optimizerNames } from '../../src/train/optimizers.js';
 import { learningRate, type ScheduleOptions, scheduleNames } from '../../src/train/schedule.js';
+import { smoothedTargets, weightedTargets } from '../../src/train/targets.js';
+import { decodeFloats, generateTensor } from '../support/golden.js';
 import {
   distance,
   gradientsOf,
@@ -117,6 +124,119 @@ test('gradients that are short enough stay as they are, to the bit; longer ones 
   expect([...results[1]!.dataSync(), ...results[3]!.dataSync()]).toEqual([0, 0, 0, 0]);
   tf.dispose([short, long, none, ...results]);
   clipper.dispose();
+});
+
+/** Largest difference of averages from a reference's, which follow plain SGD. */
+function averagesFollowed(
+  engine: Engine,
+  { options, values }: (typeof fixtures)['keras']['averages'][string],
+  from: 'the starting values' | 'the first update',
+): number {
+  const updates = updatesOf(engine);
+  const variables = startVariables(updates);
+  const optimizer = createOptimizer(variables, updates, { name: 'sgd', momentum: 0, weightDecay: 0 });
+  let averages = from === 'the starting values' ? startAverages(variables, updates, options) : undefined;
+  let worst = 0;
+  for (let step = 1; step <= STEPS; step++) {
+    const gradients = gradientsOf(step);
+    optimizer.apply(gradients, rates.varying(step));
+    tf.dispose([...gradients.values()]);
+    if (averages === undefined) averages = startAverages(variables, updates, options);
+    else averages.update(step);
+    for (const [path, average] of averages.variables) {
+      worst = Math.max(worst, distance(numbersIn(average), valuesAfter(values, path, step)));
+    }
+  }
+  averages!.dispose();
+  optimizer.dispose();
+  for (const variable of variables.values()) variable.dispose();
+  return worst;
+}
+
+describe.each(engines)('averages on the engine %s', (name) => {
+  test.each(['tensorflow', 'tensorflow, warm-up', 'tensorflow, warm-up, past its end'])(
+    'are those of %s',
+    async (of) => {
+      const given = fixtures.keras.averages[of]!;
+      expect(averagesFollowed(await engineOf(name), given, 'the starting values')).toBeLessThan(TOLERANCE);
+    },
+  );
+
+  test("are those of timm's ModelEmaV2", async () => {
+    const given = fixtures.torch.averages.timm!;
+    expect(averagesFollowed(await engineOf(name), given, 'the starting values')).toBeLessThan(TOLERANCE);
+  });
+
+  test("begun after the first update are those of Keras' use_ema", async () => {
+    const given = fixtures.keras.averages['keras, from the first update']!;
+    expect(averagesFollowed(await engineOf(name), given, 'the first update')).toBeLessThan(TOLERANCE);
+  });
+});
+
+test('the averages of the fixtures could tell warm-up from none', async () => {
+  const { options, values } = fixtures.keras.averages['tensorflow, warm-up']!;
+  const given = { options: { ...options, warmUp: false }, values };
+  expect(averagesFollowed(await engineOf('tensorflow'), given, 'the starting values')).toBeGreaterThan(1e-3);
+});
+
+/** The mean loss of the fixtures' logits, and its gradient by them, as a step takes them. */
+function lossOf(
+  engine: Engine,
+  { labelSmoothing, focal, classWeights }: (typeof fixtures)['keras']['losses'][string]['options'],
+  compiled: boolean,
+): { loss: number; gradient: Float32Array } {
+  const [count, classes] = [6, 5];
+  const labels = Array.from({ length: count }, (_, i) => i % classes);
+  const soft = smoothedTargets(labels, classes, labelSmoothing);
+  const wanted = classWeights === undefined ? { targets: soft } : weightedTargets(soft, classWeights);
+  const inputs = [
+    tf.tensor(generateTensor('logits', [count, classes], 0, 4), [count, classes]),
+    tf.tensor(wanted.targets, [count, classes]),
+    ...('weights' in wanted ? [tf.tensor1d(wanted.weights)] : []),
+  ];
+  const work = ([logits, targets, weights]: readonly tf.Tensor[]): tf.Tensor[] => {
+    const tape = startTape([logits!]);
+    const how = { operators: operatorsOf(engine), apply: tape.apply, focal };
+    const { whole } = stepLosses(new Map([['logits', logits!]]), { targets: targets!, weights }, [], how);
+    const seed = tf.fill([count], 1 / count);
+    const [gradient] = tape.gradients(whole, seed);
+    const mean = tf.mean(whole);
+    tf.dispose([seed, whole]);
+    return [mean, gradient!];
+  };
+  const before = tf.memory().numTensors;
+  let results: tf.Tensor[];
+  if (compiled) {
+    const graph = compile(compilerOf(engine)!, inputs, () => work(inputs));
+    results = graph.run(inputs);
+    graph.dispose();
+  } else results = work(inputs);
+  expect(tf.memory().numTensors - before, 'tensors left over').toBe(results.length);
+  const [loss, gradient] = results.map((each) => each.dataSync() as Float32Array);
+  tf.dispose([...inputs, ...results]);
+  return { loss: loss![0]!, gradient: gradient! };
+}
+
+describe.each([...engines, 'compiled'] as const)('on %s', (name) => {
+  describe.each(references)('losses and their gradients are those of %s', (reference) => {
+    test.each(Object.entries(fixtures[reference].losses))('%s', async (_, { options, loss, gradient }) => {
+      const engine = await engineOf(name === 'compiled' ? 'tensorflow' : name);
+      const ours = lossOf(engine, options, name === 'compiled');
+      expect(distance([ours.loss], [loss])).toBeLessThan(TOLERANCE);
+      expect(distance(ours.gradient, decodeFloats(gradient.values))).toBeLessThan(TOLERANCE);
+    });
+  });
+});
+
+test('the losses of the fixtures could tell', async () => {
+  const engine = await engineOf('tensorflow');
+  const off = (name: string, changes: object): number => {
+    const { options, gradient } = fixtures.torch.losses[name]!;
+    return distance(lossOf(engine, { ...options, ...changes }, false).gradient, decodeFloats(gradient.values));
+  };
+  expect(off('focal 2', { focal: 1.9 })).toBeGreaterThan(1e-3);
+  expect(off('class weights', { classWeights: undefined })).toBeGreaterThan(1e-3);
+  expect(off('class weights, label smoothing', { labelSmoothing: 0 })).toBeGreaterThan(1e-3);
 });
 
 describe.each(references)('schedules are those of %s', (reference) => {

@@ -3,8 +3,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Preprocessing } from '../../augment/preprocessing.js';
 import type { Augmentation, AugmentRecipe } from '../../augment/recipe.js';
 import { batches, type ImageSize, type Recipe, type Sample } from '../../data/index.js';
-import { rng } from '../../rng.js';
 import { drawMix, type Mix, type MixedLabels, type Mixing, mixLabels, mixPixels } from '../mixing.js';
+import { orderOf, type Sampler } from '../sampling.js';
 import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
 
 /** Some pictures as the trained part of the network takes them. */
@@ -52,9 +52,14 @@ export interface EntryOptions {
   readonly augment: Augmentation | AugmentRecipe;
   /** Mixes the pictures of each training batch; none are when absent. */
   readonly mixing?: Mixing | undefined;
+  /** Which pictures an epoch shows; every one once when absent. */
+  readonly sampler?: Sampler | undefined;
   readonly seed: number;
   readonly skipBadImages: boolean;
   readonly onBadImage: (path: string, reason: string) => void;
+  /** Threads that decode, and batches ahead of the consumer; as the loader has them when absent. */
+  readonly workers?: number;
+  readonly prefetch?: number;
 }
 
 /** Decodes pictures anew in every epoch and sends them through the frozen part. */
@@ -71,7 +76,7 @@ export function entriesFromDisk(
         seed,
         augment: shuffled ? augment : 'none',
         epoch: shuffled ? kind.shuffled : 0,
-        ...(shuffled ? { shuffle: orderOf(seed, kind.shuffled), second: kind.second } : {}),
+        ...(shuffled ? { order: orderOf(samples, options, kind.shuffled), second: kind.second } : {}),
       });
       let step = 0;
       for await (const { pixels: own, second: others, labels, indices, count, waitedMs } of loaded) {
@@ -109,6 +114,3 @@ function mixBatch(
   if (others !== undefined) mixPixels(mix, { pixels: others, size: second!.size }, count);
   return mixLabels(labels, share, mixing!);
 }
-
-/** The order of an epoch's pictures. */
-export const orderOf = (seed: number, epoch: number) => rng(seed).split(`epoch ${epoch}`).split('order');

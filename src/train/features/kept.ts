@@ -10,8 +10,9 @@ import { batches, type Sample } from '../../data/index.js';
 import { filledUp } from '../../engine/compile.js';
 import { DataError, listFaults, UsageError } from '../../errors.js';
 import { bytesOf, fromFloat16, toFloat16 } from '../../weights/float-formats.js';
+import { orderOf } from '../sampling.js';
 import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
-import { type EntryOptions, type EntrySource, orderOf } from './entries.js';
+import type { EntryOptions, EntrySource } from './entries.js';
 import { type Print, type RowView, rowId } from './key.js';
 import type { RowPrecision } from './places.js';
 import type { PutRow } from './segment.js';
@@ -213,7 +214,8 @@ export function entriesFromRows(
   store: RowStore,
   options: EntryOptions & { readonly rowPrecision: RowPrecision },
 ): EntrySource {
-  const { network, seed, batchSize, rowPrecision } = options;
+  const { network, batchSize, rowPrecision } = options;
+  const samples = pictures.map(({ sample }) => sample);
   const length = network.entryShape.reduce((a, b) => a * b, 1);
   const present = pictures.map(({ ids }) => ids.every((id) => store.has(id)));
   if (pictures.length > 0 && !present.includes(true)) throw nothingReadable(pictures);
@@ -228,8 +230,8 @@ export function entriesFromRows(
   };
   return {
     async *epoch(kind) {
-      const everything = pictures.map((_, i) => i);
-      const order = kind === 'in order' ? everything : orderOf(seed, kind.shuffled).shuffle(everything);
+      const order =
+        kind === 'in order' ? pictures.map((_, position) => position) : orderOf(samples, options, kind.shuffled);
       for (let start = 0; start < order.length; start += batchSize) {
         const chosen = order.slice(start, start + batchSize).filter((i) => present[i]);
         if (chosen.length === 0) continue;

@@ -2,6 +2,7 @@
 import { listFaults, UsageError } from '../../errors.js';
 import { parseHead } from '../../heads/heads.js';
 import type { OptimizerName } from '../optimizers.js';
+import { BALANCED } from '../sampling.js';
 import type { FinetuneSettings, GivenSettings } from './settings.js';
 import { settingList, settings as table } from './table.js';
 
@@ -62,6 +63,10 @@ export function checkSettings(settings: FinetuneSettings): void {
       `--${flag}: is of --schedule ${name}, received ${schedule}`,
     );
   }
+  check(
+    settings.sampler !== 'balanced' || settings.classWeights !== BALANCED,
+    '--class-weights balanced: --sampler balanced corrects the same already; expected one of both',
+  );
   const momentum = settings.momentum ?? defaultMomentum(optimizer);
   check(
     settings.nesterov !== true || (optimizer === 'sgd' && momentum > 0),

@@ -4,6 +4,7 @@ import type { Channels, ImageSize } from '../../augment/image.js';
 import type { Precision } from '../../engine/precision.js';
 import type { CachePlace, RowPrecision } from '../features/places.js';
 import type { OptimizerName } from '../optimizers.js';
+import type { Sampler } from '../sampling.js';
 import type { ScheduleName } from '../schedule.js';
 
 /** How a setting that may be left out is declared: absent, what it says here holds. The table has flags and defaults. */
@@ -50,8 +51,20 @@ export interface FinetuneSettings {
   /** Whether SGD's momentum is Nesterov's; not when absent. */
   readonly nesterov?: boolean;
   readonly weightDecay: number;
+  /** The longest that all gradients of an update may be together; they are not clipped when absent. */
+  readonly clipNorm?: number;
+  /** Batches whose gradients make one update; 1 when absent. */
+  readonly accumulate?: number;
+  /** Share of the old average that an update keeps, of averages by which the network is validated and kept; none when absent. */
+  readonly ema?: number;
 
   readonly labelSmoothing: number;
+  /** Gamma of the focal loss; the cross-entropy is taken when absent. */
+  readonly focal?: number;
+  /** `balanced`, or a file of class names and weights; classes count the same when absent. */
+  readonly classWeights?: string;
+  /** Which training pictures an epoch shows; every one once when absent. */
+  readonly sampler?: Sampler;
   /** Rate of the last block's dropped path, growing linearly from 0 in the first; as the network has it when absent. */
   readonly dropPath?: number;
   /** Whether auxiliary classifiers take part, where the network has them on what is trained; `on` when absent. */

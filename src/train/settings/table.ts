@@ -5,6 +5,7 @@
  * and the compiler compares them.
  */
 import { cachePlaces, rowPrecisions } from '../features/places.js';
+import { samplers } from '../sampling.js';
 import { scheduleNames } from '../schedule.js';
 import { channels, choice, flag, imageSize, type Kind, real, share, text, whole } from './kinds.js';
 import type { FinetuneSettings } from './settings.js';
@@ -205,12 +206,50 @@ export const settings: Table = {
     stated: '0; 0.01 with adamw',
     section: 'Training',
   },
+  clipNorm: {
+    flag: 'clip-norm',
+    kind: real({ above: 0 }, '<norm>'),
+    help: 'shorten the gradients of an update where all of them together are longer than this',
+    section: 'Training',
+  },
+  accumulate: {
+    flag: 'accumulate',
+    kind: whole(1),
+    help: 'batches that make one update, as one batch of all their pictures would but for batch norms',
+    stated: '1',
+    section: 'Training',
+  },
+  ema: {
+    flag: 'ema',
+    kind: real({ above: 0, below: 1 }, '<decay>'),
+    help: 'validate and keep moving averages of the weights, of which an update keeps this share; 0.999 is usual',
+    section: 'Training',
+  },
 
   labelSmoothing: {
     flag: 'label-smoothing',
     kind: share(),
     help: 'of the training loss',
     default: 0,
+    section: 'Loss',
+  },
+  focal: {
+    flag: 'focal',
+    kind: real({ atLeast: 0 }, '<gamma>'),
+    help: 'the focal loss: pictures that are well classified count less, the more so the larger gamma is; 2 is usual',
+    section: 'Loss',
+  },
+  classWeights: {
+    flag: 'class-weights',
+    kind: text('<balanced|file>'),
+    help: 'how much classes count in the training loss: balanced by their pictures, or as a JSON or CSV file says',
+    section: 'Loss',
+  },
+  sampler: {
+    flag: 'sampler',
+    kind: choice(samplers),
+    help: 'balanced draws as many pictures of every class, those of small ones more than once',
+    stated: 'shuffle',
     section: 'Loss',
   },
   dropPath: {

@@ -15,35 +15,64 @@ export interface PicturesAddon {
    * @returns whether it did; where the decoder gives up, or the picture has another size, `out` holds nothing of use
    */
   decodeJpeg(file: Uint8Array, orientation: number, out: Uint8Array): Promise<boolean>;
-  /** Both passes of Pillow's resize of RGB bytes. @param geometry origin, stride, width, first row, rows, taps of both */
-  pillow(
-    data: Uint8Array,
-    geometry: Int32Array,
-    columnStarts: Int32Array,
-    columnCounts: Int32Array,
-    columnWeights: Int32Array,
-    rowStarts: Int32Array,
-    rowCounts: Int32Array,
-    rowWeights: Int32Array,
-    out: Uint8Array,
-  ): void;
-  /** TensorFlow's bilinear resize of RGB bytes. @param geometry origin, stride, width */
-  lerp(
-    data: Uint8Array,
-    geometry: Int32Array,
-    left: Int32Array,
-    right: Int32Array,
-    across: Float32Array,
-    above: Int32Array,
-    below: Int32Array,
-    down: Float32Array,
-    out: Float32Array,
-  ): void;
+  /** Both passes of Pillow's resize of RGB bytes. */
+  pillow(...its: [data: Uint8Array, ...resize: PillowResize, out: Uint8Array]): void;
+  /** TensorFlow's bilinear resize of RGB bytes. */
+  lerp(...its: [data: Uint8Array, ...resize: LerpResize, out: Float32Array]): void;
   /** RGB bytes through a table of 256 values for each channel. @param way width, height, three sources, flip */
   lookUp(data: Uint8Array, way: Int32Array, tables: Float32Array, out: Float32Array): void;
   /** `(value * scale - shift) / spread` of RGB floats. @param numbers scale, three shifts, three spreads */
   standardise(data: Float32Array, way: Int32Array, numbers: Float64Array, out: Float32Array): void;
+  /**
+   * {@link decodeJpeg} of an RGB picture, {@link pillow} and {@link lookUp} at once, on the process' thread pool. Everything
+   * but `file` and `out` may change meanwhile.
+   * @param stored width, height and EXIF's orientation
+   * @returns as {@link decodeJpeg}
+   */
+  jpegByPillow(
+    ...its: [
+      file: Uint8Array,
+      ...resize: PillowResize,
+      stored: Int32Array,
+      way: Int32Array,
+      tables: Float32Array,
+      out: Float32Array,
+    ]
+  ): Promise<boolean>;
+  /** The same by {@link lerp} and {@link standardise}. */
+  jpegByLerp(
+    ...its: [
+      file: Uint8Array,
+      ...resize: LerpResize,
+      stored: Int32Array,
+      way: Int32Array,
+      numbers: Float64Array,
+      out: Float32Array,
+    ]
+  ): Promise<boolean>;
 }
+
+/** `geometry`: origin, stride, width, first row, rows, taps of columns and of rows. */
+export type PillowResize = readonly [
+  geometry: Int32Array,
+  columnStarts: Int32Array,
+  columnCounts: Int32Array,
+  columnWeights: Int32Array,
+  rowStarts: Int32Array,
+  rowCounts: Int32Array,
+  rowWeights: Int32Array,
+];
+
+/** `geometry`: origin, stride, width. */
+export type LerpResize = readonly [
+  geometry: Int32Array,
+  left: Int32Array,
+  right: Int32Array,
+  across: Float32Array,
+  above: Int32Array,
+  below: Int32Array,
+  down: Float32Array,
+];
 
 /** Gives so many bytes, whatever is in them. */
 export type Memory = (bytes: number) => Uint8Array<ArrayBuffer>;

@@ -13,7 +13,20 @@ import { axesOf, type Placement, resampleWindow, wholeOf } from './resample.js';
 export interface View {
   /** Mirrored left to right. */
   readonly flip: boolean;
+  /** One of five parts of a picture that is a little larger than the network's input; just what the record shows when absent. */
+  readonly part?: Part;
 }
+
+/** The corners and the middle, in torchvision's order. */
+export const parts = ['top left', 'top right', 'bottom left', 'bottom right', 'centre'] as const;
+
+export type Part = (typeof parts)[number];
+
+/**
+ * How much larger a picture is than the parts that are cut out of it: 224 of 256 pixels.
+ * @see Krizhevsky et al. 2012, section 4.1
+ */
+const MARGIN = 256 / 224;
 
 /** The picture as it is. */
 export const plainView: View = { flip: false };
@@ -33,7 +46,7 @@ export function preprocessInto(
   offset: number,
   view: View,
 ): void {
-  placeInto(image, { placement: placementOf(image, preprocessing, size), view }, preprocessing, out, offset);
+  placeInto(image, { placement: placementIn(view, image, preprocessing, size), view }, preprocessing, out, offset);
 }
 
 /** Which part of a picture is shown and how large, and on which side. */
@@ -150,6 +163,35 @@ function inTheMiddle(image: ImageSize, size: ImageSize): Placement {
   };
   const [x, y] = [size.width - scaled.width, size.height - scaled.height].map((rest) => roundHalfToEven(rest / 2));
   return { ...stretched(wholeOf(image), scaled), within: { x: x!, y: y!, size } };
+}
+
+/** Which part of a picture a view shows, and how large. */
+export function placementIn(
+  { part }: View,
+  image: ImageSize,
+  preprocessing: Preprocessing,
+  size: ImageSize,
+): Placement {
+  if (part === undefined) return placementOf(image, preprocessing, size);
+  const large = { height: Math.round(size.height * MARGIN), width: Math.round(size.width * MARGIN) };
+  const { scaled, window, box, within } = placementOf(image, scaledFor(preprocessing, size, large), large);
+  const rest = { x: large.width - size.width, y: large.height - size.height };
+  const x = part === 'centre' ? roundHalfToEven(rest.x / 2) : part.endsWith('right') ? rest.x : 0;
+  const y = part === 'centre' ? roundHalfToEven(rest.y / 2) : part.startsWith('bottom') ? rest.y : 0;
+  if (within === undefined) return { scaled, window: { ...size, x: window.x + x, y: window.y + y }, box };
+  // What of the picture in the middle lies inside the part; there is always something, for the part has the middle.
+  const [left, top] = [Math.max(within.x, x), Math.max(within.y, y)];
+  const width = Math.min(within.x + window.width, x + size.width) - left;
+  const height = Math.min(within.y + window.height, y + size.height) - top;
+  const shown = { x: left - within.x, y: top - within.y, width, height };
+  return { scaled, window: shown, box, within: { x: left - x, y: top - y, size } };
+}
+
+/** The record for a larger picture: where the short side is longer than even that, it stays as long. */
+function scaledFor(p: Preprocessing, size: ImageSize, large: ImageSize): Preprocessing {
+  if (p.resize.rule !== 'short_side') return p;
+  const ratio = Math.max(1, shortSideOf(p.resize.ratio, size) / Math.max(large.height, large.width));
+  return { ...p, resize: { rule: 'short_side', ratio } };
 }
 
 /** A part of a picture, all of it as large as `size`. */

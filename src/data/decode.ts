@@ -20,9 +20,10 @@ import { readFile } from 'node:fs/promises';
 import sharp, { type Metadata, type Sharp } from 'sharp';
 import { type Memory, newMemory, picturesAddon } from '../addon.js';
 import { times255 } from '../augment/alpha.js';
+import { uprightSize } from '../augment/compiled.js';
 import type { Channels, Picture } from '../augment/image.js';
-import { DataError, messageOf } from '../errors.js';
-import { plainJpeg } from './jpeg.js';
+import { DataError, messageOf, ToolkitError } from '../errors.js';
+import { type PlainJpeg, plainJpeg } from './jpeg.js';
 
 // Every picture is read once an epoch: a cache of decoded files would only hold memory.
 sharp.cache(false);
@@ -46,9 +47,35 @@ export async function decodeImage(
   channels: Channels = 3,
   memory: Memory = newMemory,
 ): Promise<Picture> {
+  return (await decodeUnless(() => undefined, source, channels, memory))!;
+}
+
+/** A plain JPEG in memory. */
+export interface JpegFile extends PlainJpeg {
+  readonly file: Buffer;
+}
+
+/**
+ * {@link decodeImage} of what `take` does not take further by itself.
+ * @param take is shown plain JPEGs where the addon is there; gives undefined where one is not for it, and false where it
+ *   could not decode it
+ * @returns undefined where `take` did
+ * @throws DataError `BAD_IMAGE`, and what `take` throws
+ */
+export async function decodeUnless(
+  take: (jpeg: JpegFile) => Promise<boolean> | undefined,
+  source: string | Buffer,
+  channels: Channels,
+  memory: Memory,
+): Promise<Picture | undefined> {
   try {
-    return toChannels((await decodeCompiled(source, memory)) ?? (await decode(source)), channels);
+    const jpeg = await openJpeg(source);
+    const taken = jpeg && (await take(jpeg));
+    if (taken) return undefined;
+    const compiled = jpeg && taken === undefined ? await decodeCompiled(jpeg, memory) : undefined;
+    return toChannels(compiled ?? (await decode(source)), channels);
   } catch (thrown) {
+    if (thrown instanceof ToolkitError) throw thrown;
     if (typeof source !== 'string') throw badImage('the picture in memory', thrown);
     throw badImage(source, (await faultOfFile(source)) ?? thrown);
   }
@@ -73,17 +100,19 @@ interface Decoded {
   readonly channels: number;
 }
 
-/** As the addon decodes it; undefined without one, and for all that is not a plain JPEG: sharp has the last word on it. */
-async function decodeCompiled(source: string | Buffer, memory: Memory): Promise<Decoded | undefined> {
-  const addon = picturesAddon();
-  if (!addon) return undefined;
+/** For the addon; undefined without one, and for all that is not a plain JPEG: sharp has the last word on it. */
+async function openJpeg(source: string | Buffer): Promise<JpegFile | undefined> {
+  if (!picturesAddon()) return undefined;
   const file = typeof source === 'string' ? await readJpeg(source) : source;
   const jpeg = file && plainJpeg(file);
-  if (!jpeg) return undefined;
-  const { width, height, channels, orientation } = jpeg;
-  const data = memory(width * height * channels);
-  if (!(await addon.decodeJpeg(file, orientation, data))) return undefined;
-  return orientation < 5 ? { data, width, height, channels } : { data, width: height, height: width, channels };
+  return jpeg && { ...jpeg, file };
+}
+
+/** As the addon decodes it; undefined where it could not. */
+async function decodeCompiled({ file, orientation, ...jpeg }: JpegFile, memory: Memory): Promise<Decoded | undefined> {
+  const data = memory(jpeg.width * jpeg.height * jpeg.channels);
+  if (!(await picturesAddon()?.decodeJpeg(file, orientation, data))) return undefined;
+  return { ...uprightSize(jpeg, orientation), data, channels: jpeg.channels };
 }
 
 /** A file that is called a JPEG; other files are not read twice for it. */

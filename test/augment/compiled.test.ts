@@ -1,7 +1,9 @@
 import fc from 'fast-check';
+import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
+import { picturesAddon } from '../../src/addon.js';
 import type { Picture } from '../../src/augment/image.js';
-import { normaliseInto, preprocessInto } from '../../src/augment/pipeline.js';
+import { normaliseInto, placeInto, placeJpegInto, preprocessInto } from '../../src/augment/pipeline.js';
 import {
   caffePreprocessing,
   type Preprocessing,
@@ -10,6 +12,7 @@ import {
   withChannels,
 } from '../../src/augment/preprocessing.js';
 import { resampleWindow } from '../../src/augment/resample.js';
+import { decodeImage } from '../../src/data/decode.js';
 import { withAddon } from '../support/addon.js';
 
 const kernels: readonly ResizeKernel[] = [
@@ -119,5 +122,84 @@ describe('the same bits by the addon and by JavaScript', () => {
         expect([got[slot - 1], got[2 * slot]]).toEqual([7, 7]);
       }
     }
+  });
+
+  it('of a JPEG from its file, whatever part of it is shown and how', async () => {
+    await withAddon(async () => {
+      let done = 0;
+      await fc.assert(
+        fc.asyncProperty(
+          fc.constantFrom(...kernels),
+          fc.tuple(side, side, side, side),
+          fc.integer({ min: 1, max: 8 }),
+          fc.record({ flip: fc.boolean(), bgr: fc.boolean(), plain: fc.boolean() }),
+          fc.infiniteStream(fc.nat(1000)),
+          async (kernel, [width, height, across, down], orientation, { flip, bgr, plain }, numbers) => {
+            const draw = (limit: number): number => numbers.next().value % limit;
+            const data = Uint8Array.from({ length: width * height * 3 }, () => draw(256));
+            const image = sharp(data, { raw: { width, height, channels: 3 } }).withMetadata({ orientation });
+            const file = await image.jpeg({ quality: 50 + draw(51) }).toBuffer();
+            const picture = await decodeImage(file);
+            const part = (of: { width: number; height: number }) => {
+              const [x, y] = [draw(of.width), draw(of.height)];
+              return { x, y, width: 1 + draw(of.width - x), height: 1 + draw(of.height - y) };
+            };
+            const scaled = { width: across, height: down };
+            const placement = { scaled, window: part(scaled), box: part(picture) };
+            const record: Preprocessing = {
+              ...torchPreprocessing,
+              kernel,
+              channelOrder: bgr ? 'bgr' : 'rgb',
+              ...(plain ? { scale: 1, std: [1, 1, 1] } : {}),
+            };
+            const length = placement.window.width * placement.window.height * 3;
+            const [expected, got] = [new Float32Array(length), new Float32Array(length + 2).fill(7)];
+            placeInto(picture, { placement, view: { flip } }, record, expected, 0);
+            const jpeg = { file, width, height, orientation };
+            const into = got.subarray(1, 1 + length);
+            const placed = placeJpegInto(jpeg, { placement, view: { flip } }, record, into);
+            if (picturesAddon() === undefined) return expect(placed).toBeUndefined();
+            expect(await placed).toBe(true);
+            expectSameBits(into, expected);
+            expect([got[0], got.at(-1)]).toEqual([7, 7]);
+            done++;
+          },
+        ),
+        { numRuns: 300 },
+      );
+      expect(done).toBe(picturesAddon() === undefined ? 0 : 300);
+    });
+  });
+
+  it('of no JPEG that has another size than was said, or is grey', async () => {
+    const raw = { width: 20, height: 12, channels: 3 } as const;
+    const colour = await sharp(new Uint8Array(20 * 12 * 3), { raw })
+      .jpeg()
+      .toBuffer();
+    const grey = await sharp(new Uint8Array(20 * 12), { raw: { ...raw, channels: 1 } })
+      .toColourspace('b-w')
+      .jpeg()
+      .toBuffer();
+    const into = (file: Uint8Array, width: number, height: number, record: Preprocessing) => {
+      const box = { x: 0, y: 0, width, height };
+      const placement = { scaled: { width: 8, height: 8 }, window: { x: 0, y: 0, width: 8, height: 8 }, box };
+      const jpeg = { file, width, height, orientation: 1 };
+      return placeJpegInto(jpeg, { placement, view: { flip: false } }, record, new Float32Array(8 * 8 * 3));
+    };
+    await withAddon(async () => {
+      for (const record of [torchPreprocessing, caffePreprocessing]) {
+        const taken = picturesAddon() !== undefined;
+        expect((await into(colour, 20, 12, record)) ?? false).toBe(taken);
+        for (const [file, width, height] of [
+          [colour, 12, 20],
+          [colour, 20, 13],
+          [grey, 20, 12],
+          [colour.subarray(0, 100), 20, 12],
+        ] as const)
+          expect((await into(file, width, height, record)) ?? false).toBe(false);
+        expect(into(colour, 20, 12, withChannels(record, 1))).toBeUndefined();
+      }
+    });
+    expect(into(colour, 20, 12, torchPreprocessing)).toBeUndefined();
   });
 });

@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -8,10 +10,19 @@ import sharp, { type Sharp } from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { picturesAddon, usePicturesAddon } from '../../src/addon.js';
 import type { Channels, Picture } from '../../src/augment/image.js';
-import { caffePreprocessing, torchPreprocessing } from '../../src/augment/preprocessing.js';
+import {
+  caffePreprocessing,
+  slimInceptionPreprocessing,
+  slimVggPreprocessing,
+  tfPreprocessing,
+  torchPreprocessing,
+  withChannels,
+} from '../../src/augment/preprocessing.js';
+import { augmentations } from '../../src/augment/recipe.js';
 import { decodeImage } from '../../src/data/decode.js';
+import { decodeBatch } from '../../src/data/decode-batch.js';
 import { plainJpeg } from '../../src/data/jpeg.js';
-import { batches, closeLoader } from '../../src/data/loader.js';
+import { batches, closeLoader, type LoaderOptions } from '../../src/data/loader.js';
 import { rng } from '../../src/rng.js';
 import { addonFile, withAddon } from '../support/addon.js';
 import { newFolder, writeFile } from './folder.js';
@@ -250,39 +261,111 @@ describe('what is odd, damaged or hostile', () => {
   });
 });
 
-describe('the loader', () => {
-  test('gives the same batches with and without the addon, on this thread and on others', async () => {
-    const dir = newFolder();
-    const samples = await Promise.all(
-      Array.from({ length: 9 }, async (_, i) => {
-        const path = join(dir, `${i}.${i === 4 ? 'png' : i % 2 ? 'JPEG' : 'jpg'}`);
-        const picture = photograph(60 + 7 * i, 80 - 3 * i).withMetadata({ orientation: 1 + (i % 8) });
-        writeFile(path, await (i === 4 ? picture.png() : picture.jpeg()).toBuffer());
+describe('the loader gives the same batches with and without the addon, on this thread and on others', () => {
+  const kinds = [
+    'a.jpg',
+    'b.JPEG',
+    'grey.jpg',
+    'c.png',
+    'progressive.jpg',
+    'cut.jpg',
+    'text.jpg',
+    'cmyk.jpg',
+    'corrupt.jpg',
+    'missing.jpg',
+  ];
+  let dir: string;
+  let samples: { path: string; label: number; split: 'train' }[];
+
+  beforeAll(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'tl-jpeg-'));
+    samples = await Promise.all(
+      Array.from({ length: kinds.length + 3 }, async (_, i) => {
+        const [kind, ending] = kinds[i % kinds.length]!.split('.') as [string, string];
+        const path = join(dir, `${i}-${kind}.${ending}`);
+        const grey = kind === 'grey';
+        const picture = photograph(60 + 7 * i, 80 - 3 * i, grey ? 1 : 3).withMetadata({ orientation: 1 + (i % 8) });
+        const space = grey ? 'b-w' : kind === 'cmyk' ? 'cmyk' : 'srgb';
+        const jpeg = picture.toColourspace(space).jpeg({ progressive: kind === 'progressive' });
+        const file = await (ending === 'png' ? picture.png() : jpeg).toBuffer();
+        const corrupt = Buffer.from(file).fill(0x55, file.length >> 1, (file.length >> 1) + 40);
+        const odd = {
+          text: Buffer.from('hello, I am a text'),
+          cut: file.subarray(0, 300),
+          corrupt,
+          missing: undefined,
+        };
+        const content = kind in odd ? odd[kind as keyof typeof odd] : file;
+        if (content) writeFile(path, content);
         return { path, label: 0, split: 'train' as const };
       }),
     );
-    samples.push({ path: join(dir, 'damaged.jpg'), label: 0, split: 'train' });
-    writeFile(samples.at(-1)!.path, readFileSync(samples[0]!.path).subarray(0, 300));
-    for (const preprocessing of [torchPreprocessing, caffePreprocessing]) {
-      const load = async (workers: number) => {
-        const bad: string[] = [];
-        const options = { preprocessing, size: { height: 32, width: 40 }, batchSize: 4, seed: 1, epoch: 1, workers };
-        const onBadImage = (path: string, reason: string) => void bad.push(`${path}: ${reason}`);
-        const out: Float32Array[] = [];
-        for await (const { pixels } of batches(samples, {
-          ...options,
-          augment: 'flip',
-          skipBadImages: true,
-          onBadImage,
-        })) {
-          out.push(pixels);
-        }
-        return { out, bad };
-      };
-      const expected = await load(0);
-      expect(expected.bad).toHaveLength(1);
-      for (const workers of [0, 1, 2]) expect(await withAddon(() => load(workers))).toEqual(expected);
+  });
+
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+  const bitsOf = (numbers: Float32Array): string => createHash('sha256').update(numbers).digest('hex');
+  // What libvips says of a header may be missing where several threads say so at once.
+  const verdict = (reason: string): string => reason.replace(/ VipsJpeg:.*/s, '').trim();
+  const load = async (options: Partial<LoaderOptions>): Promise<unknown> => {
+    const bad: string[] = [];
+    const out: unknown[] = [];
+    const onBadImage = (path: string, reason: string) => void bad.push(`${path}: ${verdict(reason)}`);
+    const how = { preprocessing: torchPreprocessing, size: { height: 32, width: 40 }, augment: 'flip' } as const;
+    const rest = { batchSize: 5, seed: 1, epoch: 1, skipBadImages: true, onBadImage };
+    for await (const { pixels, second, indices } of batches(samples, { ...how, ...rest, ...options })) {
+      out.push({ pixels: bitsOf(pixels), second: second && bitsOf(second), indices });
     }
+    return { out, bad };
+  };
+
+  const grey = { preprocessing: withChannels(torchPreprocessing, 1), size: { height: 20, width: 30 } };
+  const cases: (readonly [string, Partial<LoaderOptions>])[] = [
+    ...augmentations.flatMap((augment) =>
+      [torchPreprocessing, caffePreprocessing].map((preprocessing) => [augment, { augment, preprocessing }] as const),
+    ),
+    ['bicubic, as timm', { preprocessing: { ...torchPreprocessing, kernel: 'pil_bicubic' } }],
+    ['short side, as slim', { preprocessing: slimVggPreprocessing }],
+    ['the middle, as slim', { preprocessing: slimInceptionPreprocessing }],
+    ['larger than the pictures', { size: { height: 150, width: 201 } }],
+    ['of one pixel', { size: { height: 1, width: 1 }, preprocessing: caffePreprocessing }],
+    ['in one view', { view: { flip: true }, preprocessing: tfPreprocessing }],
+    ['grey', grey],
+    ['with a second network', { second: { preprocessing: caffePreprocessing, size: { height: 9, width: 17 } } }],
+    ['with a second network of grey pictures', { second: grey }],
+  ];
+  test.each(cases)('%s', async (_, options) => {
+    const expected = await load({ ...options, workers: 0 });
+    expect(expected).toMatchObject({ bad: expect.arrayContaining([expect.stringContaining('it is not a picture')]) });
+    for (const workers of [0, 2]) expect(await withAddon(() => load({ ...options, workers }))).toEqual(expected);
+  });
+
+  test('and stops at the same picture with the same words', async () => {
+    const message = async (): Promise<string> =>
+      load({ workers: 0, skipBadImages: false }).then(
+        () => 'no error',
+        (thrown: Error) => verdict(thrown.message),
+      );
+    const expected = await message();
+    expect(expected).toMatch(/cannot read .*5-cut\.jpg/);
+    expect(await withAddon(message)).toBe(expected);
+  });
+
+  test('and refuses a size of half a pixel once for all', async () => {
+    const half = withAddon(() =>
+      decodeBatch({
+        paths: samples.map(({ path }) => path),
+        preprocessing: caffePreprocessing,
+        size: { height: 2, width: 1.5 },
+        augment: {},
+        seed: 1,
+        epoch: 1,
+        view: undefined,
+        stopAtFault: false,
+        cancelled: new Int32Array(1),
+      }),
+    );
+    await expect(half).rejects.toMatchObject({ code: 'BAD_SIZE' });
   });
 });
 

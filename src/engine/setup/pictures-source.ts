@@ -14,6 +14,7 @@ export const PICTURES_SOURCE = `
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <unistd.h>
 
 // The same loop compiled for several processors, of which the right one is taken as the library is loaded.
@@ -118,61 +119,6 @@ void upright(TF_Tensor* stored, int orientation, uint8_t* out) {
       for (int64_t c = 0; c < channels; c++) *out++ = from[c];
     }
   }
-}
-
-struct Bytes {
-  char* first = nullptr;
-  size_t size = 0;
-  napi_ref kept = nullptr;
-  Bytes(napi_env env, napi_value array) {
-    void* data = nullptr;
-    napi_get_typedarray_info(env, array, nullptr, &size, &data, nullptr, nullptr);
-    napi_create_reference(env, array, 1, &kept);
-    first = static_cast<char*>(data);
-  }
-};
-
-struct Job {
-  Bytes file, out;
-  int32_t orientation;
-  bool done;
-  napi_async_work work;
-  napi_deferred promise;
-};
-
-void Run(napi_env, void* data) {
-  Job* job = static_cast<Job*>(data);
-  TF_Tensor* pixels = decode(job->file.first, job->file.size);
-  if (pixels == nullptr) return;
-  job->done = TF_TensorByteSize(pixels) == job->out.size;
-  if (job->done && job->orientation == 1) memcpy(job->out.first, TF_TensorData(pixels), job->out.size);
-  else if (job->done) upright(pixels, job->orientation, reinterpret_cast<uint8_t*>(job->out.first));
-  TF_DeleteTensor(pixels);
-}
-
-// Node may be ending this thread: then every call fails, and there is nothing else to do.
-void Finish(napi_env env, napi_status, void* data) {
-  const std::unique_ptr<Job> job(static_cast<Job*>(data));
-  napi_value done;
-  napi_get_boolean(env, job->done, &done);
-  napi_resolve_deferred(env, job->promise, done);
-  napi_delete_reference(env, job->file.kept);
-  napi_delete_reference(env, job->out.kept);
-  napi_delete_async_work(env, job->work);
-}
-
-// decodeJpeg(file, orientation, out)
-napi_value DecodeJpeg(napi_env env, napi_callback_info info) {
-  size_t count = 3;
-  napi_value given[3], promise, name;
-  napi_get_cb_info(env, info, &count, given, nullptr, nullptr);
-  Job* job = new Job{Bytes(env, given[0]), Bytes(env, given[2]), 1, false, nullptr, nullptr};
-  napi_get_value_int32(env, given[1], &job->orientation);
-  napi_create_promise(env, &job->promise, &promise);
-  napi_create_string_utf8(env, "decodeJpeg", NAPI_AUTO_LENGTH, &name);
-  napi_create_async_work(env, nullptr, name, Run, Finish, job, &job->work);
-  napi_queue_async_work(env, job->work);
-  return promise;
 }
 
 // ---- Loops. Four lanes hold a pixel and the first value of the next, which is of no use.
@@ -282,12 +228,14 @@ void lookUp(const uint8_t* in, const float* tables, Way way, float* out) {
 // In double precision, rounded once.
 CLONES void standardise(const float* in, double scale, const double* shift, const double* spread, Way way, float* out) {
   const Doubles shifts = {shift[0], shift[1], shift[2], 0}, spreads = {spread[0], spread[1], spread[2], 1};
+  const bool divides = spread[0] != 1 || spread[1] != 1 || spread[2] != 1;  // which takes as long as all else
   const int32_t step = way.flip ? -3 : 3;
   for (int32_t y = 0; y < way.height; y++, out += 3 * way.width) {
     float* to = out + (way.flip ? 3 * (way.width - 1) : 0);
     for (int32_t x = 0; x < way.width; x++, in += 3, to += step) {
       const Doubles pixel = {in[way.source[0]], in[way.source[1]], in[way.source[2]], 0};
-      const Floats value = __builtin_convertvector((pixel * scale - shifts) / spreads, Floats);
+      const Doubles shifted = pixel * scale - shifts;
+      const Floats value = __builtin_convertvector(divides ? shifted / spreads : shifted, Floats);
       memcpy(to, &value, 3 * sizeof(float));
     }
   }
@@ -297,9 +245,9 @@ CLONES void standardise(const float* in, double scale, const double* shift, cons
 
 struct Arguments {
   napi_env env;
-  napi_value given[9];
+  napi_value given[12];
   Arguments(napi_env env, napi_callback_info info) : env(env) {
-    size_t count = 9;
+    size_t count = 12;
     napi_get_cb_info(env, info, &count, given, nullptr, nullptr);
   }
   template <class T>
@@ -315,27 +263,58 @@ struct Arguments {
   }
 };
 
-// pillow(in, [origin, stride, width, firstRow, rows, taps of columns, taps of rows], starts, counts and weights of
-// columns, the same of rows, out)
+// What arguments 1 to 7 say of a resize: [origin, stride, width, first row, rows, taps of columns, taps of rows], then
+// starts, counts and weights of columns, and the same of rows.
+struct ByPillow {
+  const int32_t* g;
+  Taps columns, rows;
+  template <class Given>
+  explicit ByPillow(const Given& its)
+      : g(its.template at<int32_t>(1)),
+        columns{its.template at<int32_t>(2), its.template at<int32_t>(3), its.template at<int32_t>(4), g[5], its.lengthOf(2)},
+        rows{its.template at<int32_t>(5), its.template at<int32_t>(6), its.template at<int32_t>(7), g[6], its.lengthOf(5)} {}
+  // The first pass; null where there is no memory.
+  std::unique_ptr<uint8_t[]> alongRows(const uint8_t* in) const {
+    std::unique_ptr<uint8_t[]> out(new (std::nothrow) uint8_t[static_cast<size_t>(g[4]) * 3 * columns.length]);
+    if (out) pillowAlongRows(in + g[0], g[1], g[2], g[4], columns, out.get());
+    return out;
+  }
+  // The second, for some rows of the result.
+  void downColumns(const uint8_t* between, int32_t from, int32_t count, uint8_t* out) const {
+    const Taps some = {rows.starts + from, rows.counts + from, rows.weights + from * rows.taps, rows.taps, count};
+    pillowDownColumns(between, 3 * columns.length, g[3], some, out);
+  }
+};
+
+// The same: [origin, stride, width], then lower, upper and lerp of columns, and of rows.
+struct ByLerp {
+  const int32_t* g;
+  Neighbours columns, rows;
+  template <class Given>
+  explicit ByLerp(const Given& its)
+      : g(its.template at<int32_t>(1)),
+        columns{its.template at<int32_t>(2), its.template at<int32_t>(3), its.template at<float>(4), its.lengthOf(2)},
+        rows{its.template at<int32_t>(5), its.template at<int32_t>(6), its.template at<float>(7), its.lengthOf(5)} {}
+  void rowsOf(const uint8_t* in, int32_t from, int32_t count, float* out) const {
+    lerp(in + g[0], g[1], g[2], columns, {rows.lower + from, rows.upper + from, rows.lerp + from, count}, out);
+  }
+};
+
+// pillow(in, seven arrays of a resize, out)
 napi_value Pillow(napi_env env, napi_callback_info info) {
   const Arguments its(env, info);
-  const int32_t* g = its.at<int32_t>(1);
-  const Taps columns = {its.at<int32_t>(2), its.at<int32_t>(3), its.at<int32_t>(4), g[5], its.lengthOf(2)};
-  const Taps rows = {its.at<int32_t>(5), its.at<int32_t>(6), its.at<int32_t>(7), g[6], its.lengthOf(5)};
-  const int32_t stride = 3 * columns.length;
-  const std::unique_ptr<uint8_t[]> between(new uint8_t[static_cast<size_t>(g[4]) * stride]);
-  pillowAlongRows(its.at<uint8_t>(0) + g[0], g[1], g[2], g[4], columns, between.get());
-  pillowDownColumns(between.get(), stride, g[3], rows, its.at<uint8_t>(8));
+  const ByPillow resize(its);
+  const auto between = resize.alongRows(its.at<uint8_t>(0));
+  if (between) resize.downColumns(between.get(), 0, resize.rows.length, its.at<uint8_t>(8));
+  else napi_throw_range_error(env, nullptr, "no memory for a picture");
   return nullptr;
 }
 
-// lerp(in, [origin, stride, width], lower, upper and lerp of columns, the same of rows, out)
+// lerp(in, seven arrays of a resize, out)
 napi_value Lerp(napi_env env, napi_callback_info info) {
   const Arguments its(env, info);
-  const int32_t* g = its.at<int32_t>(1);
-  const Neighbours columns = {its.at<int32_t>(2), its.at<int32_t>(3), its.at<float>(4), its.lengthOf(2)};
-  const Neighbours rows = {its.at<int32_t>(5), its.at<int32_t>(6), its.at<float>(7), its.lengthOf(5)};
-  lerp(its.at<uint8_t>(0) + g[0], g[1], g[2], columns, rows, its.at<float>(8));
+  const ByLerp resize(its);
+  resize.rowsOf(its.at<uint8_t>(0), 0, resize.rows.length, its.at<float>(8));
   return nullptr;
 }
 
@@ -356,6 +335,152 @@ napi_value Standardise(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// ---- JPEGs, on the process' thread pool
+
+// A typed array that stays, as it lies, until Finish.
+struct Kept {
+  void* data = nullptr;
+  size_t length = 0;
+  napi_ref reference = nullptr;
+  Kept(napi_env env, napi_value array) {
+    napi_get_typedarray_info(env, array, nullptr, &length, &data, nullptr, nullptr);
+    napi_create_reference(env, array, 1, &reference);
+  }
+};
+
+// Copies of what else was given, at the same places: a few kilobytes.
+struct Copies {
+  std::unique_ptr<char[]> bytes[12];
+  int32_t lengths[12] = {};
+  void take(const Arguments& from, int i) {
+    napi_typedarray_type type;
+    size_t length = 0;
+    void* data = nullptr;
+    napi_get_typedarray_info(from.env, from.given[i], &type, &length, &data, nullptr, nullptr);
+    const size_t size = length * (type == napi_float64_array ? 8 : 4);
+    lengths[i] = static_cast<int32_t>(length);
+    bytes[i].reset(new char[size]);
+    memcpy(bytes[i].get(), data, size);
+  }
+  template <class T>
+  T* at(int i) const {
+    return reinterpret_cast<T*>(bytes[i].get());
+  }
+  int32_t lengthOf(int i) const { return lengths[i]; }
+};
+
+struct Job {
+  Kept file, out;
+  int32_t orientation = 1;
+  Copies its;
+  bool (*finish)(const Job&, TF_Tensor*) = nullptr;
+  bool done = false;
+  napi_async_work work = nullptr;
+  napi_deferred promise = nullptr;
+};
+
+void Run(napi_env, void* data) {
+  Job* job = static_cast<Job*>(data);
+  TF_Tensor* pixels = decode(static_cast<char*>(job->file.data), job->file.length);
+  if (pixels == nullptr) return;
+  job->done = job->finish(*job, pixels);
+  TF_DeleteTensor(pixels);
+}
+
+// Node may be ending this thread: then every call fails, and there is nothing else to do.
+void Finish(napi_env env, napi_status, void* data) {
+  const std::unique_ptr<Job> job(static_cast<Job*>(data));
+  napi_value done;
+  napi_get_boolean(env, job->done, &done);
+  napi_resolve_deferred(env, job->promise, done);
+  napi_delete_reference(env, job->file.reference);
+  napi_delete_reference(env, job->out.reference);
+  napi_delete_async_work(env, job->work);
+}
+
+napi_value queue(napi_env env, Job* job) {
+  napi_value promise, name;
+  napi_create_promise(env, &job->promise, &promise);
+  napi_create_string_utf8(env, "decodeJpeg", NAPI_AUTO_LENGTH, &name);
+  napi_create_async_work(env, nullptr, name, Run, Finish, job, &job->work);
+  napi_queue_async_work(env, job->work);
+  return promise;
+}
+
+bool pixelsAlone(const Job& job, TF_Tensor* pixels) {
+  if (TF_TensorByteSize(pixels) != job.out.length) return false;
+  if (job.orientation == 1) memcpy(job.out.data, TF_TensorData(pixels), job.out.length);
+  else upright(pixels, job.orientation, static_cast<uint8_t*>(job.out.data));
+  return true;
+}
+
+// decodeJpeg(file, orientation, out)
+napi_value DecodeJpeg(napi_env env, napi_callback_info info) {
+  const Arguments given(env, info);
+  Job* job = new Job{Kept(env, given.given[0]), Kept(env, given.given[2])};
+  napi_get_value_int32(env, given.given[1], &job->orientation);
+  job->finish = pixelsAlone;
+  return queue(env, job);
+}
+
+// Rows on their way, which fit a processor's nearest memory.
+const int32_t kStrip = 8;
+
+bool throughPillow(const Job& job, const uint8_t* picture, Way way, float* out) {
+  const ByPillow resize(job.its);
+  const auto between = resize.alongRows(picture);
+  if (!between) return false;
+  const int32_t row = 3 * way.width, height = way.height;
+  const std::unique_ptr<uint8_t[]> strip(new uint8_t[kStrip * row]);
+  for (int32_t y = 0; y < height; y += kStrip, out += kStrip * row) {
+    way.height = y + kStrip < height ? kStrip : height - y;
+    resize.downColumns(between.get(), y, way.height, strip.get());
+    lookUp(strip.get(), job.its.at<float>(10), way, out);
+  }
+  return true;
+}
+
+bool throughLerp(const Job& job, const uint8_t* picture, Way way, float* out) {
+  const ByLerp resize(job.its);
+  const double* numbers = job.its.at<double>(10);
+  const int32_t row = 3 * way.width, height = way.height;
+  const std::unique_ptr<float[]> strip(new float[kStrip * row]);
+  for (int32_t y = 0; y < height; y += kStrip, out += kStrip * row) {
+    way.height = y + kStrip < height ? kStrip : height - y;
+    resize.rowsOf(picture, y, way.height, strip.get());
+    standardise(strip.get(), numbers[0], numbers + 1, numbers + 4, way, out);
+  }
+  return true;
+}
+
+// Only of three channels, and of the size for which the resize was made.
+template <bool (*through)(const Job&, const uint8_t*, Way, float*)>
+bool resized(const Job& job, TF_Tensor* pixels) {
+  const int32_t* stored = job.its.at<int32_t>(8);
+  if (TF_Dim(pixels, 0) != stored[1] || TF_Dim(pixels, 1) != stored[0] || TF_Dim(pixels, 2) != 3) return false;
+  const uint8_t* picture = static_cast<const uint8_t*>(TF_TensorData(pixels));
+  std::unique_ptr<uint8_t[]> turned;
+  if (job.orientation != 1) {
+    turned.reset(new (std::nothrow) uint8_t[TF_TensorByteSize(pixels)]);
+    if (!turned) return false;
+    upright(pixels, job.orientation, turned.get());
+    picture = turned.get();
+  }
+  return through(job, picture, wayOf(job.its.at<int32_t>(9)), static_cast<float*>(job.out.data));
+}
+
+// jpegByPillow(file, seven arrays of a resize, [width, height, orientation] as stored, way, tables, out), and jpegByLerp with
+// the numbers of standardise for tables
+template <bool (*through)(const Job&, const uint8_t*, Way, float*)>
+napi_value JpegBy(napi_env env, napi_callback_info info) {
+  const Arguments given(env, info);
+  Job* job = new Job{Kept(env, given.given[0]), Kept(env, given.given[11])};
+  for (int i = 1; i <= 10; i++) job->its.take(given, i);
+  job->orientation = job->its.at<int32_t>(8)[2];
+  job->finish = resized<through>;
+  return queue(env, job);
+}
+
 }  // namespace
 
 NAPI_MODULE_INIT() {
@@ -364,6 +489,8 @@ NAPI_MODULE_INIT() {
       {"pillow", nullptr, Pillow, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"lerp", nullptr, Lerp, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"lookUp", nullptr, LookUp, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"jpegByPillow", nullptr, JpegBy<throughPillow>, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"jpegByLerp", nullptr, JpegBy<throughLerp>, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"standardise", nullptr, Standardise, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };
   napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions);

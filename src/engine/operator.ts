@@ -9,12 +9,20 @@ export interface Saved {
   readonly outputs: readonly tf.Tensor[];
 }
 
+/** Positions of inputs and outputs. */
+export interface Saves {
+  readonly inputs: readonly number[];
+  readonly outputs: readonly number[];
+}
+
 /** A differentiable function of tensors. */
 export interface Operator {
   /** The first output is the result; others are for the backward pass, or moving statistics. */
   forward(inputs: readonly tf.Tensor[]): tf.Tensor[];
   /** Positions of the inputs and outputs that `backward` looks at; the others are not kept for it. */
-  readonly saves: { readonly inputs: readonly number[]; readonly outputs: readonly number[] };
+  readonly saves: Saves;
+  /** Those that it looks at where only some gradients are wanted, if these are fewer. */
+  savesFor?(wanted: readonly boolean[]): Saves;
   /** One gradient for each input that is wanted, in their order. */
   backward(saved: Saved, wanted: readonly boolean[]): (tf.Tensor | undefined)[];
 }
@@ -40,8 +48,10 @@ export type Product = (a: tf.Tensor2D, b: tf.Tensor2D, transposeA: boolean, tran
 export const matMulBy = (product: Product): Operator => ({
   forward: ([x, kernel]) => [unrolled(product(rolled(x!), kernel as tf.Tensor2D, false, false), x!)],
   saves: { inputs: [0, 1], outputs: [] },
+  // Before a kernel that is not trained, its input need not be kept.
+  savesFor: ([x, kernel]) => ({ inputs: [...(kernel ? [0] : []), ...(x ? [1] : [])], outputs: [] }),
   backward: ({ dy, inputs: [x, kernel] }, wanted) => [
-    wanted[0] ? unrolled(product(rolled(dy), kernel as tf.Tensor2D, false, true), x!) : undefined,
+    wanted[0] ? unrolled(product(rolled(dy), kernel as tf.Tensor2D, false, true), dy) : undefined,
     wanted[1] ? product(rolled(x!), rolled(dy), true, false) : undefined,
   ],
 });

@@ -37,9 +37,10 @@ export function startTape(watched: readonly tf.Tensor[]): Tape {
   return {
     apply: (operator, inputs) => {
       const outputs = applyOnly(operator, inputs);
-      if (!inputs.some((input) => tracked.has(input.id))) return outputs;
+      const wanted = inputs.map((input) => tracked.has(input.id));
+      if (!wanted.includes(true)) return outputs;
       tracked.add(outputs[0]!.id);
-      const { saves } = operator;
+      const saves = operator.savesFor?.(wanted) ?? operator.saves;
       entries.push({
         operator,
         inputIds: inputs.map((input) => input.id),

@@ -262,3 +262,28 @@ describe('the tape', () => {
     tf.dispose([a, b, y!]);
   });
 });
+
+describe('of a product', () => {
+  test.each(['native', 'composed'] as const)('nothing is kept but what the wanted gradient needs: %s', (name) => {
+    const { matMul } = engines[name];
+    const numbers = (...shape: number[]) =>
+      tf.tidy(() => tf.reshape(tf.linspace(-1, 1, tf.util.sizeFromShape(shape)), shape));
+    const [x, kernel, seed] = [numbers(2, 3, 64), numbers(64, 2), numbers(2, 3, 2)];
+    /** Bytes that are held besides the result, and the gradients. */
+    const taken = (...watched: tf.Tensor[]): { bytes: number; gradients: Float32Array[] } => {
+      const start = tf.memory().numBytes;
+      const tape = startTape(watched);
+      const [y] = tape.apply(matMul, [x, kernel]);
+      const bytes = tf.memory().numBytes - start - 4 * y!.size;
+      const found = tape.gradients(y!, seed);
+      const gradients = found.map((each) => each.dataSync() as Float32Array);
+      tf.dispose([y!, ...found]);
+      return { bytes, gradients };
+    };
+    const [both, byInput, byKernel] = [taken(x, kernel), taken(x), taken(kernel)];
+    expect(both.bytes).toBe(4 * (x.size + kernel.size));
+    expect(byInput).toEqual({ bytes: 4 * kernel.size, gradients: [both.gradients[0]] });
+    expect(byKernel).toEqual({ bytes: 4 * x.size, gradients: [both.gradients[1]] });
+    tf.dispose([x, kernel, seed]);
+  });
+});

@@ -4,7 +4,7 @@ import { type Memory, reusedMemory } from '../addon.js';
 import { type AugmentOptions, augmentInto, isPlacing, pictureRng, placedAt } from '../augment/augment.js';
 import { uprightSize } from '../augment/compiled.js';
 import type { Channels, ImageSize, Picture } from '../augment/image.js';
-import { placeJpegInto, placementOf, preprocessInto, type View } from '../augment/pipeline.js';
+import { placeJpegInto, placementIn, preprocessInto, type View } from '../augment/pipeline.js';
 import { channelsFor, type Preprocessing } from '../augment/preprocessing.js';
 import type { AugmentRecipe } from '../augment/recipe.js';
 import { DataError } from '../errors.js';
@@ -164,7 +164,7 @@ function fillSlotWith(
   const { preprocessing, size, pixels, slot } = block;
   const upright = uprightSize(jpeg, jpeg.orientation);
   const placed = view
-    ? { placement: placementOf(upright, preprocessing, size), view }
+    ? { placement: placementIn(view, upright, preprocessing, size), view }
     : placedAt(upright, optionsOf(block, paths[index]!, task));
   return placeJpegInto(jpeg, placed, preprocessing, pixels.subarray(index * slot, (index + 1) * slot));
 }

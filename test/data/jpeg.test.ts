@@ -12,6 +12,7 @@ import { picturesAddon, usePicturesAddon } from '../../src/addon.js';
 import type { Channels, Picture } from '../../src/augment/image.js';
 import {
   caffePreprocessing,
+  fittedBy,
   slimInceptionPreprocessing,
   slimVggPreprocessing,
   tfPreprocessing,
@@ -330,6 +331,8 @@ describe('the loader gives the same batches with and without the addon, on this 
     ['larger than the pictures', { size: { height: 150, width: 201 } }],
     ['of one pixel', { size: { height: 1, width: 1 }, preprocessing: caffePreprocessing }],
     ['in one view', { view: { flip: true }, preprocessing: tfPreprocessing }],
+    ['in one part', { view: { flip: true, part: 'bottom left' } }],
+    ['with colour around it', { preprocessing: fittedBy(caffePreprocessing, 'pad') }],
     ['grey', grey],
     ['with a second network', { second: { preprocessing: caffePreprocessing, size: { height: 9, width: 17 } } }],
     ['with a second network of grey pictures', { second: grey }],

@@ -13,6 +13,7 @@ import { forwardCommand } from './commands/forward.js';
 import { importCommand } from './commands/import.js';
 import { predictCommand } from './commands/predict.js';
 import { pullCommand } from './commands/pull.js';
+import { recipesCommand } from './commands/recipes.js';
 import { setupCommand } from './commands/setup.js';
 import { summaryCommand } from './commands/summary.js';
 import { weightsCommand } from './commands/weights.js';
@@ -113,6 +114,7 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
     importCommand,
     pullCommand,
     forwardCommand,
+    recipesCommand,
     finetuneCommand,
     predictCommand,
     evaluateCommand,

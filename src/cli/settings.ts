@@ -4,7 +4,7 @@ import type { GivenSettings } from '../train/settings/settings.js';
 import { type NamedSetting, settingList } from '../train/settings/table.js';
 import { argument } from './options.js';
 
-/** Adds an option for every setting, under the headings of the table. */
+/** Adds an option for every setting, under the headings of the table, and those that bring many at once. */
 export function withSettings(command: Command): Command {
   let section: string | undefined;
   for (const setting of settingList) {
@@ -12,7 +12,11 @@ export function withSettings(command: Command): Command {
     section = setting.section;
     command.addOption(optionOf(setting));
   }
-  return command;
+  return command
+    .optionsGroup('Many settings at once:')
+    .option('--recipe <name>', 'begin with the settings of a recipe; `tl recipes` lists them')
+    .option('--config <file>', 'settings in YAML or JSON under the names of these options; an args.json is one too')
+    .option('--print-args', 'write the settings that would be used as such a file, and do nothing else');
 }
 
 function optionOf({ flag, kind, help, default: value, stated, conflicts = [] }: NamedSetting): Option {
@@ -23,6 +27,37 @@ function optionOf({ flag, kind, help, default: value, stated, conflicts = [] }: 
   if (value !== undefined && !ofSwitch) option.default(value, stated);
   else if (stated !== undefined) option.description += ` (default: ${stated})`;
   return option.conflicts([...conflicts]);
+}
+
+/** Settings, and where each comes from. */
+export interface Gathered {
+  readonly given: GivenSettings;
+  /** Undefined for a default. */
+  originOf(key: keyof GivenSettings): string | undefined;
+}
+
+/**
+ * Recipe, configuration file and command line, each over the one before it.
+ * @throws UNKNOWN_RECIPE, CONFIG_INVALID, FILE_NOT_READ; of a recipe that depends on the pictures, what listing them throws
+ */
+export async function gatherSettings(command: Command): Promise<Gathered> {
+  const { recipe: named, config: file } = command.opts<{ recipe?: string; config?: string }>();
+  const flags = settingsGiven(command);
+  if (named === undefined && file === undefined) return { given: flags, originOf: () => undefined };
+  const { findRecipe, layered, settingsOf } = await import('../train/settings/recipes.js');
+  const config =
+    file === undefined ? undefined : await (await import('../train/settings/config.js')).readConfiguration(file);
+  const upper = layered(config?.settings ?? {}, flags);
+  const name = named ?? config?.recipe;
+  const recipe = name === undefined ? {} : await settingsOf(findRecipe(name), upper);
+  return {
+    given: layered(recipe, upper),
+    originOf: (key) => {
+      if (key in flags) return undefined;
+      if (config !== undefined && key in config.settings) return `from ${file}`;
+      return key in recipe ? `from the recipe ${name}` : undefined;
+    },
+  };
 }
 
 /** What the user gave of them on the command line. */

@@ -2,16 +2,18 @@
 import type { Command } from 'commander';
 import { UsageError } from '../../errors.js';
 import type { FinetuneOptions, FinetuneResult } from '../../train/options.js';
+import type { GivenSettings } from '../../train/settings/settings.js';
 import { type EngineChoice, engineOptions, withEngine } from '../options.js';
-import { EXIT_INTERRUPTED } from '../output.js';
+import { EXIT_INTERRUPTED, type Output } from '../output.js';
 import type { Host } from '../program.js';
-import { settingsGiven, withSettings } from '../settings.js';
+import { type Gathered, gatherSettings, withSettings } from '../settings.js';
 import { duration, fields, percent } from '../table.js';
 
 interface FinetuneCommandOptions extends EngineChoice {
   readonly out?: string;
   readonly overwrite?: boolean;
   readonly resume?: string;
+  readonly printArgs?: boolean;
 }
 
 const examples = `
@@ -37,7 +39,10 @@ export function finetuneCommand(host: Host): void {
       command,
       async ({ out, signal, endWith }) => {
         const began = performance.now();
-        const wanted = finetuneOptions(options, command, signal);
+        if (options.resume !== undefined) assertNoSettings(command, options.resume);
+        const gathered = await gatherSettings(command);
+        if (options.printArgs === true) return await printArguments(gathered, out);
+        const wanted = finetuneOptions(options, gathered.given, signal);
         const { finetune } = await import('../../train/finetune.js');
         const { terminalReporter } = await import('../progress.js');
         const reporter = terminalReporter(out);
@@ -56,11 +61,8 @@ export function finetuneCommand(host: Host): void {
   );
 }
 
-/** @throws RESUME_SETTINGS */
-function finetuneOptions(options: FinetuneCommandOptions, command: Command, signal: AbortSignal): FinetuneOptions {
+function finetuneOptions(options: FinetuneCommandOptions, given: GivenSettings, signal: AbortSignal): FinetuneOptions {
   const { resume, out, overwrite = false } = options;
-  const given = settingsGiven(command);
-  if (resume !== undefined) assertNoSettings(command, resume);
   return {
     ...given,
     ...(resume === undefined ? {} : { resume }),
@@ -71,9 +73,18 @@ function finetuneOptions(options: FinetuneCommandOptions, command: Command, sign
   };
 }
 
+/** Writes the settings that a run would have. @throws MISSING_OPTION, BAD_OPTION */
+async function printArguments({ given, originOf }: Gathered, out: Output): Promise<void> {
+  const { completeSettings } = await import('../../train/settings/complete.js');
+  const { formatConfiguration } = await import('../../train/settings/config.js');
+  const settings = completeSettings(given);
+  out.result(settings, () => formatConfiguration(settings, originOf).trimEnd());
+}
+
 /** What may stand beside `--resume`: where it computes and what it writes, not what it computes. */
 const besideResume = new Set(['resume', 'engine', 'device', 'threads', 'json', 'quiet', 'debug']);
 
+/** @throws RESUME_SETTINGS */
 function assertNoSettings(command: Command, resume: string): void {
   const given = command.options.filter(
     (option) =>

@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Precision } from '../engine/precision.js';
 import type { EngineName, EngineOptions } from '../engine/tensorflow.js';
 import { channels, imageSize, type Kind, whole } from '../train/settings/kinds.js';
+import type { TestTimeAugmentation } from '../train/test-time.js';
 
 /** What computes. */
 export interface EngineChoice {
@@ -59,6 +60,14 @@ export function argument<T>(kind: Kind<T>): (text: string) => T {
     if (value === undefined) throw new InvalidArgumentError(`Expected ${kind.expected}.`);
     return value;
   };
+}
+
+/** `--tta`, of `predict` and `evaluate`. */
+export function testTimeOption(): Option {
+  return new Option(
+    '--tta <views>',
+    'show each picture in several views and take the mean: flip (mirrored too), or crops (corners and middle, mirrored too)',
+  ).choices(['flip', 'crops'] satisfies TestTimeAugmentation[]);
 }
 
 /** Reads a whole number from `least`. */

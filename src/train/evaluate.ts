@@ -1,5 +1,5 @@
 /** Evaluation of a model on labelled pictures: every picture counts once. */
-import { batches, closeLoader } from '../data/index.js';
+import { closeLoader } from '../data/index.js';
 import type { Precision } from '../engine/precision.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { ToolkitError } from '../errors.js';
@@ -7,6 +7,7 @@ import type { OpenedModel } from '../weights/model-folder.js';
 import { type LoadableModel, loadClassifier } from './classifier.js';
 import { type EvaluatedSplit, labelledSamples } from './labelled.js';
 import { type Figures, figuresOf, type Outcome, outcomeOf } from './metrics.js';
+import { classified, type TestTimeAugmentation, viewsOf } from './test-time.js';
 
 export interface EvaluateOptions {
   readonly data: string;
@@ -17,6 +18,8 @@ export interface EvaluateOptions {
   /** `float32` when absent. */
   readonly precision?: Precision;
   readonly skipBadImages?: boolean;
+  /** Several views of each picture, of whose probabilities the mean counts; one when absent. */
+  readonly testTime?: TestTimeAugmentation;
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -41,23 +44,22 @@ export async function evaluate(
   options: EvaluateOptions,
 ): Promise<Evaluation> {
   const { split, samples } = labelledSamples(model.record, options);
-  const classifier = await loadClassifier(model, engine, { pictures: samples.length, precision: options.precision });
+  const { precision, testTime } = options;
+  const pictures = samples.length * viewsOf(testTime);
+  const classifier = await loadClassifier(model, engine, { pictures, precision });
   const classCount = classifier.classes.length;
   const outcomes: PictureOutcome[] = [];
   const bad: { path: string; reason: string }[] = [];
   try {
-    const loaded = batches(samples, {
+    const how = {
       preprocessing: model.record.preprocessing,
       size: model.record.inputSize,
       batchSize: options.batchSize ?? 16,
-      augment: 'none',
-      seed: 0,
-      epoch: 0,
       skipBadImages: options.skipBadImages ?? false,
-      onBadImage: (path, reason) => bad.push({ path, reason }),
-    });
-    for await (const { pixels, labels, indices, count } of loaded) {
-      const rows = Array.from(await classifier.probabilities(pixels, count));
+      onBadImage: (path: string, reason: string) => bad.push({ path, reason }),
+    };
+    for await (const { labels, indices, probabilities: all } of classified(classifier, samples, how, testTime)) {
+      const rows = Array.from(all);
       indices.forEach((index, i) => {
         const probabilities = rows.slice(i * classCount, (i + 1) * classCount);
         outcomes.push({ path: samples[index]!.path, ...outcomeOf(index, labels[i]!, probabilities) });

@@ -1,10 +1,11 @@
 /** Prediction: class and probability for each picture, as it is done. */
-import { batches, closeLoader } from '../data/loader.js'; // alone: a data set is read by more
+import { closeLoader } from '../data/loader.js'; // alone: a data set is read by more
 import type { Sample } from '../data/sample.js';
 import type { Precision } from '../engine/precision.js';
 import type { Engine } from '../engine/tensorflow.js';
 import type { OpenedModel } from '../weights/model-folder.js';
 import { type LoadableModel, loadClassifier, topIndices } from './classifier.js';
+import { classified, type TestTimeAugmentation, viewsOf } from './test-time.js';
 
 export interface Guess {
   readonly class: string;
@@ -23,6 +24,8 @@ export interface PredictOptions {
   readonly batchSize?: number;
   /** `float32` when absent. */
   readonly precision?: Precision;
+  /** Several views of each picture, of whose probabilities the mean counts; one when absent. */
+  readonly testTime?: TestTimeAugmentation;
   readonly signal?: AbortSignal;
 }
 
@@ -37,9 +40,9 @@ export async function* predict(
   model: OpenedModel | LoadableModel,
   paths: readonly string[],
   engine: Engine,
-  { top, batchSize = 8, precision, signal }: PredictOptions,
+  { top, batchSize = 8, precision, testTime, signal }: PredictOptions,
 ): AsyncGenerator<Prediction, void, void> {
-  const classifier = await loadClassifier(model, engine, { pictures: paths.length, precision });
+  const classifier = await loadClassifier(model, engine, { pictures: paths.length * viewsOf(testTime), precision });
   const { inputSize, preprocessing } = model.record;
   const classCount = classifier.classes.length;
   try {
@@ -48,18 +51,15 @@ export async function* predict(
       const samples = chunk.map((path): Sample => ({ path, label: 0, split: 'val' }));
       const results = new Map<number, Prediction>();
       const bad = new Map<string, string>();
-      const loaded = batches(samples, {
+      const how = {
         preprocessing,
         size: inputSize,
         batchSize,
-        augment: 'none',
-        seed: 0,
-        epoch: 0,
         skipBadImages: true,
         allowNone: true,
-        onBadImage: (path, reason) => bad.set(path, reason),
+        onBadImage: (path: string, reason: string) => bad.set(path, reason),
         ...(paths.length <= FEW ? { workers: 0 } : {}),
-      });
+      };
       let next = 0;
       const ready = function* (end: number): Generator<Prediction> {
         for (; next < end; next++) {
@@ -67,8 +67,8 @@ export async function* predict(
           yield results.get(next) ?? { path, error: bad.get(path) ?? 'it could not be read' };
         }
       };
-      for await (const { pixels, indices, count } of loaded) {
-        const rows = Array.from(await classifier.probabilities(pixels, count));
+      for await (const { indices, probabilities: all } of classified(classifier, samples, how, testTime)) {
+        const rows = Array.from(all);
         indices.forEach((index, i) => {
           const probabilities = rows.slice(i * classCount, (i + 1) * classCount);
           const guesses = topIndices(probabilities, top).map((c) => ({

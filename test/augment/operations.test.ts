@@ -5,10 +5,17 @@ import { describe, expect, test } from 'vitest';
 import { hue } from '../../src/augment/colour.js';
 import { erase } from '../../src/augment/erase.js';
 import { upsideDown } from '../../src/augment/flip.js';
-import type { ImageSize, Picture } from '../../src/augment/image.js';
+import type { Box, ImageSize, Picture } from '../../src/augment/image.js';
 import type { BytePicture } from '../../src/augment/pillow-bytes.js';
-import { resizeAndCrop } from '../../src/augment/pipeline.js';
-import { fittedBy, type Preprocessing, torchPreprocessing, withChannels } from '../../src/augment/preprocessing.js';
+import { normaliseInto, parts, plainView, preprocessInto, resizeAndCrop } from '../../src/augment/pipeline.js';
+import {
+  fits,
+  fittedBy,
+  type Preprocessing,
+  presets,
+  torchPreprocessing,
+  withChannels,
+} from '../../src/augment/preprocessing.js';
 import { MOST_MAGNITUDE, operations, randAugment } from '../../src/augment/rand-augment.js';
 import type { RandAugmentRecipe } from '../../src/augment/recipe.js';
 import { rng } from '../../src/rng.js';
@@ -83,6 +90,77 @@ describe('padding', () => {
     expect([...data]).toEqual([...Array(10).fill(7), ...Array(10).fill(200), ...Array(10).fill(7)]);
   });
 });
+
+describe('the five parts of a picture, and their mirror images', () => {
+  test.each(fixture.crops)('of $height x $width', ({ height, width, size, crops }) => {
+    const image = picture({ height, width, channels: 3 });
+    const [plain, mirrored] = [false, true].map((flip) =>
+      parts.map((part) => {
+        const out = new Float32Array(size * size * 3);
+        preprocessInto(image, bytesOnly, { height: size, width: size }, out, 0, { flip, part });
+        return [...out];
+      }),
+    );
+    const expected = crops.map((crop) => [...decodeBytes(crop)]);
+    expect(plain).toEqual(expected.slice(0, 5));
+    // torchvision mirrors first, so that its left is our right.
+    const [topLeft, topRight, bottomLeft, bottomRight, centre] = expected.slice(5);
+    expect(mirrored).toEqual([topRight, topLeft, bottomRight, bottomLeft, centre]);
+  });
+
+  test('are cut out of what any record shows a little larger', () => {
+    const [large, size] = [
+      { height: 32, width: 24 },
+      { height: 28, width: 21 },
+    ];
+    const places = {
+      'top left': [0, 0],
+      'top right': [3, 0],
+      'bottom left': [0, 4],
+      'bottom right': [3, 4],
+      centre: [2, 2],
+    };
+    for (const preset of Object.values(presets)) {
+      for (const fit of fits) {
+        for (const shape of [
+          { height: 70, width: 33 },
+          { height: 20, width: 90 },
+        ]) {
+          const record = fittedBy(preset, fit);
+          // Records that crop have a short side of their own: that of the larger picture, or longer.
+          const longer = record.resize.rule === 'short_side' && record.resize.ratio > 256 / 224;
+          const rule =
+            record.resize.rule === 'short_side' && !longer ? { rule: 'short_side', ratio: 1 } : record.resize;
+          if (longer) continue;
+          const image = picture({ ...shape, channels: 3 });
+          const whole = resizeAndCrop(image, { ...record, resize: rule as Preprocessing['resize'] }, large);
+          for (const part of parts) {
+            const out = new Float32Array(size.height * size.width * 3);
+            preprocessInto(image, record, size, out, 0, { flip: false, part });
+            const [x, y] = places[part];
+            const cut = cutOut(whole, { x: x!, y: y!, ...size });
+            const wanted = new Float32Array(out.length);
+            normaliseInto(cut, record, wanted, plainView);
+            expect(out, `${part} ${fit}`).toEqual(wanted);
+          }
+        }
+      }
+    }
+  });
+});
+
+function cutOut({ data, width }: Picture, box: Box): Picture {
+  const rows = Array.from({ length: box.height }, (_, y) => {
+    const from = ((box.y + y) * width + box.x) * 3;
+    return [...data.subarray(from, from + box.width * 3)];
+  });
+  const values = rows.flat();
+  const kept = data instanceof Uint8Array ? Uint8Array.from(values) : Float32Array.from(values);
+  return { data: kept, width: box.width, height: box.height };
+}
+
+/** torchvision's crop, with pixels left as they are. */
+const bytesOnly: Preprocessing = { ...torchPreprocessing, scale: 1, mean: [0, 0, 0], std: [1, 1, 1] };
 
 describe('hue', () => {
   const image = picture({ height: 11, width: 14, channels: 3 });

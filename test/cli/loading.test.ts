@@ -101,6 +101,7 @@ describe('what is loaded', () => {
     expect([...files].filter((path) => path.startsWith('train/')).sort()).toEqual([
       'train/classifier.ts',
       'train/predict.ts',
+      'train/test-time.ts',
     ]);
     expect(
       [...files].filter((path) => /^(export|report|engine\/setup\/(index|inspect|verify|wheel))/.test(path)),

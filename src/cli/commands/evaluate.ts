@@ -3,8 +3,9 @@ import { Option } from 'commander';
 import type { Evaluation } from '../../train/evaluate.js';
 import type { EvaluatedSplit } from '../../train/labelled.js';
 import type { Scores } from '../../train/metrics.js';
+import type { TestTimeAugmentation } from '../../train/test-time.js';
 import { openModel } from '../model.js';
-import { type ComputeOptions, engineOptions, wholeNumber, withCompute } from '../options.js';
+import { type ComputeOptions, engineOptions, testTimeOption, wholeNumber, withCompute } from '../options.js';
 import type { Style } from '../output.js';
 import type { Host } from '../program.js';
 import { fields, percent, table } from '../table.js';
@@ -17,6 +18,7 @@ interface EvaluateCommandOptions extends ComputeOptions {
   readonly batchSize: number;
   readonly skipBadImages?: boolean;
   readonly csv?: string;
+  readonly tta?: TestTimeAugmentation;
 }
 
 export function evaluateCommand(host: Host): void {
@@ -32,6 +34,7 @@ export function evaluateCommand(host: Host): void {
     )
     .option('--batch-size <n>', 'pictures at once', wholeNumber(1), 16)
     .option('--skip-bad-images', 'leave damaged pictures out, and list them')
+    .addOption(testTimeOption())
     .option('--csv <file>', 'write a row for each picture: class, prediction, loss, the five most probable classes')
     .action((options: EvaluateCommandOptions, command) =>
       host.run(
@@ -46,7 +49,7 @@ export function evaluateCommand(host: Host): void {
           try {
             const engine = await loadEngine(engineWanted);
             out.info(`engine: ${engine.description}`);
-            const { data, manifest, split, batchSize, precision, skipBadImages = false } = options;
+            const { data, manifest, split, batchSize, precision, skipBadImages = false, tta } = options;
             const evaluation = await evaluate(model, engine, {
               data,
               ...(manifest === undefined ? {} : { manifest }),
@@ -54,6 +57,7 @@ export function evaluateCommand(host: Host): void {
               batchSize,
               precision,
               skipBadImages,
+              ...(tta === undefined ? {} : { testTime: tta }),
               signal,
               onProgress: (done, total) => bar.update(done, total),
             });

@@ -1,7 +1,8 @@
 /** `tl predict`: the class of each picture, written as it is known. */
 import type { Prediction } from '../../train/predict.js';
+import type { TestTimeAugmentation } from '../../train/test-time.js';
 import { openModel } from '../model.js';
-import { type ComputeOptions, engineOptions, wholeNumber, withCompute } from '../options.js';
+import { type ComputeOptions, engineOptions, testTimeOption, wholeNumber, withCompute } from '../options.js';
 import { EXIT_FAILED, EXIT_INTERRUPTED } from '../output.js';
 import type { Host } from '../program.js';
 import { percent } from '../table.js';
@@ -10,6 +11,7 @@ interface PredictCommandOptions extends ComputeOptions {
   readonly model: string;
   readonly top: number;
   readonly batchSize?: number;
+  readonly tta?: TestTimeAugmentation;
 }
 
 export function predictCommand(host: Host): void {
@@ -19,6 +21,7 @@ export function predictCommand(host: Host): void {
     .requiredOption('--model <dir>', 'a model folder, a run folder, or an exported folder')
     .option('--top <k>', 'how many classes for each picture', wholeNumber(1), 3)
     .option('--batch-size <n>', 'pictures at once', wholeNumber(1), 8)
+    .addOption(testTimeOption())
     .action((images: string[], options: PredictCommandOptions, command) =>
       host.run(
         command,
@@ -32,13 +35,14 @@ export function predictCommand(host: Host): void {
             const paths = await listGiven(images);
             const engine = await loadEngine(engineWanted);
             out.info(`engine: ${engine.description}`);
-            const { top, batchSize, precision } = options;
+            const { top, batchSize, precision, tta } = options;
             let [done, bad] = [0, 0];
             for await (const each of predict(model, paths, engine, {
               top,
               precision,
               signal,
               ...(batchSize && { batchSize }),
+              ...(tta && { testTime: tta }),
             })) {
               done++;
               if ('error' in each) {

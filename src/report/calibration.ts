@@ -26,7 +26,7 @@ export async function drawReliability(bins: readonly ReliabilityBin[]): Promise<
   const width = (1 / bins.length) * (SIZE.width - 90);
   return draw(
     {
-      grid: { left: 68, right: 22, top: 20, bottom: 56 },
+      grid: { left: 68, right: 22, top: 26, bottom: 56 },
       xAxis: axis('probability of the predicted class', 32),
       yAxis: axis('share that is right', 46),
       series: [
@@ -34,9 +34,13 @@ export async function drawReliability(bins: readonly ReliabilityBin[]): Promise<
           type: 'bar',
           barWidth: Math.floor(width) - 2,
           color: colours.training,
+          label: { show: true, position: 'top', fontSize: 10, color: colours.faint },
           data: bins
             .filter(({ pictures }) => pictures > 0)
-            .map(({ from, to, accuracy }) => [(from + to) / 2, accuracy]),
+            .map(({ from, to, accuracy, pictures }) => ({
+              value: [(from + to) / 2, accuracy],
+              label: { formatter: String(pictures) },
+            })),
         },
         {
           type: 'line',

@@ -113,7 +113,7 @@ const summary = ({ figures, notes }: ReportPage): Html =>
 
 function evaluated(evaluation: EvaluationSection): Html {
   const { pictures, classes, means, ece, reliability, confusion, confused, worst, chosen } = evaluation;
-  const wrong = worst.filter(({ right }) => right === false).length;
+  const wrong = worst.filter(({ right }) => right === false);
   return html`${section(
     'Classes',
     html`<p>The best model on the ${pictures} validation pictures, each counted once.</p>`,
@@ -121,8 +121,8 @@ function evaluated(evaluation: EvaluationSection): Html {
   )}
 ${section(
   'Worst mistakes',
-  html`<p>${wrong === 0 ? 'No picture was mistaken. These have the highest loss.' : 'The pictures with the highest loss, the highest first.'}</p>`,
-  tiles(worst),
+  html`<p>${wrong.length === 0 ? 'No picture was mistaken. These have the highest loss.' : 'The mistaken pictures with the highest loss, the highest first.'}</p>`,
+  tiles(wrong.length === 0 ? worst : wrong),
 )}
 ${section(
   'Confusion matrix',
@@ -136,7 +136,7 @@ ${section(
 )}
 ${section(
   'Calibration',
-  html`<p>How often the model is right where it says how sure it is. On the dashed line its probabilities can be taken at their word; the expected calibration error is ${percent(ece)}.</p>`,
+  html`<p>How often the model is right where it says how sure it is, with the number of pictures. On the dashed line its probabilities can be taken at their word; the expected calibration error is ${percent(ece)}.</p>`,
   chart(reliability, `Reliability diagram; expected calibration error ${percent(ece)}`),
 )}
 ${section('Validation pictures', html`<p>Chosen at random.</p>`, tiles(chosen))}`;
@@ -172,7 +172,7 @@ function parameters(rows: readonly ParameterRow[]): Html {
 }
 
 const list = (heading: string, rows: readonly Row[]): Html =>
-  html`<div><h3>${heading}</h3><table class="full"><tbody>${rows.map(
+  html`<div><h3>${heading}</h3><table class="full list"><tbody>${rows.map(
     ([name, value]) => html`<tr><th scope="row">${name}</th><td dir="auto">${value}</td></tr>`,
   )}</tbody></table></div>`;
 

@@ -80,7 +80,7 @@ function figuresShown(metrics: RunMetrics): Row[] {
     ['validation accuracy', percent(valAccuracy)],
     ['validation loss', valLoss.toFixed(3)],
     ...(metrics.classes > 5 ? [['top-5 accuracy', percent(validation.top5)] as const] : []),
-    ['mean F1 of classes', percent(validation.macro.f1)],
+    ['macro F1', percent(validation.macro.f1)],
     ['calibration error', percent(validation.ece)],
     best,
   ];

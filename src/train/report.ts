@@ -26,6 +26,8 @@ export interface RunReport {
   begin(): Promise<void>;
   /** Takes what the best model so far said of the validation pictures. */
   best(outcomes: readonly Outcome[]): void;
+  /** What was taken; undefined where nothing was. */
+  outcomes(): readonly Outcome[] | undefined;
   /**
    * What the best model says of the validation pictures, as it was taken, else from the folder of the best model;
    * undefined where there are none.
@@ -57,6 +59,7 @@ export function openReport(options: ReportOptions): RunReport {
     best: (taken) => {
       outcomes = taken;
     },
+    outcomes: () => outcomes,
     figures: async () => {
       const all = await outcomesOfBest();
       return all.length === 0 ? undefined : figuresOf(all, classes);
@@ -67,7 +70,7 @@ export function openReport(options: ReportOptions): RunReport {
   };
 }
 
-/** What draws, loaded where it is used: it takes half a second. */
+/** What draws, loaded where it is used. */
 async function drawing() {
   const [chart, curves, confusion, calibration, tiles, thumbnails, page] = await Promise.all([
     import('../report/chart.js'),
@@ -102,11 +105,9 @@ async function batchTiles({ start, entries }: ReportOptions): Promise<readonly T
   // Pictures are mixed with others of their batch; otherwise those that are not shown need not be decoded.
   const batchSize = entries.mixing === undefined ? Math.min(SHOWN, entries.batchSize) : entries.batchSize;
   const frozen = { enter: (pixels: { clone(): never }) => pixels.clone(), dispose: () => {} };
-  for await (const { x, labels, targets, pixels, count } of entriesFromDisk(train, {
-    ...entries,
-    batchSize,
-    frozen,
-  }).epoch({ shuffled: 1 })) {
+  // On this thread: for a few pictures starting others takes longer.
+  const source = entriesFromDisk(train, { ...entries, batchSize, frozen, workers: 0, prefetch: 1 });
+  for await (const { x, labels, targets, pixels, count } of source.epoch({ shuffled: 1 })) {
     x.dispose();
     const { own } = pixels!;
     const length = own.length / count;
@@ -194,7 +195,7 @@ async function evaluationOf(
       picture: await thumbnailOf(path),
       lines: [
         `${classes[guess.class]} ${percent(guess.probability)}`,
-        isRight(outcome) ? 'true' : `true: ${classes[label]} ${percent(probability)}`,
+        isRight(outcome) ? 'label: the same' : `label: ${classes[label]} ${percent(probability)}`,
         `loss ${loss.toFixed(3)}`,
         basename(path),
       ],
@@ -218,7 +219,7 @@ async function evaluationOf(
   return {
     pictures: figures.pictures,
     classes: figures.classes,
-    means: [mean('mean of classes', figures.macro), mean('mean by pictures', figures.weighted)],
+    means: [mean('macro mean', figures.macro), mean('weighted mean', figures.weighted)],
     ece: figures.calibration.ece,
     reliability,
     confusion: { png, size: confusion.size },

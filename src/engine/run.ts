@@ -17,7 +17,8 @@ export type OnStatistics = (node: Node, statistics: { mean: tf.Tensor; variance:
  * What batch norms normalise by in training: the statistics of the batch, and new moving ones are handed on (`train`), or
  * the moving ones, which stay as they are (`eval`). Their gamma and beta have gradients either way.
  */
-export type BatchNormMode = 'train' | 'eval';
+export const batchNormModes = ['train', 'eval'] as const;
+export type BatchNormMode = (typeof batchNormModes)[number];
 
 export type RunMode =
   /** Dropout off; moving statistics used and left alone. */

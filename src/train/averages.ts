@@ -59,8 +59,9 @@ export function startAverages(
 export function averaged(
   network: TrainableNetwork,
   { variables }: Averages,
-): Pick<TrainableNetwork, 'variables' | 'auxiliary' | 'logits' | 'read'> {
+): Pick<TrainableNetwork, 'graph' | 'variables' | 'auxiliary' | 'logits' | 'read'> {
   return {
+    graph: network.graph,
     variables,
     auxiliary: network.auxiliary,
     logits: (x) => network.logits(x, variables),

@@ -4,12 +4,14 @@
  */
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
+import { merged } from '../engine/lora.js';
 import type { ReadParameter } from '../engine/network.js';
 import type { Variable } from '../engine/variables.js';
 import { writeFileAtomic } from '../files.js';
 import { type ModelRecord, saveModelFolder } from '../weights/model-folder.js';
 import { openSafetensors, type SafetensorsEntry, writeSafetensors } from '../weights/safetensors.js';
 import { AUXILIARY } from './auxiliary.js';
+import { ADAPTERS, adapterEntries } from './lora.js';
 import type { Optimizer } from './optimizers.js';
 import type { HistoryRow } from './options.js';
 import { CHECKPOINT, type CheckpointState, OPTIMIZER, writeHistory } from './run-folder.js';
@@ -64,7 +66,7 @@ export interface CheckpointWriter {
 export function checkpointWriter(
   folder: string,
   record: ModelRecord,
-  network: Pick<TrainableNetwork, 'variables' | 'auxiliary' | 'read'>,
+  network: Pick<TrainableNetwork, 'graph' | 'variables' | 'auxiliary' | 'read'>,
   optimizer: Optimizer,
 ): CheckpointWriter {
   interface Pending {
@@ -85,7 +87,7 @@ export function checkpointWriter(
       network.variables.has(path) ? model(path) : network.read(path);
 
   const writeBest = (model: Numbers, row: HistoryRow): Promise<void> =>
-    saveModelFolder(join(folder, 'best'), reaching(record, row), withFrozen(model));
+    saveModelFolder(join(folder, 'best'), reaching(record, row), merged(network.graph, withFrozen(model)));
 
   const writeLast = async (
     { state, history }: Pick<Pending, 'state' | 'history'>,
@@ -96,10 +98,14 @@ export function checkpointWriter(
       [...names].map((name) => ({ name, shape: variables.get(name)!.shape, read: () => numbers(name) }));
     // The checkpoint comes last: a run that is killed in between goes on from the one before, which needs no more rows.
     await writeHistory(folder, history);
-    await saveModelFolder(join(folder, 'last'), reaching(record, history.at(-1)!), withFrozen(model), async (fresh) => {
+    const read = withFrozen(model);
+    const reached = reaching(record, history.at(-1)!);
+    await saveModelFolder(join(folder, 'last'), reached, merged(network.graph, read), async (fresh) => {
       await writeSafetensors(join(fresh, OPTIMIZER), entriesOf(optimizer.slots.keys(), optimizer.slots, slots));
       const auxiliary = entriesOf(network.auxiliary, network.variables, model);
       if (auxiliary.length > 0) await writeSafetensors(join(fresh, AUXILIARY), auxiliary);
+      const adapters = adapterEntries(network.graph, read);
+      if (adapters.length > 0) await writeSafetensors(join(fresh, ADAPTERS), adapters);
       await writeFileAtomic(join(fresh, CHECKPOINT), `${JSON.stringify(state, null, 2)}\n`);
     });
     lastWrite = performance.now();

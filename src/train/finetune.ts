@@ -12,6 +12,7 @@ import { assertSound, evaluateEntries, type Scores, type Trained, trainEpoch } f
 import type { EntryOptions } from './features/entries.js';
 import { type PrintingReader, printingReader } from './features/key.js';
 import { openSources, type RunPictures, type Sources } from './features/sources.js';
+import { isAdapter, trainedOf } from './lora.js';
 import { type Figures, validationOf } from './metrics.js';
 import { type Optimising, startOptimising } from './optimising.js';
 import {
@@ -38,7 +39,8 @@ import {
 import { learningRate, scheduleOf } from './schedule.js';
 import { checkSettings, completeSettings } from './settings/complete.js';
 import type { FinetuneSettings } from './settings/settings.js';
-import { type Start, startRun } from './start.js';
+import { type Start, stagesOfRun, startRun } from './start.js';
+import { formatStages } from './strategy-table.js';
 import { assertEvents, openEvents, type RunEvents } from './tensorboard.js';
 import { loadTrainable, type TrainableNetwork } from './trainable.js';
 
@@ -110,6 +112,8 @@ async function train(job: Job): Promise<FinetuneResult> {
     auxiliary: start.auxiliary,
     labelLoss: { focal: settings.focal, weighted: resolved.classWeights !== undefined },
     distillation: start.teacher?.distillation,
+    trains: trainedOf(start.graph),
+    batchNorm: settings.batchNorm,
     precision: settings.precision ?? 'float32',
     recompute: settings.recompute ?? false,
   });
@@ -146,13 +150,14 @@ const badPicturesOf = ({ bad }: Run): BadPicture[] => [...bad].map(([path, reaso
 function describe(run: Run): string {
   const { start, network, history } = run;
   const { settings, resolved } = start.args;
-  const { trained, total, auxiliary } = countParameters(network);
+  const { auxiliary } = countParameters(network);
   return [
     `${resolved.backbone} (${resolved.source}), weights: ${resolved.weightsOrigin}`,
     ...resolved.adaptations.map((each) => `weights adapted: ${each}`),
     `${resolved.classes.length} classes, ${resolved.trainPictures} pictures to train on, ${resolved.valPictures} to validate with`,
-    `--freeze ${settings.freeze}: ${resolved.cut === null ? 'nothing is frozen' : `frozen up to and with ${resolved.cut}`}; ` +
-      `${trained.toLocaleString('en')} of ${total.toLocaleString('en')} parameters are trained`,
+    `--freeze ${settings.freeze}: ${resolved.cut === null ? 'nothing is frozen' : `frozen up to and with ${resolved.cut}`}` +
+      (settings.lora === undefined ? '' : `; --lora ${settings.lora}: behind it the heads and adapters are trained`),
+    formatStages(stagesOfRun(start.graph, start.cut, settings, resolved.lr)),
     ...(auxiliary === 0
       ? []
       : [
@@ -175,12 +180,13 @@ function describe(run: Run): string {
 
 /** Numbers of the model, those of them that a gradient changes, and those of auxiliary classifiers, which it loses. */
 function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
+  const isOfAdapter = isAdapter(graph); // merged into what they adapt
   const count = (which: (path: string) => boolean): number =>
     graph.parameters
       .filter(({ path }) => which(path))
       .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   return {
-    total: count((path) => !auxiliary.has(path)),
+    total: count((path) => !auxiliary.has(path) && !isOfAdapter(path)),
     trained: count((path) => trainable.has(path) && !auxiliary.has(path)),
     auxiliary: count((path) => auxiliary.has(path)),
   };

@@ -16,20 +16,20 @@ export interface Optimising {
   readonly optimizer: Optimizer;
   readonly updater: Updater;
   /** The network as it is validated, and as its models are written: itself, or its averages. */
-  readonly kept: Pick<TrainableNetwork, 'variables' | 'auxiliary' | 'logits' | 'read'>;
+  readonly kept: Pick<TrainableNetwork, 'graph' | 'variables' | 'auxiliary' | 'logits' | 'read'>;
   dispose(): void;
 }
 
 export type OptimisingSettings = Pick<
   FinetuneSettings,
-  'optimizer' | 'momentum' | 'nesterov' | 'accumulate' | 'clipNorm' | 'ema'
+  'optimizer' | 'momentum' | 'nesterov' | 'accumulate' | 'clipNorm' | 'ema' | 'layerDecay'
 >;
 
 /** Makes ready what a run's settings ask for. A network that goes on after a stop has its averages in its variables. */
 export function startOptimising(
   network: TrainableNetwork,
   { engine, graph }: { readonly engine: Engine; readonly graph: Graph },
-  { optimizer: name, momentum, nesterov, accumulate, clipNorm, ema }: OptimisingSettings,
+  { optimizer: name, momentum, nesterov, accumulate, clipNorm, ema, layerDecay }: OptimisingSettings,
   weightDecay: number,
 ): Optimising {
   const optimizer = createOptimizer(network.trainable, network.updates, {
@@ -37,7 +37,7 @@ export function startOptimising(
     momentum: momentum ?? defaultMomentum(name),
     nesterov: nesterov ?? false,
     weightDecay,
-    groups: groupsOf(graph),
+    groups: groupsOf(graph, layerDecay),
   });
   const clipper = clipNorm === undefined ? undefined : clipperOf(engine, clipNorm);
   const averages = ema === undefined ? undefined : startAverages(network.variables, network.updates, { decay: ema });

@@ -18,6 +18,7 @@ import type { TeacherRecord } from './distill.js';
 import { formatHistory, parseHistory } from './history.js';
 import type { HistoryRow } from './options.js';
 import type { FinetuneSettings } from './settings/settings.js';
+import type { StageRow } from './strategy-table.js';
 
 /** `args.json`: every setting, what it was resolved to, and with what. */
 export interface RunArguments {
@@ -32,6 +33,8 @@ export interface RunArguments {
     readonly teacher?: TeacherRecord;
     readonly lr: number;
     readonly weightDecay: number;
+    /** What is frozen and what is trained; absent in runs of versions that kept none. */
+    readonly stages?: readonly StageRow[];
     /** How much each class counts in the training loss, in the order of their indices; the same when absent. */
     readonly classWeights?: readonly number[];
     readonly weightsOrigin: string;

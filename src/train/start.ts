@@ -19,18 +19,21 @@ import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
 import { auxiliaryBehind, forTraining, lossesOf, restoreAuxiliary, startsAnew } from './auxiliary.js';
 import { classWeightsOf } from './class-weights.js';
 import { assertSameTeacher, describeTeacher, openTeacher, recordOf, type Teacher } from './distill.js';
+import { groupsOf } from './groups.js';
+import { type Adapting, describeLora, isAdapter, restoreAdapters, trainedOf, withAdapters } from './lora.js';
 import type { Reporter } from './options.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
 import type { Computing, RunArguments } from './run-folder.js';
 import { ADAMW_WEIGHT_DECAY, defaultLr } from './settings/complete.js';
 import type { FinetuneSettings } from './settings/settings.js';
-import { parseStrategy } from './strategy.js';
+import { parseLora, parseStrategy } from './strategy.js';
+import { type StageRow, stagesOf, withoutEffect } from './strategy-table.js';
 import type { AuxiliaryLoss } from './trainable.js';
 
 export interface Start {
   readonly engine: Engine;
   readonly dataset: PrintedDataset;
-  /** Backbone and head, and the auxiliary classifiers that take part. */
+  /** Backbone and head, and the auxiliary classifiers and adapters that take part. */
   readonly graph: Graph;
   readonly auxiliary: readonly AuxiliaryLoss[];
   readonly record: ModelRecord;
@@ -55,14 +58,16 @@ export async function startRun(settings: FinetuneSettings, engine: Engine, repor
     const dataset = scan(settings);
     if (dataset.ignored > 0) reporter.warn(`${dataset.ignored} files are no pictures and were passed over`);
     if (dataset.val.length === 0) reporter.warn('there are no validation pictures: the last epoch counts as the best');
-    return await taught(settings, dataset, (teacher) => {
+    return await taught(settings, dataset, async (teacher) => {
       if (teacher !== undefined && teacher.model.record.data.fingerprint !== dataset.fingerprint) {
         reporter.warn(
           'the teacher was trained on other pictures, or on another split of these: ' +
             'where it learned from pictures that validate here, the validation flatters the student',
         );
       }
-      return assemble(settings, engine, dataset, weights, teacher);
+      const start = await assemble(settings, engine, dataset, weights, teacher);
+      for (const each of withoutEffect(start.args.resolved.stages ?? [], settings)) reporter.warn(each);
+      return start;
     });
   } catch (error) {
     await weights.close();
@@ -95,11 +100,15 @@ function trainingOf(
 ): TrainingRecord {
   const { freeze, weights, head, headDropout, epochs, batchSize, optimizer, schedule, augment, labelSmoothing, seed } =
     settings;
+  const { lora, loraTargets, batchNorm, layerDecay } = settings;
   return {
     trainPictures: train.length,
     valPictures: val.length,
     recipe: {
       freeze,
+      ...(lora === undefined ? {} : { lora: describeLora(parseLora({ lora, loraTargets })) }),
+      ...(batchNorm === 'eval' ? { 'batch norms': 'in inference mode' } : {}),
+      ...(layerDecay === undefined ? {} : { 'layer decay': layerDecay }),
       ...(weights === 'none' ? { weights: 'none, from scratch' } : {}),
       head,
       ...{ epochs, 'batch size': batchSize, optimizer, 'learning rate': lr, schedule, 'weight decay': weightDecay },
@@ -143,13 +152,16 @@ async function assemble(
   };
   const graph = graphOf(record);
   const adapted = weights.read === undefined ? undefined : adaptWeights(graph, weights.parameters, weights.read);
-  const { cut } = parseStrategy(settings.freeze, graph);
+  const { graph: adapting, cut } = strategyOf(graph, settings);
   assertTrainable(engine, settings.freeze, cut);
   const auxiliary = settings.auxiliary === 'off' ? [] : auxiliaryBehind(graph, cut, published);
-  const trained = forTraining(dropping(graph, settings), auxiliary, dataset.classes.length);
+  const trained = forTraining(dropping(adapting, settings), auxiliary, dataset.classes.length);
   const stored = new Set(weights.parameters.map(({ path }) => path));
-  const isNew = (path: string): boolean => path.startsWith('head.') || startsAnew(path, auxiliary, stored);
-  const lr = settings.lr ?? defaultLr(settings.optimizer, cut === 'pre_logits' ? 'head' : 'more');
+  const isOfAdapter = isAdapter(trained);
+  const isNew = (path: string): boolean =>
+    path.startsWith('head.') || isOfAdapter(path) || startsAnew(path, auxiliary, stored);
+  const onlyNew = cut === 'pre_logits' || settings.lora !== undefined;
+  const lr = settings.lr ?? defaultLr(settings.optimizer, onlyNew ? 'head' : 'more');
   const weightDecay =
     settings.weightDecay === 0 && settings.optimizer === 'adamw' ? ADAMW_WEIGHT_DECAY : settings.weightDecay;
   const labels = dataset.train.map(({ label }) => label);
@@ -176,6 +188,7 @@ async function assemble(
         ...(teacher === undefined ? {} : { teacher: recordOf(teacher) }),
         lr,
         weightDecay,
+        stages: stagesOfRun(trained, cut, settings, lr),
         ...(classWeights === undefined ? {} : { classWeights }),
         weightsOrigin: weights.origin,
         weightsLicense: weights.license,
@@ -203,6 +216,25 @@ export const computingOf = ({ device, threads }: Engine): Computing => ({
   threads: threads ?? null,
   processor: cpus()[0]?.model ?? 'unknown',
 });
+
+/**
+ * What is trained of a network.
+ * @throws BAD_FREEZE, UNKNOWN_TAP, NOT_A_CUT, NO_ATTENTION, BAD_LORA, LORA_RANK
+ */
+function strategyOf(graph: Graph, { freeze, lora, loraTargets, backbone }: FinetuneSettings): Adapting {
+  if (lora === undefined) return { graph, cut: parseStrategy(freeze, graph).cut };
+  return withAdapters(graph, freeze, parseLora({ lora, loraTargets }), backbone);
+}
+
+/** What training does with every stage of the network as it is trained. */
+export function stagesOfRun(
+  graph: Graph,
+  cut: string | undefined,
+  { layerDecay, batchNorm = 'train' }: Pick<FinetuneSettings, 'layerDecay' | 'batchNorm'>,
+  lr: number,
+): StageRow[] {
+  return stagesOf(graph, { cut, trains: trainedOf(graph), groups: groupsOf(graph, layerDecay), lr, batchNorm });
+}
 
 /** @throws NO_DROP_PATH */
 const dropping = (graph: Graph, { dropPath }: FinetuneSettings): Graph =>
@@ -246,7 +278,11 @@ export async function restartRun(folder: string, before: RunArguments, engine: E
   try {
     const cut = resolved.cut ?? undefined;
     assertTrainable(engine, settings.freeze, cut);
-    const { graph, auxiliary, read, close } = await restoreAuxiliary(last, resolved.auxiliary);
+    const model = await restoreAuxiliary(last, resolved.auxiliary);
+    const { graph, auxiliary, read, close } =
+      settings.lora === undefined
+        ? model
+        : await restoreAdapters(last, model, (plain) => strategyOf(plain, settings).graph);
     const trained = dropping(graph, settings);
     return await taught(settings, dataset, async (teacher) => {
       assertSameTeacher(teacher, resolved.teacher);

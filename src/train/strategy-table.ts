@@ -1,7 +1,8 @@
 /** The table at the start of a run: by stage, what is frozen, what is trained, at which rate, and how many numbers that is. */
 import { cutAt, type Graph, nodesBetween, tapOf } from '../engine/graph.js';
 import type { BatchNormMode } from '../engine/run.js';
-import type { ParameterGroup } from './groups.js';
+import { HEAD, type ParameterGroup } from './groups.js';
+import type { FinetuneSettings } from './settings/settings.js';
 
 /** What training does with a stage. */
 export interface StageRow {
@@ -24,8 +25,8 @@ export interface StageRow {
 
 export interface StageOptions {
   readonly cut: string | undefined;
-  /** Paths with a gradient. */
-  readonly trainable: { has(path: string): boolean };
+  /** Which parameters behind the cut are trained; all when absent. */
+  readonly trains?: ((path: string) => boolean) | undefined;
   readonly groups: ReadonlyMap<string, ParameterGroup>;
   /** The highest of the run. */
   readonly lr: number;
@@ -33,26 +34,28 @@ export interface StageOptions {
 }
 
 /** A row a stage, in the order of the network. */
-export function stagesOf(graph: Graph, { cut, trainable, groups, lr, batchNorm }: StageOptions): StageRow[] {
+export function stagesOf(graph: Graph, { cut, trains = () => true, groups, lr, batchNorm }: StageOptions): StageRow[] {
   const model = new Set(nodesBetween(graph, new Set(), [tapOf(graph, 'logits')]));
-  const behind = new Set(cut === undefined ? graph.nodes : cutAt(graph, cut, 'logits').after);
+  const after = new Set(cut === undefined ? graph.nodes : cutAt(graph, cut, 'logits').after);
   const stages = new Map<string, Sums>();
   for (const node of graph.nodes) {
     const isAdapter = node.operation.kind === 'low_rank';
+    const isBehind = after.has(node) || !model.has(node); // auxiliary classifiers stand on what is trained
     for (const parameter of node.parameters) {
       const { stage, lrScale } = groups.get(parameter.path)!;
       const sums = stages.get(stage) ?? { ...none };
       const count = parameter.shape.reduce((a, b) => a * b, 1);
       if (!isAdapter) sums.parameters += count;
-      if (parameter.trainable && !trainable.has(parameter.path)) sums.hasFrozen = true;
-      if (trainable.has(parameter.path)) {
+      const isTrained = parameter.trainable && isBehind && trains(parameter.path);
+      if (parameter.trainable && !isTrained) sums.hasFrozen = true;
+      if (isTrained) {
         sums.trained += count;
         sums.lowest = Math.min(sums.lowest, lr * lrScale);
         sums.highest = Math.max(sums.highest, lr * lrScale);
         if (isAdapter) sums.hasAdapters = true;
       }
       if (!model.has(node)) sums.isAuxiliary = true;
-      if (node.operation.kind === 'batch_norm' && (behind.has(node) || !model.has(node))) sums.hasNorms = true;
+      if (node.operation.kind === 'batch_norm' && isBehind) sums.hasNorms = true;
       stages.set(stage, sums);
     }
   }
@@ -102,6 +105,21 @@ const states: Readonly<Record<StageRow['state'], string>> = {
   adapted: 'frozen, adapters trained',
   auxiliary: 'trained, in no model',
 };
+
+/** What was asked for and changes nothing, as sentences. */
+export function withoutEffect(
+  rows: readonly StageRow[],
+  { batchNorm, layerDecay }: Pick<FinetuneSettings, 'batchNorm' | 'layerDecay'>,
+): string[] {
+  const trained = rows.filter(({ state }) => state !== 'frozen');
+  const onlyHeads = trained.every(({ stage, state }) => stage === HEAD || state === 'auxiliary');
+  return [
+    ...(batchNorm === 'eval' && trained.every((row) => row.batchNorm === undefined)
+      ? ['--bn eval changes nothing: no batch norm is trained']
+      : []),
+    ...(layerDecay !== undefined && onlyHeads ? ['--layer-decay changes nothing: only the head is trained'] : []),
+  ];
+}
 
 /** More rows than these are shortened: blocks that follow each other and are treated alike become one. */
 const MOST_ROWS = 10;

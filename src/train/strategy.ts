@@ -1,5 +1,6 @@
 /** What is frozen: a cut in the graph. What lies before it runs once, outside the gradient; what follows is trained. */
 import { cuts, type Graph, tapOf } from '../engine/graph.js';
+import type { Lora, LoraTargets } from '../engine/lora.js';
 import { UsageError } from '../errors.js';
 
 export interface Strategy {
@@ -47,9 +48,37 @@ function beforeLast(count: number, graph: Graph): string | undefined {
       hint: `write last:1 to last:${blocks.length}; --freeze backbone trains the head alone, --freeze none everything`,
     });
   }
-  const first = blocks[blocks.length - count]!;
-  const start = graph.nodes.find((node) => node.path.startsWith(`${first}.`))!.id;
+  return cutBefore(graph, blocks[blocks.length - count]!);
+}
+
+/** The last cut before a block; undefined where there is none. */
+export function cutBefore(graph: Graph, block: string): string | undefined {
+  const start = graph.nodes.find((node) => node.path.startsWith(`${block}.`))!.id;
   return cuts(graph, 'logits')
     .filter((tap) => tapOf(graph, tap).id < start)
     .at(-1);
+}
+
+/** How a run adapts. */
+export interface LoraSettings {
+  /** `RANK` or `RANK,ALPHA`. */
+  readonly lora: string;
+  readonly loraTargets?: LoraTargets | undefined;
+}
+
+/**
+ * Reads `RANK` or `RANK,ALPHA`. Alpha is the rank where it is not given, so that the product counts once, as Hu et al.
+ * 2021, section 4.1, have it for the first rank that is tried; queries and values are adapted, as in their section 7.1.
+ * @throws BAD_LORA
+ */
+export function parseLora({ lora, loraTargets: targets = 'qv' }: LoraSettings): Lora {
+  const [, rank, alpha = rank] = /^(\d+)(?:,(\d+(?:\.\d+)?))?$/.exec(lora) ?? [];
+  if (rank !== undefined && Number(rank) >= 1 && Number(alpha) > 0) {
+    return { rank: Number(rank), alpha: Number(alpha), targets };
+  }
+  throw new UsageError({
+    code: 'BAD_LORA',
+    message: `"${lora}" is not a rank, or a rank and alpha`,
+    hint: 'write --lora 8 or --lora 8,16: a whole number from 1, and alpha above 0',
+  });
 }

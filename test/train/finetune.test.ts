@@ -147,7 +147,8 @@ describe('a run folder', () => {
 
   test('the reporter hears of the engine, the freezing, and every step', () => {
     expect(messages[0]).toMatch(/^TensorFlow \d/);
-    expect(messages.join('\n')).toContain('frozen up to and with pre_logits; 771 of 219,315 parameters are trained');
+    expect(messages.join('\n')).toContain('frozen up to and with pre_logits\n');
+    expect(messages.join('\n')).toMatch(/^all +771 +219,315$/m);
     expect(steps).toEqual([1, 2, 3].flatMap((epoch) => [1, 2, 3, 4].map((step) => `${epoch}: ${step}/4`)));
   });
 });

@@ -1,11 +1,17 @@
 /** The table at the start of a run. */
 import { describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished, withAuxiliary } from '../../src/backbones/index.js';
-import { cutAt, type Graph } from '../../src/engine/graph.js';
+import type { Graph } from '../../src/engine/graph.js';
 import { withLora } from '../../src/engine/lora.js';
 import { withHead } from '../../src/heads/heads.js';
 import { groupsOf } from '../../src/train/groups.js';
-import { formatStages, type StageOptions, type StageRow, stagesOf } from '../../src/train/strategy-table.js';
+import {
+  formatStages,
+  type StageOptions,
+  type StageRow,
+  stagesOf,
+  withoutEffect,
+} from '../../src/train/strategy-table.js';
 
 const networkOf = (backbone: string, source: string, side = 64): Graph =>
   withHead(
@@ -16,22 +22,10 @@ const networkOf = (backbone: string, source: string, side = 64): Graph =>
 
 interface Given extends Partial<StageOptions> {
   readonly layerDecay?: number;
-  readonly trains?: (path: string) => boolean;
 }
 
-function rowsOf(graph: Graph, { cut, layerDecay, trains = () => true, ...rest }: Given): StageRow[] {
-  const nodes = cut === undefined ? graph.nodes : cutAt(graph, cut, 'logits').after;
-  const trainable = new Set(
-    nodes.flatMap(({ parameters }) => parameters.filter((p) => p.trainable && trains(p.path)).map(({ path }) => path)),
-  );
-  return stagesOf(graph, {
-    cut,
-    trainable,
-    groups: groupsOf(graph, layerDecay),
-    lr: 1e-3,
-    batchNorm: 'train',
-    ...rest,
-  });
+function rowsOf(graph: Graph, { cut, layerDecay, ...rest }: Given): StageRow[] {
+  return stagesOf(graph, { cut, groups: groupsOf(graph, layerDecay), lr: 1e-3, batchNorm: 'train', ...rest });
 }
 
 describe('a ResNet-50', () => {
@@ -108,10 +102,21 @@ test('a vision transformer with adapters: blocks that are treated alike are one 
 test('auxiliary classifiers are told apart from what the model has', () => {
   const published = findPublished(findBackbone('googlenet'), 'torch');
   const graph = withAuxiliary(networkOf('googlenet', 'torch', 224), published.auxiliary!, 5);
-  const rows = rowsOf(graph, { trainable: { has: () => true } });
+  const rows = rowsOf(graph, { cut: 'inception4d' });
   expect(rows.filter(({ state }) => state === 'auxiliary').map(({ stage }) => stage)).toEqual(['aux1', 'aux2']);
   const inModel = rows
     .filter(({ state }) => state !== 'auxiliary')
     .reduce((sum, { parameters }) => sum + parameters, 0);
   expect(formatStages(rows).split('\n').at(-1)).toContain(inModel.toLocaleString('en'));
+});
+
+test('what was asked for in vain is named', () => {
+  const resnet = networkOf('resnet18', 'torch');
+  const all = { batchNorm: 'eval', layerDecay: 0.5 } as const;
+  const words = (graph: Graph, cut: string | undefined, asked: Parameters<typeof withoutEffect>[1]): string =>
+    withoutEffect(rowsOf(graph, { cut, batchNorm: 'eval' }), asked).join('; ');
+  expect(words(resnet, 'stage3', all)).toBe('');
+  expect(words(resnet, 'pre_logits', {})).toBe('');
+  expect(words(resnet, 'pre_logits', all)).toMatch(/^--bn eval .* no batch norm.*; --layer-decay .* only the head/);
+  expect(words(networkOf('vit_ti16', 'torch'), 'block9', all)).toMatch(/^--bn eval [^;]*$/);
 });

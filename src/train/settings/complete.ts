@@ -3,6 +3,7 @@ import { listFaults, UsageError } from '../../errors.js';
 import { parseHead } from '../../heads/heads.js';
 import type { OptimizerName } from '../optimizers.js';
 import { BALANCED } from '../sampling.js';
+import { parseLora } from '../strategy.js';
 import type { FinetuneSettings, GivenSettings } from './settings.js';
 import { settingList, settings as table } from './table.js';
 
@@ -84,6 +85,7 @@ export function checkSettings(settings: FinetuneSettings): void {
   }
   if (faults.length === 0) {
     parseHead(settings.head, settings.headDropout);
+    if (settings.lora !== undefined) parseLora({ lora: settings.lora, loraTargets: settings.loraTargets });
     return;
   }
   throw new UsageError({

@@ -1,7 +1,9 @@
 /** Everything that decides a run's numbers, as `args.json` keeps it; what each setting means. */
 import type { Augmentation } from '../../augment/augment.js';
 import type { Channels, ImageSize } from '../../augment/image.js';
+import type { LoraTargets } from '../../engine/lora.js';
 import type { Precision } from '../../engine/precision.js';
+import type { BatchNormMode } from '../../engine/run.js';
 import type { CachePlace, RowPrecision } from '../features/places.js';
 import type { OptimizerName } from '../optimizers.js';
 import type { Sampler } from '../sampling.js';
@@ -32,6 +34,14 @@ export interface FinetuneSettings {
 
   /** `none`, `backbone`, `last:N` or `until:TAP`: what is frozen at the end. */
   readonly freeze: string;
+  /** By which statistics batch norms of the trained part normalise; `train` when absent. */
+  readonly batchNorm?: BatchNormMode;
+  /** What a layer's rate is of that of the layer behind it, the head's being the highest; the same for all when absent. */
+  readonly layerDecay?: number;
+  /** `RANK` or `RANK,ALPHA` of adapters that are trained in the place of the backbone; none when absent. */
+  readonly lora?: string;
+  /** Which projections of attention are adapted; queries and values when absent. */
+  readonly loraTargets?: LoraTargets;
 
   readonly epochs: number;
   readonly batchSize: number;

@@ -41,6 +41,8 @@ const optimizers: typeof import('../optimizers.js').optimizerNames = [
   'lion',
   'lamb',
 ];
+const batchNormModes: typeof import('../../engine/run.js').batchNormModes = ['train', 'eval'];
+const loraTargets: typeof import('../../engine/lora.js').loraTargets = ['qv', 'qkv', 'qkvo'];
 const precisions: typeof import('../../engine/precision.js').precisions = ['float32', 'bfloat16'];
 /** Hinton et al. 2015: see `distill.ts`. */
 export const distillation: typeof import('../distill.js').distillationDefaults = { weight: 0.9, temperature: 2 };
@@ -131,6 +133,34 @@ export const settings: Table = {
     help: 'backbone, none, last:N (train the last N blocks) or until:TAP',
     default: 'backbone',
     section: 'Strategy',
+  },
+  batchNorm: {
+    flag: 'bn',
+    kind: choice(batchNormModes, '<mode>'),
+    help: 'batch norms of the trained part: train by the statistics of the batch, or eval by those they came with',
+    stated: 'train',
+    section: 'Strategy',
+  },
+  layerDecay: {
+    flag: 'layer-decay',
+    kind: real({ above: 0, atMost: 1 }, '<factor>'),
+    help: 'a block trains at this share of the rate of the block behind it, the head at the whole; 0.65 to 0.9 are usual',
+    stated: '1',
+    section: 'Strategy',
+  },
+  lora: {
+    flag: 'lora',
+    kind: text('<rank[,alpha]>'),
+    help: 'train low-rank adapters on the attention of a frozen transformer, merged into the model; 8 is usual',
+    section: 'Strategy',
+  },
+  loraTargets: {
+    flag: 'lora-targets',
+    kind: choice(loraTargets, '<targets>'),
+    help: 'which projections have adapters: queries, keys, values, out',
+    stated: 'qv',
+    section: 'Strategy',
+    needs: 'lora',
   },
 
   epochs: { flag: 'epochs', kind: whole(1), help: 'times through the pictures', default: 20, section: 'Training' },

@@ -1,0 +1,128 @@
+/** Low-rank adaptation as a way to train: which blocks get adapters, what is trained, and how a stopped run goes on. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { backbones, buildBackbone } from '../backbones/index.js';
+import { cuts, type Graph, tapOf } from '../engine/graph.js';
+import { adaptersOf, type Lora, withLora } from '../engine/lora.js';
+import type { ReadParameter } from '../engine/network.js';
+import { FormatError, UsageError } from '../errors.js';
+import type { OpenedModel } from '../weights/model-folder.js';
+import { openSafetensors, type SafetensorsEntry } from '../weights/safetensors.js';
+import { groupsOf } from './groups.js';
+import { parseStrategy } from './strategy.js';
+
+/** In `last/`: the adapters, and the kernels that they adapt as they were. The model itself has them merged. */
+export const ADAPTERS = 'adapters.safetensors';
+
+/** As a model card says it. */
+export const describeLora = ({ rank, alpha, targets }: Lora): string => `rank ${rank}, alpha ${alpha}, on ${targets}`;
+
+/** A network as a run trains it, and where the part begins that needs gradients. */
+export interface Adapting {
+  readonly graph: Graph;
+  /** With adapters, right before the first block that has one. */
+  readonly cut: string | undefined;
+}
+
+/**
+ * Puts adapters on the attention of the blocks that `freeze` leaves: of all with `backbone`, else of those behind its cut.
+ * @throws NO_ATTENTION with the networks that have some, BAD_FREEZE with `none`, LORA_RANK
+ */
+export function withAdapters(graph: Graph, freeze: string, lora: Lora, name: string): Adapting {
+  if (!graph.nodes.some(({ operation }) => operation.kind === 'attention')) throw withoutAttention(name);
+  if (freeze === 'none') {
+    throw new UsageError({
+      code: 'BAD_FREEZE',
+      message: '--freeze none trains every parameter, which leaves nothing for --lora to adapt',
+      hint: 'leave --freeze out to adapt every block, or give last:N or until:TAP to adapt those behind it',
+    });
+  }
+  const behind = freeze === 'backbone' ? undefined : parseStrategy(freeze, graph).cut;
+  const adapted = withLora(graph, { ...lora, behind });
+  return { graph: adapted, cut: cutBefore(adapted) };
+}
+
+function cutBefore(graph: Graph): string | undefined {
+  const first = graph.nodes.find(({ operation }) => operation.kind === 'low_rank')!;
+  const block = graph.blocks.find((each) => first.path.startsWith(`${each}.`))!;
+  const start = graph.nodes.find(({ path }) => path.startsWith(`${block}.`))!.id;
+  return cuts(graph, 'logits')
+    .filter((tap) => tapOf(graph, tap).id < start)
+    .at(-1);
+}
+
+function withoutAttention(name: string): UsageError {
+  const having = backbones.filter(({ published, inputSize: side }) =>
+    buildBackbone(published[0]!, { size: { height: side, width: side } }).nodes.some(
+      ({ operation }) => operation.kind === 'attention',
+    ),
+  );
+  return new UsageError({
+    code: 'NO_ATTENTION',
+    message: `--lora adapts the projections of attention, and ${name} has none`,
+    hint: `these have some: ${having.map((each) => each.name).join(', ')}; or leave --lora out`,
+  });
+}
+
+/** What is trained behind the cut: with adapters these and the heads, else everything, which is undefined. */
+export function trainedOf(graph: Graph): ((path: string) => boolean) | undefined {
+  const adapters = new Set(adaptersOf(graph).flatMap(({ a, b }) => [a, b]));
+  if (adapters.size === 0) return undefined;
+  const groups = groupsOf(graph);
+  return (path) => adapters.has(path) || groups.get(path)!.layer > graph.blocks.length;
+}
+
+/** Whether a parameter is an adapter's, which no file of weights has. */
+export function isAdapter(graph: Graph): (path: string) => boolean {
+  const adapters = new Set(adaptersOf(graph).flatMap(({ a, b }) => [a, b]));
+  return (path) => adapters.has(path);
+}
+
+/**
+ * What a checkpoint holds beside the model, so that a run goes on as if it had not been stopped.
+ * @param read gives the numbers of the network with adapters
+ */
+export function adapterEntries(graph: Graph, read: ReadParameter): SafetensorsEntry[] {
+  const shapes = new Map(graph.parameters.map(({ path, shape }) => [path, shape]));
+  return adaptersOf(graph)
+    .flatMap(({ kernel, a, b }) => [kernel, a, b])
+    .map((name) => ({ name, shape: shapes.get(name)!, read: () => read(name) }));
+}
+
+/** A model as it was in training. */
+export interface TrainedModel {
+  readonly graph: Graph;
+  readonly read: ReadParameter;
+  close(): Promise<void>;
+}
+
+/**
+ * Gives the model of a checkpoint its adapters back.
+ * @param model that of the checkpoint, as it is without them
+ * @throws RUN_INVALID, FILE_TRUNCATED, ...
+ */
+export async function restoreAdapters<T extends TrainedModel>(
+  { folder }: OpenedModel,
+  model: T,
+  adapt: (graph: Graph) => Graph,
+): Promise<T> {
+  const file = join(folder, ADAPTERS);
+  if (!existsSync(file)) {
+    throw new FormatError({
+      code: 'RUN_INVALID',
+      message: `${file} is not there, with which the run was trained`,
+      hint: 'start the run anew with --overwrite',
+    });
+  }
+  const stored = await openSafetensors(file);
+  const own = new Set(stored.tensors.map(({ name }) => name));
+  return {
+    ...model,
+    graph: adapt(model.graph),
+    read: (path) => (own.has(path) ? stored.read(path) : model.read(path)),
+    close: async () => {
+      await stored.close();
+      await model.close();
+    },
+  };
+}

@@ -12,8 +12,10 @@ import { type ModelRecord, saveModelFolder } from '../weights/model-folder.js';
 import { openSafetensors, type SafetensorsEntry, writeSafetensors } from '../weights/safetensors.js';
 import { AUXILIARY } from './auxiliary.js';
 import { ADAPTERS, adapterEntries } from './lora.js';
+import type { Outcome } from './metrics.js';
 import type { Optimizer } from './optimizers.js';
 import type { HistoryRow } from './options.js';
+import { writeOutcomes } from './outcomes.js';
 import { CHECKPOINT, type CheckpointState, OPTIMIZER, writeHistory } from './run-folder.js';
 import { numbersOf, type TrainableNetwork } from './trainable.js';
 
@@ -57,8 +59,11 @@ const bytesIn = (...many: readonly Variables[]): number =>
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, Float32Array.BYTES_PER_ELEMENT), 0);
 
 export interface CheckpointWriter {
-  /** Takes the state at the end of an epoch, and writes it if the last write is some time ago. */
-  epochDone(state: CheckpointState, history: readonly HistoryRow[]): Promise<void>;
+  /**
+   * Takes the state at the end of an epoch, and writes it if the last write is some time ago.
+   * @param outcomes of the best epoch so far
+   */
+  epochDone(state: CheckpointState, history: readonly HistoryRow[], outcomes: readonly Outcome[]): Promise<void>;
   /** Writes what is not written yet. */
   flush(): Promise<void>;
 }
@@ -72,6 +77,7 @@ export function checkpointWriter(
   interface Pending {
     readonly state: CheckpointState;
     readonly history: readonly HistoryRow[];
+    readonly outcomes: readonly Outcome[];
     readonly model: Snapshot;
     readonly slots: Snapshot;
   }
@@ -90,7 +96,7 @@ export function checkpointWriter(
     saveModelFolder(join(folder, 'best'), reaching(record, row), merged(network.graph, withFrozen(model)));
 
   const writeLast = async (
-    { state, history }: Pick<Pending, 'state' | 'history'>,
+    { state, history, outcomes }: Pick<Pending, 'state' | 'history' | 'outcomes'>,
     model: Numbers,
     slots: Numbers,
   ): Promise<void> => {
@@ -106,6 +112,7 @@ export function checkpointWriter(
       if (auxiliary.length > 0) await writeSafetensors(join(fresh, AUXILIARY), auxiliary);
       const adapters = adapterEntries(network.graph, read);
       if (adapters.length > 0) await writeSafetensors(join(fresh, ADAPTERS), adapters);
+      await writeOutcomes(fresh, outcomes);
       await writeFileAtomic(join(fresh, CHECKPOINT), `${JSON.stringify(state, null, 2)}\n`);
     });
     lastWrite = performance.now();
@@ -120,19 +127,19 @@ export function checkpointWriter(
 
   return {
     flush,
-    epochDone: async (state, history) => {
+    epochDone: async (state, history, outcomes) => {
       const isBest = state.bestEpoch === state.epoch;
       pending = undefined; // an older epoch's
       if (isBest) bestPending = undefined;
       if (mayHold && performance.now() - lastWrite <= SECONDS_BETWEEN_WRITES * 1000) {
         const model = await snapshotOf(network.variables);
-        pending = { state, history: [...history], model, slots: await snapshotOf(optimizer.slots) };
+        pending = { state, history: [...history], outcomes, model, slots: await snapshotOf(optimizer.slots) };
         if (isBest) bestPending = { model, row: history.at(-1)! };
         return;
       }
       if (isBest) await writeBest(living(network.variables), history.at(-1)!);
       else await flush(); // a best model of before
-      await writeLast({ state, history }, living(network.variables), living(optimizer.slots));
+      await writeLast({ state, history, outcomes }, living(network.variables), living(optimizer.slots));
     },
   };
 }

@@ -1,11 +1,10 @@
 /** What the report of a run says in words and figures. */
 import { basename } from 'node:path';
 import type { ReportPage, Row } from '../report/page.js';
-import { groupsOf } from './groups.js';
 import type { HistoryRow, RunMetrics } from './options.js';
 import { describeOverfitting, overfittingOf } from './overfitting.js';
 import type { Start } from './start.js';
-import type { TrainableNetwork } from './trainable.js';
+import { stageCells } from './strategy-table.js';
 
 /** How a run ended. */
 export interface Ended {
@@ -18,12 +17,11 @@ export interface Ended {
 export interface Described {
   readonly folder: string;
   readonly start: Start;
-  readonly network: TrainableNetwork;
 }
 
 /** The page without its pictures. */
 export function describeRun(
-  { folder, start, network }: Described,
+  { folder, start }: Described,
   { history, metrics, stopped }: Ended,
 ): Omit<ReportPage, 'curves' | 'evaluation' | 'batch'> {
   const { args, record } = start;
@@ -60,7 +58,7 @@ export function describeRun(
         .filter(([name]) => name !== 'epochs')
         .map(([name, value]): Row => [name, String(value)]),
     ],
-    parameters: parametersByStage(start, network),
+    parameters: resolved.stages === undefined ? [] : stageCells(resolved.stages),
     curvesText: curvesText(metrics),
     settings: rowsOf(settings),
     versions: [...rowsOf(versions), ['data', resolved.dataFingerprint]],
@@ -92,20 +90,6 @@ function curvesText({ epochs, bestEpoch, trainLoss, valLoss, valAccuracy }: RunM
       ? `training loss ${trainLoss.toFixed(3)}`
       : `validation loss ${valLoss.toFixed(3)}, accuracy ${(100 * valAccuracy).toFixed(1)} %`;
   return `Loss and accuracy over ${epochs} epochs; the best is epoch ${bestEpoch}: ${best}`;
-}
-
-/** Numbers that a gradient changes, and those that none does, in the order of the network. */
-function parametersByStage({ graph }: Start, { trainable, auxiliary }: TrainableNetwork): ReportPage['parameters'] {
-  const groups = groupsOf(graph);
-  const rows = new Map<string, { part: string; trained: number; frozen: number }>();
-  for (const { path, shape } of graph.parameters) {
-    if (auxiliary.has(path)) continue; // no model keeps them
-    const part = groups.get(path)!.stage;
-    const row = rows.get(part) ?? { part, trained: 0, frozen: 0 };
-    rows.set(part, row);
-    row[trainable.has(path) ? 'trained' : 'frozen'] += shape.reduce((a, b) => a * b, 1);
-  }
-  return [...rows.values()];
 }
 
 const rowsOf = (values: object): Row[] =>

@@ -2,7 +2,7 @@
 import { cpus } from 'node:os';
 
 import type { ImageSize } from '../augment/image.js';
-import { withChannels } from '../augment/preprocessing.js';
+import { fittedBy, type Preprocessing, withChannels } from '../augment/preprocessing.js';
 import { withDropPath } from '../engine/drop-path.js';
 import type { Graph } from '../engine/graph.js';
 import { initialize } from '../engine/initializers.js';
@@ -16,12 +16,14 @@ import { type Adapted, adaptWeights } from '../weights/adapt.js';
 import type { ModelRecord, TrainingRecord } from '../weights/model-folder.js';
 import { graphOf, openModelFolder } from '../weights/model-folder.js';
 import { type ResolvedWeights, resolveWeights } from '../weights/resolve.js';
+import { augmentationWords } from './augmentation.js';
 import { auxiliaryBehind, forTraining, lossesOf, restoreAuxiliary, startsAnew } from './auxiliary.js';
 import { classWeightsOf } from './class-weights.js';
 import { assertSameTeacher, describeTeacher, openTeacher, recordOf, type Teacher } from './distill.js';
 import { groupsOf } from './groups.js';
 import { type Adapting, describeLora, isAdapter, restoreAdapters, trainedOf, withAdapters } from './lora.js';
 import type { Reporter } from './options.js';
+import { type Phase, phasesOf } from './phases.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
 import type { Computing, RunArguments } from './run-folder.js';
 import { ADAMW_WEIGHT_DECAY, defaultLr } from './settings/complete.js';
@@ -37,8 +39,10 @@ export interface Start {
   readonly graph: Graph;
   readonly auxiliary: readonly AuxiliaryLoss[];
   readonly record: ModelRecord;
-  /** The tap that ends the frozen part. */
+  /** The tap that ends the frozen part, in the phase that is trained. */
   readonly cut: string | undefined;
+  /** The first begins with {@link Start.read}, a later one with the last model. */
+  readonly phases: readonly Phase[];
   /** Starting numbers of every parameter, a new head's drawn from the seed. */
   readonly read: ReadParameter;
   /** Whose logits are learned too. */
@@ -98,21 +102,22 @@ function trainingOf(
   weightDecay: number,
   teacher: Teacher | undefined,
 ): TrainingRecord {
-  const { freeze, weights, head, headDropout, epochs, batchSize, optimizer, schedule, augment, labelSmoothing, seed } =
-    settings;
-  const { lora, loraTargets, batchNorm, layerDecay } = settings;
+  const { freeze, weights, head, headDropout, epochs, batchSize, optimizer, schedule, labelSmoothing, seed } = settings;
+  const { twoStage, gradual, lora, loraTargets, batchNorm, layerDecay } = settings;
   return {
     trainPictures: train.length,
     valPictures: val.length,
     recipe: {
       freeze,
+      ...(twoStage === undefined ? {} : { 'head alone': `for ${twoStage} epochs` }),
+      ...(gradual === undefined ? {} : { unfreezing: `a stage after every ${gradual} epochs` }),
       ...(lora === undefined ? {} : { lora: describeLora(parseLora({ lora, loraTargets })) }),
       ...(batchNorm === 'eval' ? { 'batch norms': 'in inference mode' } : {}),
       ...(layerDecay === undefined ? {} : { 'layer decay': layerDecay }),
       ...(weights === 'none' ? { weights: 'none, from scratch' } : {}),
       head,
       ...{ epochs, 'batch size': batchSize, optimizer, 'learning rate': lr, schedule, 'weight decay': weightDecay },
-      ...{ augment, 'label smoothing': labelSmoothing, 'head dropout': headDropout, seed },
+      ...{ augment: augmentationWords(settings), 'label smoothing': labelSmoothing, 'head dropout': headDropout, seed },
       ...(teacher === undefined ? {} : describeTeacher(teacher)),
       ...(settings.precision === 'bfloat16' ? { precision: 'bfloat16' } : {}),
     },
@@ -145,7 +150,7 @@ async function assemble(
     channels,
     head: parseHead(settings.head, settings.headDropout),
     classes: dataset.classes,
-    preprocessing: withChannels(published.preprocessing, channels),
+    preprocessing: withChannels(fitted(published.preprocessing, settings), channels),
     weights: { origin: weights.origin, license: weights.license },
     data: { fingerprint: dataset.fingerprint, valSplit: settings.valSplit, seed: settings.seed },
     toolkit: version,
@@ -154,14 +159,17 @@ async function assemble(
   const adapted = weights.read === undefined ? undefined : adaptWeights(graph, weights.parameters, weights.read);
   const { graph: adapting, cut } = strategyOf(graph, settings);
   assertTrainable(engine, settings.freeze, cut);
-  const auxiliary = settings.auxiliary === 'off' ? [] : auxiliaryBehind(graph, cut, published);
+  const inPhases = settings.twoStage !== undefined || settings.gradual !== undefined;
+  // What stands on a part that is frozen first would be new where that is trained already.
+  const auxiliary = settings.auxiliary === 'off' || inPhases ? [] : auxiliaryBehind(graph, cut, published);
   const trained = forTraining(dropping(adapting, settings), auxiliary, dataset.classes.length);
   const stored = new Set(weights.parameters.map(({ path }) => path));
   const isOfAdapter = isAdapter(trained);
   const isNew = (path: string): boolean =>
     path.startsWith('head.') || isOfAdapter(path) || startsAnew(path, auxiliary, stored);
-  const onlyNew = cut === 'pre_logits' || settings.lora !== undefined;
+  const onlyNew = cut === 'pre_logits' || settings.lora !== undefined || settings.twoStage !== undefined;
   const lr = settings.lr ?? defaultLr(settings.optimizer, onlyNew ? 'head' : 'more');
+  const phases = phasesOf(settings, graph, { cut, lr });
   const weightDecay =
     settings.weightDecay === 0 && settings.optimizer === 'adamw' ? ADAMW_WEIGHT_DECAY : settings.weightDecay;
   const labels = dataset.train.map(({ label }) => label);
@@ -176,6 +184,7 @@ async function assemble(
     auxiliary: lossesOf(auxiliary),
     record: { ...record, training: trainingOf(settings, dataset, lr, weightDecay, teacher) },
     cut,
+    phases,
     read: startingNumbers(trained, adapted, isNew, settings.seed),
     teacher,
     args: {
@@ -188,7 +197,7 @@ async function assemble(
         ...(teacher === undefined ? {} : { teacher: recordOf(teacher) }),
         lr,
         weightDecay,
-        stages: stagesOfRun(trained, cut, settings, lr),
+        stages: stagesOfRun(trained, cut, settings, phases.at(-1)!.lr),
         ...(classWeights === undefined ? {} : { classWeights }),
         weightsOrigin: weights.origin,
         weightsLicense: weights.license,
@@ -235,6 +244,10 @@ export function stagesOfRun(
 ): StageRow[] {
   return stagesOf(graph, { cut, trains: trainedOf(graph), groups: groupsOf(graph, layerDecay), lr, batchNorm });
 }
+
+/** As the network was trained, unless told otherwise. */
+const fitted = (preprocessing: Preprocessing, { fit }: FinetuneSettings): Preprocessing =>
+  fit === undefined ? preprocessing : fittedBy(preprocessing, fit);
 
 /** @throws NO_DROP_PATH */
 const dropping = (graph: Graph, { dropPath }: FinetuneSettings): Graph =>
@@ -291,7 +304,9 @@ export async function restartRun(folder: string, before: RunArguments, engine: E
         await close();
       };
       const { record } = last;
-      return { engine, dataset, graph: trained, auxiliary, record, cut, read, teacher, args: before, close: closeAll };
+      const phases = phasesOf(settings, graph, { cut, lr: resolved.lr });
+      const what = { graph: trained, auxiliary, record, cut, phases, read, teacher };
+      return { engine, dataset, ...what, args: before, close: closeAll };
     });
   } catch (error) {
     await last.close();

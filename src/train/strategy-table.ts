@@ -124,12 +124,12 @@ export function withoutEffect(
 /** More rows than these are shortened: blocks that follow each other and are treated alike become one. */
 const MOST_ROWS = 10;
 
-/** The rows as lines for people, the sum of what the model has below them. */
-export function formatStages(rows: readonly StageRow[]): string {
+/** Cells for people: headings, a line a stage, and the sum of what the model has. The first two columns are words. */
+export function stageCells(rows: readonly StageRow[]): string[][] {
   const shown = rows.length > MOST_ROWS ? joined(rows) : rows;
   const inModel = rows.filter(({ state }) => state !== 'auxiliary');
   const sum = (of: (row: StageRow) => number): string => count(inModel.reduce((total, row) => total + of(row), 0));
-  const lines = [
+  return [
     ['stage', 'state', 'learning rate', 'trained', 'of parameters'],
     ...shown.map((row) => [
       row.stage,
@@ -140,6 +140,11 @@ export function formatStages(rows: readonly StageRow[]): string {
     ]),
     ['all', '', '', sum(({ trained }) => trained), sum(({ parameters }) => parameters)],
   ];
+}
+
+/** The same as text. */
+export function formatStages(rows: readonly StageRow[]): string {
+  const lines = stageCells(rows);
   const widths = lines[0]!.map((_, i) => Math.max(...lines.map((line) => line[i]!.length)));
   return lines
     .map((line) => line.map((cell, i) => (i < 2 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  '))

@@ -36,7 +36,9 @@ describe('what is left out', () => {
 });
 
 describe('what cannot be used', () => {
-  test('no network', () => expectFailure(() => completeSettings({}), 'MISSING_OPTION', /no network/));
+  test('no network', async () => {
+    await expectFailure(() => completeSettings({}), 'MISSING_OPTION', /no network/);
+  });
 
   test('a name that is none, a value that is none, and what has no meaning alone, all at once', async () => {
     const given = { backbone: 'resnet50', epoch: 3, epochs: 0, lr: '0.1', temperature: 2 };
@@ -50,15 +52,14 @@ describe('what cannot be used', () => {
     ]);
   });
 
-  test('two that exclude each other', () =>
-    expectFailure(
-      () => completeSettings({ backbone: 'resnet50', data: 'a', manifest: 'b' }),
-      'BAD_OPTION',
-      /--manifest: cannot stand beside --data/,
-    ));
+  test('two that exclude each other', async () => {
+    const both = { backbone: 'resnet50', data: 'a', manifest: 'b' };
+    await expectFailure(() => completeSettings(both), 'BAD_OPTION', /--manifest: cannot stand beside --data/);
+  });
 
-  test('a head that is none', () =>
-    expectFailure(() => completeSettings({ backbone: 'resnet50', head: 'mlp' }), 'BAD_HEAD'));
+  test('a head that is none', async () => {
+    await expectFailure(() => completeSettings({ backbone: 'resnet50', head: 'mlp' }), 'BAD_HEAD');
+  });
 });
 
 describe('a file of settings', () => {
@@ -122,9 +123,9 @@ recipe: notes-resnet50
     ['a list', '- epochs: 3', 'CONFIG_INVALID', /holds a list/],
     ['a word', 'epochs', 'CONFIG_INVALID', /holds "epochs"/],
     ['nothing', '', 'CONFIG_INVALID', /holds null/],
-  ])('%s', (_, content, code, message) =>
-    expectFailure(() => readConfiguration(content.endsWith('.yaml') ? content : written(content)), code, message),
-  );
+  ])('%s', async (_, content, code, message) => {
+    await expectFailure(() => readConfiguration(content.endsWith('.yaml') ? content : written(content)), code, message);
+  });
 
   test('a bomb of aliases is refused', async () => {
     const levels = Array.from({ length: 12 }, (_, i) =>
@@ -147,8 +148,9 @@ describe('recipes', () => {
     if (typeof recipe.settings !== 'function') expect(await settingsOf(recipe, {})).toEqual(given);
   });
 
-  test('an unknown one names the nearest', () =>
-    expectFailure(() => findRecipe('notes-resnet5'), 'UNKNOWN_RECIPE', /notes-resnet5/));
+  test('an unknown one names the nearest', async () => {
+    await expectFailure(() => findRecipe('notes-resnet5'), 'UNKNOWN_RECIPE', /notes-resnet5/);
+  });
 
   test('what is given overrides it, and drives out what cannot stand beside it', () => {
     expect(layered({ epochs: 3, lr: 1, data: 'a' }, { lr: 2, manifest: 'b' })).toEqual({

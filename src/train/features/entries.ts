@@ -1,7 +1,7 @@
 /** Pictures as the trained part of the network takes them: what comes out of the frozen part, or pixels without one. */
 import * as tf from '@tensorflow/tfjs-core';
 import type { Preprocessing } from '../../augment/preprocessing.js';
-import type { Augmentation, AugmentRecipe } from '../../augment/recipe.js';
+import { type AugmentRecipe, recipes } from '../../augment/recipe.js';
 import { batches, type ImageSize, type Recipe, type Sample } from '../../data/index.js';
 import { drawMix, type Mix, type MixedLabels, type Mixing, mixLabels, mixPixels } from '../mixing.js';
 import { orderOf, type Sampler } from '../sampling.js';
@@ -48,8 +48,8 @@ export interface EntryOptions {
   readonly preprocessing: Preprocessing;
   readonly size: ImageSize;
   readonly batchSize: number;
-  /** What is random about the pictures: a preset's name, or a recipe. */
-  readonly augment: Augmentation | AugmentRecipe;
+  /** What is random about training pictures. */
+  readonly augment: AugmentRecipe;
   /** Mixes the pictures of each training batch; none are when absent. */
   readonly mixing?: Mixing | undefined;
   /** Which pictures an epoch shows; every one once when absent. */
@@ -73,8 +73,9 @@ export function entriesFromDisk(
       const shuffled = kind !== 'in order';
       const loaded = batches(samples, {
         ...rest,
+        lend: true,
         seed,
-        augment: shuffled ? augment : 'none',
+        augment: shuffled ? augment : recipes.none,
         epoch: shuffled ? kind.shuffled : 0,
         ...(shuffled ? { order: orderOf(samples, options, kind.shuffled), second: kind.second } : {}),
       });

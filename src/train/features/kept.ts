@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import * as tf from '@tensorflow/tfjs-core';
 import { flipView } from '../../augment/augment.js';
-import { type AugmentRecipe, recipeOf, recipes, variety } from '../../augment/recipe.js';
+import { type AugmentRecipe, recipes, variety } from '../../augment/recipe.js';
 import { batches, type Sample } from '../../data/index.js';
 import { filledUp } from '../../engine/compile.js';
 import { DataError, listFaults, UsageError } from '../../errors.js';
@@ -40,11 +40,10 @@ export function viewsOf(
   count: number,
 ): RowView[] {
   if (mixing !== undefined) return [];
-  const recipe = recipeOf(augment);
-  const shown = variety(recipe);
+  const shown = variety(augment);
   if (shown === 'one') return [{ kind: 'plain' }];
   if (shown === 'mirrored') return [{ kind: 'plain' }, { kind: 'mirrored' }];
-  return Array.from({ length: count }, (_, i) => ({ kind: 'augmented', augment: recipe, seed, epoch: i + 1 }));
+  return Array.from({ length: count }, (_, i) => ({ kind: 'augmented', augment, seed, epoch: i + 1 }));
 }
 
 /** Position of the view of a picture that an epoch shows; with as many views as epochs, it is the one without keeping. */
@@ -54,8 +53,7 @@ export function shownIn(
   { augment, seed }: Pick<EntryOptions, 'augment' | 'seed'>,
   views: number,
 ): number {
-  const recipe = recipeOf(augment);
-  if (variety(recipe) === 'mirrored') return flipView(seed, epoch, path, recipe).flip ? 1 : 0;
+  if (variety(augment) === 'mirrored') return flipView(seed, epoch, path, augment).flip ? 1 : 0;
   return (epoch - 1) % views;
 }
 
@@ -159,7 +157,8 @@ async function computePass(
   const length = network.entryShape.reduce((a, b) => a * b, 1);
   const batchSize = Math.min(MOST_AT_ONCE, Math.max(1, Math.floor(PIXELS_AT_ONCE / (size.height * size.width))));
   const samples = pictures.map(({ sample }) => sample);
-  const loading = { preprocessing, size, batchSize, augment, epoch, seed, skipBadImages, onBadImage, allowNone: true };
+  const decoding = { preprocessing, size, batchSize, augment, epoch, seed, lend: true };
+  const loading = { ...decoding, skipBadImages, onBadImage, allowNone: true };
   for await (const { pixels, indices, count } of batches(samples, loading)) {
     for (const mirrored of [false, true]) {
       const rows = [...indices].map((index) => pictures[index]!.rows.find((row) => row.mirrored === mirrored));

@@ -1,8 +1,9 @@
 /** Whether the frozen part's output is kept for a run, and where. */
 import type { Precision } from '../../engine/precision.js';
 import { version } from '../../version.js';
-import type { MixingRecipe } from '../mixing.js';
+import { endlessFlags, mixingFor } from '../augmentation.js';
 import type { Reporter } from '../options.js';
+import type { FinetuneSettings } from '../settings/settings.js';
 import type { Start } from '../start.js';
 import type { FrozenNetwork, TrainableNetwork } from '../trainable.js';
 import { type EntryOptions, type EntrySource, entriesFromDisk } from './entries.js';
@@ -63,8 +64,7 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
   const views = viewsOf(entries, cacheViews);
   if (cache === 'off') return await sourcesAnew(options);
   if (resolved.cut === null || views.length === 0) {
-    if (cache !== 'auto')
-      reporter.warn(`--cache ${cache}: ${nothingToKeep(resolved.cut, settings.augment, entries.mixing)}`);
+    if (cache !== 'auto') reporter.warn(`--cache ${cache}: ${nothingToKeep(resolved.cut, settings)}`);
     return await sourcesAnew(options);
   }
   const contents = await contentPrints([...train, ...val].map(({ path }) => path));
@@ -145,9 +145,10 @@ export async function fillRows(
   });
 }
 
-function nothingToKeep(cut: string | null, augment: string, mixing: MixingRecipe | undefined): string {
+function nothingToKeep(cut: string | null, settings: FinetuneSettings): string {
   if (cut === null) return 'nothing is frozen, so there is nothing to keep';
-  return mixing !== undefined
-    ? `--${mixing.mixup === undefined ? 'cutmix' : 'mixup'} shows other pictures in every epoch, so nothing is kept`
-    : `--augment ${augment} shows other pictures in every epoch, so nothing is kept; --cache-views N keeps N of them`;
+  const flags = endlessFlags(settings);
+  const shown = `${flags.join(' and ')} ${flags.length > 1 ? 'show' : 'shows'} other pictures in every epoch`;
+  const mixed = mixingFor(settings, 2) !== undefined;
+  return `${shown}, so nothing is kept${mixed ? '' : '; --cache-views N keeps N of them'}`;
 }

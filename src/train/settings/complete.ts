@@ -1,6 +1,7 @@
 /** What a user left out, and whether what they gave can be used. */
 import { listFaults, UsageError } from '../../errors.js';
 import { parseHead } from '../../heads/heads.js';
+import { augmentationWords, endlessFlags, mixingFor } from '../augmentation.js';
 import type { OptimizerName } from '../optimizers.js';
 import { BALANCED } from '../sampling.js';
 import { parseLora } from '../strategy.js';
@@ -19,11 +20,13 @@ export function completeSettings(given: GivenSettings): FinetuneSettings {
       hint: 'add --backbone NAME; `tl backbones` lists them',
     });
   }
+  const unfreezes = given.twoStage !== undefined || given.gradual !== undefined;
   const defaults: Record<string, unknown> = {
     ...(given.manifest === undefined ? { data: 'data' } : {}),
     ...Object.fromEntries(
       settingList.flatMap(({ key, default: value }) => (value === undefined ? [] : [[key, value]])),
     ),
+    ...(unfreezes ? { freeze: 'none' } : {}),
   };
   const known = Object.entries(given).filter(([, value]) => value !== undefined);
   const complete = { ...defaults, ...Object.fromEntries(known) } as unknown as FinetuneSettings;
@@ -56,7 +59,7 @@ export function checkSettings(settings: FinetuneSettings): void {
   const check = (good: boolean, fault: string): void => {
     if (!good) faults.push(fault);
   };
-  const { epochs, warmupEpochs, augment, cacheViews, optimizer, schedule } = settings;
+  const { epochs, warmupEpochs, twoStage, gradual, cacheViews, optimizer, schedule } = settings;
   for (const [key, name] of ofSchedules) {
     const { flag } = table[key];
     check(
@@ -77,10 +80,25 @@ export function checkSettings(settings: FinetuneSettings): void {
     warmupEpochs < epochs,
     `--warmup: expected less than the ${epochs} epochs of the run, received ${warmupEpochs}`,
   );
-  if (cacheViews !== undefined) {
+  if (twoStage !== undefined) {
+    check(twoStage < epochs, `--two-stage: expected less than the ${epochs} epochs of the run, received ${twoStage}`);
+  }
+  if (twoStage !== undefined || gradual !== undefined) {
+    const flag = twoStage === undefined ? 'gradual' : 'two-stage';
+    check(settings.freeze !== 'backbone', `--${flag}: --freeze backbone leaves nothing to unfreeze`);
+  }
+  // What is wrong with the parts of a recipe stands among the faults already.
+  if (cacheViews !== undefined && faults.length === 0) {
+    const endless = endlessFlags(settings);
+    const words = augmentationWords(settings);
     check(
-      augment === 'standard' || augment === 'strong',
-      `--cache-views: ${augment} has no random views to keep; expected --augment standard or strong`,
+      endless.length > 0,
+      `--cache-views: ${words} has no random views to keep; expected --augment standard or strong`,
+    );
+    const mixed = mixingFor(settings, 2) !== undefined;
+    check(
+      !mixed,
+      `--cache-views: ${endless.join(' and ')} brings other pictures together in every epoch, so there is no view to keep`,
     );
   }
   if (faults.length === 0) {

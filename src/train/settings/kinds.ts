@@ -84,6 +84,22 @@ export const text = (placeholder: string): Kind<string> =>
     (value) => value,
   );
 
+/** The numbers of a list such as `0.4,0.4,0.1`. */
+export const numbersIn = (list: string): number[] => list.split(',').map(numberIn);
+
+/** Numbers with commas between them, as text. */
+export const numbers = (
+  placeholder: string,
+  expected: string,
+  accepts: (values: readonly number[]) => boolean,
+): Kind<string> =>
+  kind(
+    placeholder,
+    expected,
+    (value) => typeof value === 'string' && accepts(numbersIn(value)),
+    (value) => value,
+  );
+
 const switched: Readonly<Record<string, boolean>> = { true: true, false: false };
 
 /** On where it is named; `true` or `false` in a file. */

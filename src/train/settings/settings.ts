@@ -1,6 +1,7 @@
 /** Everything that decides a run's numbers, as `args.json` keeps it; what each setting means. */
 import type { Augmentation } from '../../augment/augment.js';
 import type { Channels, ImageSize } from '../../augment/image.js';
+import type { Fit } from '../../augment/preprocessing.js';
 import type { LoraTargets } from '../../engine/lora.js';
 import type { Precision } from '../../engine/precision.js';
 import type { BatchNormMode } from '../../engine/run.js';
@@ -34,6 +35,12 @@ export interface FinetuneSettings {
 
   /** `none`, `backbone`, `last:N` or `until:TAP`: what is frozen at the end. */
   readonly freeze: string;
+  /** Epochs in which the head alone is trained, before the rest that `freeze` leaves is. */
+  readonly twoStage?: number;
+  /** The highest rate after that; a tenth of `lr` when absent. */
+  readonly unfreezeLr?: number;
+  /** Epochs between two steps of unfreezing, one stage of the network each, until `freeze` is reached. */
+  readonly gradual?: number;
   /** By which statistics batch norms of the trained part normalise; `train` when absent. */
   readonly batchNorm?: BatchNormMode;
   /** What a layer's rate is of that of the layer behind it, the head's being the highest; the same for all when absent. */
@@ -45,6 +52,8 @@ export interface FinetuneSettings {
 
   readonly epochs: number;
   readonly batchSize: number;
+  /** Epochs without a better model after which the run ends; never when absent. */
+  readonly patience?: number;
   /** The highest learning rate; {@link defaultLr} when absent. */
   readonly lr?: number;
   readonly optimizer: OptimizerName;
@@ -86,7 +95,30 @@ export interface FinetuneSettings {
   /** Divides the logits of both in the teacher's part, above 0; that of `distillationDefaults` when absent. */
   readonly temperature?: number;
 
+  /** The preset, of which the settings below change parts. */
   readonly augment: Augmentation;
+  /** `MIN,MAX`: area of the random crop as fractions of the picture's; that of the preset, or no crop, when absent. */
+  readonly cropArea?: string;
+  /** Probability that a picture is mirrored left to right; that of the preset when absent. */
+  readonly hflip?: number;
+  /** Probability that a picture is mirrored upside down; 0 when absent. */
+  readonly vflip?: number;
+  /** Degrees by which a picture is turned at most, either way; those of the preset when absent. */
+  readonly rotate?: number;
+  /** Brightness, contrast and saturation in one number, or three, and hue; that of the preset when absent. */
+  readonly colorJitter?: string;
+  /** `N,M`: operations and their magnitude, 0 to 30; none when absent. */
+  readonly randAugment?: string;
+  /** Probability that a rectangle is erased; 0 when absent. */
+  readonly erase?: number;
+  /** What is there instead; `zero` when absent. */
+  readonly eraseFill?: 'zero' | 'noise';
+  /** Alpha of mixup; 0, which is off, when absent. */
+  readonly mixup?: number;
+  /** Alpha of cutmix; 0, which is off, when absent. */
+  readonly cutmix?: number;
+  /** How pictures of another shape get into the input, here and in the model; as the network was trained when absent. */
+  readonly fit?: Fit;
 
   readonly seed: number;
   /** What convolutions and matrix products compute in; `float32` when absent. */

@@ -15,8 +15,8 @@ export interface ReportPage {
   /** What the reader must know of: sentences. */
   readonly notes: readonly string[];
   readonly training: readonly Row[];
-  /** Parameters by part of the network. */
-  readonly parameters: readonly ParameterRow[];
+  /** What is frozen and what is trained: headings, a row a part of the network, and sums; numbers from the third column on. */
+  readonly parameters: readonly (readonly string[])[];
   readonly curves: Drawing;
   readonly curvesText: string;
   /** Absent where nothing was validated. */
@@ -25,12 +25,6 @@ export interface ReportPage {
   readonly batch: readonly Tile[];
   readonly settings: readonly Row[];
   readonly versions: readonly Row[];
-}
-
-export interface ParameterRow {
-  readonly part: string;
-  readonly trained: number;
-  readonly frozen: number;
 }
 
 /** Of one class, or a mean; NaN where there is nothing to divide by. */
@@ -92,7 +86,7 @@ ${
 }
 ${section(
   'How it was trained',
-  html`<div class="two">${list('Training', report.training)}<div>${parameters(report.parameters)}</div></div>`,
+  html`<div class="two">${list('Training', report.training)}${parameters(report.parameters)}</div>`,
 )}
 ${section('Settings and versions', html`<div class="two">${list('Settings', report.settings)}${list('Versions', report.versions)}</div>`)}
 </main>
@@ -162,13 +156,15 @@ function scores(classes: readonly ScoreRow[], means: readonly ScoreRow[]): Html 
   )}</tr></thead><tbody>${classes.map(row)}</tbody><tfoot>${means.map(row)}</tfoot></table></div>`;
 }
 
-function parameters(rows: readonly ParameterRow[]): Html {
-  const total = (key: 'trained' | 'frozen'): number => rows.reduce((sum, row) => sum + row[key], 0);
-  const line = (part: string, trained: number, frozen: number): Html =>
-    html`<tr><th scope="row">${part}</th><td class="number">${count(trained)}</td><td class="number">${count(frozen)}</td></tr>`;
-  return html`<h3>Parameters</h3><div class="wide"><table class="full"><thead><tr><th scope="col">part</th><th scope="col" class="number">trained</th><th scope="col" class="number">frozen</th></tr></thead><tbody>${rows.map(
-    ({ part, trained, frozen }) => line(part, trained, frozen),
-  )}</tbody><tfoot>${line('all', total('trained'), total('frozen'))}</tfoot></table></div>`;
+function parameters(rows: readonly (readonly string[])[]): Html | undefined {
+  const [heads, ...others] = rows;
+  if (heads === undefined) return undefined;
+  const classOf = (i: number): string => (i < 2 ? '' : 'number');
+  const row = ([part, ...cells]: readonly string[]): Html =>
+    html`<tr><th scope="row">${part}</th>${cells.map((cell, i) => html`<td class="${classOf(i + 1)}">${cell}</td>`)}</tr>`;
+  return html`<div><h3>Frozen and trained</h3><div class="wide"><table class="full"><thead><tr>${heads.map(
+    (head, i) => html`<th scope="col" class="${classOf(i)}">${head}</th>`,
+  )}</tr></thead><tbody>${others.slice(0, -1).map(row)}</tbody><tfoot>${others.slice(-1).map(row)}</tfoot></table></div></div>`;
 }
 
 const list = (heading: string, rows: readonly Row[]): Html =>
@@ -194,4 +190,3 @@ const tiles = (all: readonly Tile[]): Html =>
   })}</ul>`;
 
 const percent = (share: number): string => (Number.isNaN(share) ? '–' : `${(100 * share).toFixed(1)} %`);
-const count = (value: number): string => value.toLocaleString('en');

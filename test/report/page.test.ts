@@ -13,7 +13,11 @@ const report = (more: Partial<ReportPage> = {}): ReportPage => ({
   figures: [['validation accuracy', '91.0 %']],
   notes: ['Overfitting since epoch 3.'],
   training: [['network', HOSTILE]],
-  parameters: [{ part: 'head', trained: 1234, frozen: 0 }],
+  parameters: [
+    ['stage', 'state', 'learning rate', 'trained', 'of parameters'],
+    ['head', 'trained', '0.001', '1,234', '1,234'],
+    ['all', '', '', '1,234', '1,234'],
+  ],
   curves: drawing,
   curvesText: 'curves',
   batch: [],

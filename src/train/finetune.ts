@@ -1,10 +1,13 @@
 /** Fine-tuning, from a folder of pictures to a run folder. */
+import { join } from 'node:path';
 import { findBackbone, findPublished } from '../backbones/index.js';
 import { closeLoader, describeBadImages } from '../data/index.js';
 import { type Operators, operatorsOf } from '../engine/operators.js';
 import { loadEngine } from '../engine/tensorflow.js';
 import { ToolkitError } from '../errors.js';
 import { rng } from '../rng.js';
+import { openModelFolder } from '../weights/model-folder.js';
+import { mixingFor, recipeFor } from './augmentation.js';
 import { type CheckpointWriter, checkpointWriter, restoreOptimizer } from './checkpoint.js';
 import { assertOutside } from './distill.js';
 import { openTeaching, type Teaching } from './distill-logits.js';
@@ -23,7 +26,9 @@ import {
   type RunMetrics,
   silent,
 } from './options.js';
+import { readOutcomes } from './outcomes.js';
 import { overfittingOf } from './overfitting.js';
+import { endsEarly, type Phase } from './phases.js';
 import { openReport, type RunReport } from './report.js';
 import { engineFor, resumeRun } from './resume.js';
 import {
@@ -92,6 +97,7 @@ interface Job {
 }
 
 interface Run extends Job {
+  readonly phase: Phase;
   readonly reader: PrintingReader;
   readonly network: TrainableNetwork;
   readonly optimising: Optimising;
@@ -103,9 +109,50 @@ interface Run extends Job {
 }
 
 async function train(job: Job): Promise<FinetuneResult> {
-  const { folder, start, state, reporter } = job;
-  const { settings, resolved } = start.args;
+  const { folder, start, state } = job;
   const history = state === undefined ? [] : await readHistory(folder, state.epoch);
+  const bad = new Map(state?.badPictures.map(({ path, reason }) => [path, reason]));
+  const left = start.phases.filter(({ last }, i) => last > history.length || i === start.phases.length - 1);
+  for (const phase of left.slice(0, -1)) {
+    const result = await withPhase(job, phase, { history, bad }, trainPhase);
+    if (result !== undefined) return result;
+  }
+  return (await withPhase(job, left.at(-1)!, { history, bad }, trainPhase))!;
+}
+
+/** Loads the network of a phase: with the numbers that the run began with or goes on from, else with those of its last model. */
+async function withPhase<T>(
+  job: Job,
+  phase: Phase,
+  sofar: Pick<Run, 'history' | 'bad'>,
+  use: (run: Run) => Promise<T>,
+): Promise<T> {
+  const { folder, state } = job;
+  const began = sofar.history.length;
+  const isFirst = began === (state?.epoch ?? 0);
+  const model = isFirst ? undefined : await openModelFolder(join(folder, 'last'));
+  const start = { ...job.start, cut: phase.cut, ...(model === undefined ? {} : { read: model.read }) };
+  try {
+    const goesOn = state !== undefined && isFirst;
+    return await withNetwork({ ...job, start, state: goesOn ? state : undefined }, phase, sofar, async (run) => {
+      if (goesOn && began >= phase.first) await restoreOptimizer(folder, run.optimising.optimizer, state);
+      const outcomes = began === 0 ? undefined : await readOutcomes(join(folder, 'last'));
+      if (outcomes !== undefined) run.report.best(outcomes);
+      return await use(run);
+    });
+  } finally {
+    await model?.close();
+  }
+}
+
+async function withNetwork<T>(
+  job: Job,
+  phase: Phase,
+  { history, bad }: Pick<Run, 'history' | 'bad'>,
+  use: (run: Run) => Promise<T>,
+): Promise<T> {
+  const { folder, start } = job;
+  const { settings, resolved } = start.args;
   const reader = printingReader(start.read);
   const network = await loadTrainable(start.graph, reader.read, start.engine, {
     cut: start.cut,
@@ -118,46 +165,66 @@ async function train(job: Job): Promise<FinetuneResult> {
     recompute: settings.recompute ?? false,
   });
   const optimising = startOptimising(network, start, settings, resolved.weightDecay);
-  const { optimizer } = optimising;
   const operators = operatorsOf(start.engine);
-  const bad = new Map(state?.badPictures.map(({ path, reason }) => [path, reason]));
   const report = openReport({ folder, start, entries: entriesOf({ start, network, bad }) });
-  const run: Run = { ...job, reader, network, optimising, operators, history, bad, report };
   try {
-    if (state !== undefined) await restoreOptimizer(folder, optimizer, state);
-    reporter.info(describe(run));
-    const stopped = !(isDone(run) || (await trainRun(run)));
-    if (bad.size > 0) reporter.warn(describeBadImages(badPicturesOf(run)));
-    if (history.length === 0) throw stoppedEarly();
-    const metrics = metricsOf(run, await run.report.figures());
-    await writeJson(folder, 'metrics.json', metrics);
-    await run.report.finish({ history, metrics, stopped });
-    if (stopped)
-      reporter.info(
-        `stopped after epoch ${history.length} of ${settings.epochs}; go on with: tl finetune --resume ${folder}`,
-      );
-    return { runFolder: folder, metrics, stopped };
+    return await use({ ...job, phase, reader, network, optimising, operators, history, bad, report });
   } finally {
     optimising.dispose();
     network.dispose();
   }
 }
 
-const isDone = ({ start, history }: Run): boolean => history.length >= start.args.settings.epochs;
+/** Trains a phase. @returns the run's result where it ends with this phase, or was stopped in it */
+async function trainPhase(run: Run): Promise<FinetuneResult | undefined> {
+  const { folder, start, phase, history, bad, reporter, report } = run;
+  const { settings } = start.args;
+  reporter.info(describe(run));
+  const stopped = !(isDone(run) || (await trainRun(run)));
+  if (!stopped && phase !== start.phases.at(-1)) return undefined;
+  if (bad.size > 0) reporter.warn(describeBadImages(badPicturesOf(run)));
+  if (history.length === 0) throw stoppedEarly();
+  const metrics = metricsOf(run, await report.figures());
+  await writeJson(folder, 'metrics.json', metrics);
+  await report.finish({ history, metrics, stopped });
+  if (stopped) {
+    reporter.info(
+      `stopped after epoch ${history.length} of ${settings.epochs}; go on with: tl finetune --resume ${folder}`,
+    );
+  }
+  return { runFolder: folder, metrics, stopped };
+}
+
+/** Whether nothing is left to train in a phase. */
+function isDone({ start, phase, history }: Run): boolean {
+  const epoch = history.length;
+  if (epoch >= phase.last) return true;
+  return phase === start.phases.at(-1) && endsEarly(start.args.settings, phase, { epoch, best: bestOf(history) });
+}
+
+const bestOf = (history: readonly HistoryRow[]): number => history.findLast((row) => row.best)?.epoch ?? 0;
 
 const badPicturesOf = ({ bad }: Run): BadPicture[] => [...bad].map(([path, reason]) => ({ path, reason }));
 
 function describe(run: Run): string {
-  const { start, network, history } = run;
+  const { start, network, phase, history } = run;
   const { settings, resolved } = start.args;
   const { auxiliary } = countParameters(network);
+  const number = start.phases.indexOf(phase) + 1;
+  const heading =
+    start.phases.length === 1
+      ? []
+      : [`phase ${number} of ${start.phases.length}: epochs ${phase.first} to ${phase.last}, ${frozenUpTo(phase.cut)}`];
+  const stages = formatStages(stagesOfRun(start.graph, phase.cut, settings, phase.lr));
+  if (number > 1 && phase.first === history.length + 1) return [...heading, stages].join('\n');
   return [
     `${resolved.backbone} (${resolved.source}), weights: ${resolved.weightsOrigin}`,
     ...resolved.adaptations.map((each) => `weights adapted: ${each}`),
     `${resolved.classes.length} classes, ${resolved.trainPictures} pictures to train on, ${resolved.valPictures} to validate with`,
-    `--freeze ${settings.freeze}: ${resolved.cut === null ? 'nothing is frozen' : `frozen up to and with ${resolved.cut}`}` +
+    `--freeze ${settings.freeze}: ${frozenUpTo(resolved.cut ?? undefined)}` +
       (settings.lora === undefined ? '' : `; --lora ${settings.lora}: behind it the heads and adapters are trained`),
-    formatStages(stagesOfRun(start.graph, start.cut, settings, resolved.lr)),
+    ...heading,
+    stages,
     ...(auxiliary === 0
       ? []
       : [
@@ -171,12 +238,15 @@ function describe(run: Run): string {
             `with a weight of ${resolved.teacher.weight} at temperature ${resolved.teacher.temperature}`,
         ]),
     ...(isDone(run)
-      ? [`all ${settings.epochs} epochs are done: only what is written at the end is written again`]
+      ? ['all epochs are done: only what is written at the end is written again']
       : history.length > 0
         ? [`going on after epoch ${history.length}`]
         : []),
   ].join('\n');
 }
+
+const frozenUpTo = (cut: string | undefined): string =>
+  cut === undefined ? 'nothing is frozen' : `frozen up to and with ${cut}`;
 
 /** Numbers of the model, those of them that a gradient changes, and those of auxiliary classifiers, which it loses. */
 function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
@@ -205,7 +275,8 @@ function entriesOf({
     size: resolved.inputSize,
     batchSize: settings.batchSize,
     sampler: settings.sampler,
-    augment: settings.augment,
+    augment: recipeFor(settings),
+    mixing: mixingFor(settings, resolved.classes.length),
     seed: settings.seed,
     skipBadImages: settings.skipBadImages,
     onBadImage: (path, reason) => bad.set(path, reason),
@@ -241,7 +312,7 @@ async function trainRun(run: Run): Promise<boolean> {
 
 async function trainOn(run: Run, sources: Sources): Promise<boolean> {
   const { start, state, folder, options, optimising, history } = run;
-  if (state === undefined)
+  if (state === undefined && history.length === 0)
     await beginFolder(folder, start.args, options.resume === undefined && options.overwrite === true);
   const pictures = await sources.fill();
   if (pictures === undefined) return false;
@@ -252,7 +323,7 @@ async function trainOn(run: Run, sources: Sources): Promise<boolean> {
   const events =
     start.args.settings.tensorboard === true ? await openEvents(folder, history.length, start.engine) : undefined;
   try {
-    await run.report.begin();
+    if (history.length === 0 || state !== undefined) await run.report.begin();
     return await epochLoop(run, shown, writer, events);
   } finally {
     events?.close();
@@ -267,16 +338,22 @@ async function epochLoop(
   writer: CheckpointWriter,
   events: RunEvents | undefined,
 ): Promise<boolean> {
-  const { start, state, options, reporter, network, optimising, operators, history, report } = run;
+  const { start, phase, options, reporter, network, optimising, operators, history, report } = run;
   const { optimizer, updater, kept } = optimising;
   const { settings, resolved } = start.args;
   const steps = Math.ceil(start.dataset.train.length / settings.batchSize);
-  const schedule = scheduleOf(settings, resolved.lr, Math.ceil(steps / (settings.accumulate ?? 1)));
-  let best = { epoch: state?.bestEpoch ?? 0, loss: state?.bestLoss ?? Number.POSITIVE_INFINITY };
+  const updates = Math.ceil(steps / (settings.accumulate ?? 1));
+  const { first, last } = phase.schedule;
+  const schedule = scheduleOf({ ...settings, epochs: last - first + 1 }, phase.lr, updates);
+  const updatesBefore = updates * (phase.first - first);
   const runBegan = performance.now();
   const firstEpoch = history.length + 1;
-  for (let epoch = firstEpoch; epoch <= settings.epochs; epoch++) {
+  for (let epoch = firstEpoch; epoch <= phase.last; epoch++) {
     if (options.signal?.aborted === true) return false;
+    if (isDone(run)) {
+      reporter.info(`ended after epoch ${history.length}: for ${settings.patience} epochs no model was better`);
+      return true;
+    }
     const began = performance.now();
     reporter.epochStart({ epoch, epochs: settings.epochs, steps });
     let lr = 0;
@@ -290,7 +367,7 @@ async function epochLoop(
       classWeights: resolved.classWeights,
       random: rng(settings.seed).split(`epoch ${epoch}`).split('dropout'),
       lr: () => {
-        lr = learningRate(optimizer.steps, schedule);
+        lr = learningRate(updatesBefore + optimizer.steps, schedule);
         return lr;
       },
       onStep: (step, sofar) => {
@@ -314,10 +391,7 @@ async function epochLoop(
     if (validated === undefined) return false;
     await assertSound(kept, validated, { epoch, lr });
     const isBest = validated.pictures === 0 || improves(validated, history, start.teacher !== undefined);
-    if (isBest) {
-      best = { epoch, loss: validated.loss };
-      report.best(validated.outcomes);
-    }
+    if (isBest) report.best(validated.outcomes);
     const row = historyRow(epoch, trained, validated, {
       lr,
       best: isBest,
@@ -331,11 +405,12 @@ async function epochLoop(
       {
         epoch,
         optimizerSteps: optimizer.steps,
-        bestEpoch: best.epoch,
-        bestLoss: Number.isFinite(best.loss) ? best.loss : null,
+        bestEpoch: bestOf(history),
+        bestLoss: orNull(history.findLast((each) => each.best)?.valLoss ?? Number.NaN),
         badPictures: badPicturesOf(run),
       },
       history,
+      report.outcomes() ?? [],
     );
   }
   return true;
@@ -372,7 +447,6 @@ function historyRow(
 function metricsOf({ start, network, history, bad }: Run, figures: Figures | undefined): RunMetrics {
   const row = history.findLast((each) => each.best)!;
   const { trained, total } = countParameters(network);
-  const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
   return {
     bestEpoch: row.epoch,
     epochs: history.length,
@@ -391,6 +465,8 @@ function metricsOf({ start, network, history, bad }: Run, figures: Figures | und
     seconds: history.reduce((sum, each) => sum + each.seconds, 0),
   };
 }
+
+const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
 
 function stoppedEarly(): ToolkitError {
   return new ToolkitError({

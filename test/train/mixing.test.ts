@@ -5,6 +5,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { torchPreprocessing } from '../../src/augment/preprocessing.js';
+import { recipes } from '../../src/augment/recipe.js';
 import { closeLoader, type Sample, scanFolder } from '../../src/data/index.js';
 import { buildGraph } from '../../src/engine/graph.js';
 import { loadEngine } from '../../src/engine/tensorflow.js';
@@ -127,7 +128,7 @@ describe('entries', () => {
 
   async function epoch(changes: Partial<EntryOptions>, second?: { height: number; width: number }) {
     const how = { network: { graph, entryShape: [12, 10, 3] }, preprocessing: torchPreprocessing, size, batchSize: 4 };
-    const rest = { augment: 'standard', seed: 3, skipBadImages: false, onBadImage: () => undefined } as const;
+    const rest = { augment: recipes.standard, seed: 3, skipBadImages: false, onBadImage: () => undefined } as const;
     const source = entriesFromDisk(samples, { ...how, ...rest, frozen: nothingFrozen, ...changes });
     const recipe = second && { preprocessing: torchPreprocessing, size: second };
     const all = [];
@@ -152,7 +153,7 @@ describe('entries', () => {
     }
     const source = entriesFromDisk(samples, {
       network: { graph, entryShape: [12, 10, 3] },
-      ...{ preprocessing: torchPreprocessing, size, batchSize: 4, augment: 'none', seed: 3 },
+      ...{ preprocessing: torchPreprocessing, size, batchSize: 4, augment: recipes.none, seed: 3 },
       ...{ skipBadImages: false, onBadImage: () => undefined, frozen: nothingFrozen, mixing },
     });
     for await (const { x, targets } of source.epoch('in order')) {

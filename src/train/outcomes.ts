@@ -20,7 +20,9 @@ const columns: readonly string[] = ['index', 'label', 'probability', ...guessed.
 export async function writeOutcomes(folder: string, outcomes: readonly Outcome[]): Promise<void> {
   const records = outcomes.map(({ index, label, probability, top }) => [
     ...[index, label, probability],
-    ...guessed.flatMap((_, i) => (top[i] === undefined ? ['', ''] : [top[i].class, top[i].probability])),
+    ...guessed.flatMap((_, i): (string | number)[] =>
+      top[i] === undefined ? ['', ''] : [top[i].class, top[i].probability],
+    ),
   ]);
   await writeFileAtomic(join(folder, FILE), stringify(records, { header: true, columns: [...columns] }));
 }

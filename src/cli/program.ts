@@ -5,6 +5,7 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../version.js';
 import { backbonesCommand } from './commands/backbones.js';
+import { compareCommand } from './commands/compare.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evaluateCommand } from './commands/evaluate.js';
 import { exportCommand } from './commands/export.js';
@@ -118,6 +119,7 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
     finetuneCommand,
     predictCommand,
     evaluateCommand,
+    compareCommand,
     exportCommand,
   ];
   for (const register of commands) register(host);

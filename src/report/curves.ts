@@ -1,5 +1,6 @@
 /** The course of a training run as a picture: loss and accuracy over epochs. */
-import type { EChartsOption, LineSeriesOption, XAXisComponentOption, YAXisComponentOption } from 'echarts';
+import type { EChartsOption, LineSeriesOption } from 'echarts';
+import { epochAxis, lowestAccuracy, type Measure, number, percent, type Range, valueAxis } from './axes.js';
 import { colours, type Drawing, draw } from './chart.js';
 
 /** One epoch. Losses are means over pictures, accuracies lie in 0 to 1; NaN where there are no validation pictures. */
@@ -17,10 +18,7 @@ export interface CurveRow {
 const SIZE = { width: 1200, height: 500 };
 /** Up to this many epochs every one gets a dot. */
 const DOTTED_EPOCHS = 30;
-/** Above this ratio of the largest to the smallest loss the axis is logarithmic, or the late epochs are a flat line. */
-const LOG_RATIO = 50;
 
-type Measure = 'Loss' | 'Accuracy';
 const keys = {
   Loss: { train: 'trainLoss', val: 'valLoss' },
   Accuracy: { train: 'trainAccuracy', val: 'valAccuracy' },
@@ -66,8 +64,8 @@ function curvesOption(history: readonly CurveRow[], marks: CurveMarks): EChartsO
       { left: 76, width: 486, top: 118, bottom: 62 },
       { left: 676, width: 486, top: 118, bottom: 62 },
     ],
-    xAxis: [epochAxis(history, 0), epochAxis(history, 1)],
-    yAxis: [valueAxis(history, 'Loss', 0), valueAxis(history, 'Accuracy', 1)],
+    xAxis: [0, 1].map((index) => epochAxis(history[0]!.epoch, history.at(-1)!.epoch, index)),
+    yAxis: [valueAxis(rangeOf(history, 'Loss'), 'Loss', 0), valueAxis(rangeOf(history, 'Accuracy'), 'Accuracy', 1)],
     series: [
       ...series(history, 'Loss', 0, best),
       ...series(history, 'Accuracy', 1, best),
@@ -86,72 +84,7 @@ function summary(history: readonly CurveRow[], best: CurveRow | undefined): stri
 }
 
 const plural = (epochs: number): string => (epochs === 1 ? '1 epoch' : `${epochs} epochs`);
-const number = (value: number): string =>
-  value !== 0 && Math.abs(value) < 0.01 ? value.toPrecision(2) : value.toFixed(3);
-const percent = (share: number, digits = 1): string => `${(100 * share).toFixed(digits)} %`;
 const hasValidation = (history: readonly CurveRow[]): boolean => history.some((row) => Number.isFinite(row.valLoss));
-
-function epochAxis(history: readonly CurveRow[], gridIndex: number): XAXisComponentOption {
-  const [first, last] = [history[0]!.epoch, history.at(-1)!.epoch];
-  const alone = first === last; // one epoch stands in the middle, and is the only one labelled
-  return {
-    type: 'value',
-    gridIndex,
-    name: 'epoch',
-    nameLocation: 'middle',
-    nameGap: 32,
-    nameTextStyle: { fontSize: 13, color: colours.faint },
-    min: alone ? first - 1 : first,
-    max: alone ? first + 1 : last,
-    minInterval: 1,
-    axisLabel: {
-      fontSize: 12,
-      color: colours.faint,
-      hideOverlap: true,
-      formatter: (value: number) => (Number.isInteger(value) && value >= first && value <= last ? String(value) : ''),
-    },
-    axisLine: { onZero: false, lineStyle: { color: colours.faint } },
-    axisTick: { show: false },
-    splitLine: { show: false },
-  };
-}
-
-function valueAxis(history: readonly CurveRow[], measure: Measure, gridIndex: number): YAXisComponentOption {
-  const { low, high } = rangeOf(history, measure);
-  const common = {
-    gridIndex,
-    name: measure,
-    nameGap: 18,
-    nameTextStyle: {
-      fontSize: 15,
-      fontWeight: 'bold' as const,
-      color: colours.ink,
-      align: 'left' as const,
-      padding: [0, 0, 0, -44],
-    },
-    axisLine: { show: false },
-    axisTick: { show: false },
-    splitLine: { lineStyle: { color: colours.grid } },
-  };
-  const label = { fontSize: 12, color: colours.faint };
-  if (measure === 'Accuracy') {
-    const formatter = (value: number): string => percent(value, 0);
-    return {
-      ...common,
-      type: 'value',
-      min: lowestAccuracy(low),
-      max: 1,
-      minInterval: 0.01,
-      axisLabel: { ...label, formatter },
-    };
-  }
-  if (low > 0 && high / low > LOG_RATIO) {
-    return { ...common, type: 'log', name: 'Loss (logarithmic)', axisLabel: { ...label, formatter: compact } };
-  }
-  return { ...common, type: 'value', min: low < 0 ? 'dataMin' : 0, axisLabel: { ...label, formatter: compact } };
-}
-
-const compact = (value: number): string => String(Number(value.toPrecision(3)));
 
 function series(
   history: readonly CurveRow[],
@@ -254,11 +187,8 @@ function awayFromLines(history: readonly CurveRow[], measure: Measure, value: nu
   return value >= other ? 'top' : 'bottom';
 }
 
-function rangeOf(history: readonly CurveRow[], measure: Measure): { low: number; high: number } {
+function rangeOf(history: readonly CurveRow[], measure: Measure): Range {
   const { train, val } = keys[measure];
   const values = history.flatMap((row) => [row[train], row[val]]).filter((value) => Number.isFinite(value));
   return { low: Math.min(...values), high: Math.max(...values) };
 }
-
-/** Where the axis of accuracy begins: a tenth that is clear below the lowest value. */
-const lowestAccuracy = (low: number): number => Math.max(0, Math.floor(low * 10 - 0.1) / 10);

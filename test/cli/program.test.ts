@@ -26,6 +26,7 @@ const commands = [
   'finetune',
   'predict',
   'evaluate',
+  'compare',
   'export',
 ];
 

@@ -36,7 +36,7 @@ export interface Engine {
   readonly version: string;
   readonly device: 'cpu' | 'gpu';
   readonly threads: number | undefined;
-  /** `head`: it has no gradient of a convolution, so it only trains what follows a frozen backbone. */
+  /** `head`: it has no gradient of convolutions and pools, so it only trains what has none: heads, and transformers. */
   readonly trains: 'everything' | 'head';
   /** Sentences. */
   readonly limits: readonly string[];
@@ -175,7 +175,7 @@ async function loadWasm(failures: readonly string[]): Promise<Engine> {
   await activate('wasm');
   const version = tf.version_core;
   const limits = [
-    'it trains a head on a frozen backbone only: it has no gradient of a convolution',
+    'it trains a head on a frozen backbone, and vision transformers behind their patches, and no more: it has no gradient of a convolution',
     'it uses one thread and takes 3 to 5 times the native time for a forward pass',
     'it computes in float32 only',
     ...failures.map((failure) => `the native engine did not load: ${failure}`),
@@ -188,7 +188,7 @@ async function loadWasm(failures: readonly string[]): Promise<Engine> {
     trains: 'head',
     limits,
     native: undefined,
-    description: `WebAssembly (tfjs ${version}, one thread): trains a head on a frozen backbone only; \`tl setup\` makes the native engine ready`,
+    description: `WebAssembly (tfjs ${version}, one thread): trains heads, and no convolutions; \`tl setup\` makes the native engine ready`,
   };
 }
 

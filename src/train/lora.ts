@@ -2,14 +2,14 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { backbones, buildBackbone } from '../backbones/index.js';
-import { cuts, type Graph, tapOf } from '../engine/graph.js';
+import type { Graph } from '../engine/graph.js';
 import { adaptersOf, type Lora, withLora } from '../engine/lora.js';
 import type { ReadParameter } from '../engine/network.js';
 import { FormatError, UsageError } from '../errors.js';
 import type { OpenedModel } from '../weights/model-folder.js';
 import { openSafetensors, type SafetensorsEntry } from '../weights/safetensors.js';
 import { groupsOf } from './groups.js';
-import { parseStrategy } from './strategy.js';
+import { cutBefore, parseStrategy } from './strategy.js';
 
 /** In `last/`: the adapters, and the kernels that they adapt as they were. The model itself has them merged. */
 export const ADAPTERS = 'adapters.safetensors';
@@ -20,7 +20,7 @@ export const describeLora = ({ rank, alpha, targets }: Lora): string => `rank ${
 /** A network as a run trains it, and where the part begins that needs gradients. */
 export interface Adapting {
   readonly graph: Graph;
-  /** With adapters, right before the first block that has one. */
+  /** As `parseStrategy` gives it. */
   readonly cut: string | undefined;
 }
 
@@ -39,16 +39,13 @@ export function withAdapters(graph: Graph, freeze: string, lora: Lora, name: str
   }
   const behind = freeze === 'backbone' ? undefined : parseStrategy(freeze, graph).cut;
   const adapted = withLora(graph, { ...lora, behind });
-  return { graph: adapted, cut: cutBefore(adapted) };
+  return { graph: adapted, cut: cutOf(adapted) };
 }
 
-function cutBefore(graph: Graph): string | undefined {
+/** Right before the first block with an adapter. */
+function cutOf(graph: Graph): string | undefined {
   const first = graph.nodes.find(({ operation }) => operation.kind === 'low_rank')!;
-  const block = graph.blocks.find((each) => first.path.startsWith(`${each}.`))!;
-  const start = graph.nodes.find(({ path }) => path.startsWith(`${block}.`))!.id;
-  return cuts(graph, 'logits')
-    .filter((tap) => tapOf(graph, tap).id < start)
-    .at(-1);
+  return cutBefore(graph, graph.blocks.find((block) => first.path.startsWith(`${block}.`))!);
 }
 
 function withoutAttention(name: string): UsageError {

@@ -4,9 +4,10 @@ import { cpus } from 'node:os';
 import type { ImageSize } from '../augment/image.js';
 import { fittedBy, type Preprocessing, withChannels } from '../augment/preprocessing.js';
 import { withDropPath } from '../engine/drop-path.js';
-import type { Graph } from '../engine/graph.js';
+import { cutAt, type Graph } from '../engine/graph.js';
 import { initialize } from '../engine/initializers.js';
 import type { ReadParameter } from '../engine/network.js';
+import type { OperationKind } from '../engine/operations.js';
 import type { Engine } from '../engine/tensorflow.js';
 import { DataError, EngineError } from '../errors.js';
 import { parseHead } from '../heads/heads.js';
@@ -158,7 +159,7 @@ async function assemble(
   const graph = graphOf(record);
   const adapted = weights.read === undefined ? undefined : adaptWeights(graph, weights.parameters, weights.read);
   const { graph: adapting, cut } = strategyOf(graph, settings);
-  assertTrainable(engine, settings.freeze, cut);
+  assertTrainable(engine, settings.freeze, adapting, cut);
   const inPhases = settings.twoStage !== undefined || settings.gradual !== undefined;
   // What stands on a part that is frozen first would be new where that is trained already.
   const auxiliary = settings.auxiliary === 'off' || inPhases ? [] : auxiliaryBehind(graph, cut, published);
@@ -253,12 +254,26 @@ const fitted = (preprocessing: Preprocessing, { fit }: FinetuneSettings): Prepro
 const dropping = (graph: Graph, { dropPath }: FinetuneSettings): Graph =>
   dropPath === undefined ? graph : withDropPath(graph, dropPath);
 
+/** What slides over a picture: the gradients of these are the ones that an engine may lack. */
+const WINDOWS: readonly OperationKind[] = [
+  'conv2d',
+  'depthwise_conv2d',
+  'max_pool',
+  'average_pool',
+  'adaptive_average_pool',
+];
+
 /** @throws ENGINE_CANNOT_TRAIN */
-function assertTrainable(engine: Engine, freeze: string, cut: string | undefined): void {
-  if (engine.trains === 'everything' || cut === 'pre_logits') return;
+function assertTrainable(engine: Engine, freeze: string, graph: Graph, cut: string | undefined): void {
+  if (engine.trains === 'everything') return;
+  const trained = cut === undefined ? graph.nodes : cutAt(graph, cut, 'logits').after;
+  const window = trained.find(({ operation }) => WINDOWS.includes(operation.kind));
+  if (window === undefined) return;
   throw new EngineError({
     code: 'ENGINE_CANNOT_TRAIN',
-    message: `--freeze ${freeze}: the ${engine.name} engine can only train a head on a frozen backbone`,
+    message:
+      `--freeze ${freeze} trains ${window.path}, and the ${engine.name} engine has no gradient of convolutions and ` +
+      `pools: it trains heads, and vision transformers behind their patches`,
     hint: 'run `tl setup` for the native engine, or choose --freeze backbone',
   });
 }
@@ -290,7 +305,7 @@ export async function restartRun(folder: string, before: RunArguments, engine: E
   const last = await openModelFolder(`${folder}/last`);
   try {
     const cut = resolved.cut ?? undefined;
-    assertTrainable(engine, settings.freeze, cut);
+    assertTrainable(engine, settings.freeze, last.graph, cut);
     const model = await restoreAuxiliary(last, resolved.auxiliary);
     const { graph, auxiliary, read, close } =
       settings.lora === undefined

@@ -1,4 +1,4 @@
-/** Without the native engine: a head on a frozen backbone is trained as well, everything else is refused in time. */
+/** Without the native engine: heads and transformers are trained as well, convolutions are refused in time. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
@@ -49,7 +49,7 @@ describe('a head on a frozen backbone', () => {
     const messages: string[] = [];
     const there = await train({ ...shared, ...wasm }, { info: (line) => void messages.push(line) });
     expect(tf.getBackend()).toBe('wasm');
-    expect(messages[0]).toMatch(/WebAssembly .*head on a frozen backbone only/);
+    expect(messages[0]).toMatch(/WebAssembly .*trains heads, and no convolutions/);
     const here = await train({ ...shared, ...native });
     expect(tf.getBackend()).toBe('tensorflow');
     const [a, b] = [historyOf(there.runFolder), historyOf(here.runFolder)];
@@ -105,6 +105,24 @@ test('a model trained on one engine evaluates and predicts the same on the other
   expect(there!.loss).toBeCloseTo(here!.loss, 4);
   expect(here!.probabilities).toHaveLength(3);
   expect(there!.probabilities).toEqual(here!.probabilities.map((value) => expect.closeTo(value, 4)));
+});
+
+describe('a vision transformer behind its patches', () => {
+  test.each([
+    { title: 'its last block', freeze: 'last:1' },
+    { title: 'adapters of its last blocks', freeze: 'last:2', lora: '2' },
+  ] as const)('$title: as on the native engine', async ({ title: _, ...how }) => {
+    const vit = { data, backbone: 'vit_ti16', source: 'torch', inputSize: 32, epochs: 1, lr: 1e-3, ...how } as const;
+    const [a, b] = [await train({ ...vit, ...wasm }), await train({ ...vit, ...native })];
+    historyOf(a.runFolder).forEach((row, i) => {
+      expect(Math.abs(row.trainLoss / historyOf(b.runFolder)[i]!.trainLoss - 1)).toBeLessThan(1e-3);
+    });
+  });
+
+  test('with its patches is refused', async () => {
+    const vit = { data, ...wasm, backbone: 'vit_ti16', source: 'torch', inputSize: 32 } as const;
+    await expectFailure(() => train({ ...vit, freeze: 'none' }), 'ENGINE_CANNOT_TRAIN', /trains patch_embedding/);
+  });
 });
 
 describe('more than a head', () => {

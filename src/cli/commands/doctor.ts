@@ -61,7 +61,7 @@ export function doctorCommand(host: Host): void {
     );
 }
 
-const trains = { everything: 'everything', head: 'a head on a frozen backbone' } as const;
+const trains = { everything: 'everything', head: 'heads and transformers, no convolutions' } as const;
 
 function describe({ name, version, device, threads, trains: what, limits, description }: Engine): object {
   return { name, version, device, threads: threads ?? null, trains: what, limits, description };

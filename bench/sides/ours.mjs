@@ -106,7 +106,15 @@ async function decode() {
   const size = { height: of.side, width: of.side };
   const { train } = scanFolder(task.files, { valSplit: 0, seed: 0 });
   const first = await loadOne(train[0].path, preprocessing, size);
-  const given = { preprocessing, size, batchSize: of.batch, augment: 'flip', seed: 0, skipBadImages: false };
+  const given = {
+    preprocessing,
+    size,
+    batchSize: of.batch,
+    augment: 'flip',
+    seed: 0,
+    skipBadImages: false,
+    lend: true,
+  };
   let epoch = 0;
   const record = await timeSteps(task, async () => {
     let count = 0;

@@ -31,6 +31,8 @@ export interface DecodeTask extends Recipe {
   readonly stopAtFault: boolean;
   /** Shared by all threads; 1 at index 0 means that nobody wants the result any more. */
   readonly cancelled: Int32Array;
+  /** Where the pixels go, for as many pictures or more; new memory when absent. */
+  readonly memory?: SharedArrayBuffer | undefined;
   /** File of the addon that the calling thread uses, for threads of their own. */
   readonly addon?: string | undefined;
 }
@@ -45,9 +47,9 @@ export interface PictureFault {
 
 export interface DecodeResult {
   /** `[kept.length, height, width, channels]`, without gaps where pictures were bad. */
-  readonly pixels: Float32Array<ArrayBuffer>;
+  readonly pixels: Float32Array;
   /** The same pictures for the second network. */
-  readonly second?: Float32Array<ArrayBuffer> | undefined;
+  readonly second?: Float32Array | undefined;
   /** Positions in `paths` of the pictures in `pixels`. */
   readonly kept: readonly number[];
   readonly faults: readonly PictureFault[];
@@ -58,8 +60,11 @@ const DECODED_AHEAD = 2;
 
 /** Decodes and preprocesses; a bad picture is a fault in the result, not a rejection. */
 export async function decodeBatch(task: DecodeTask): Promise<DecodeResult> {
-  const { paths, second, cancelled } = task;
-  const blocks = [blockOf(task, paths.length), ...(second === undefined ? [] : [blockOf(second, paths.length)])];
+  const { paths, second, memory, cancelled } = task;
+  const blocks = [
+    blockOf(task, paths.length, memory),
+    ...(second === undefined ? [] : [blockOf(second, paths.length)]),
+  ];
   const kinds = [...new Set(blocks.map(({ channels }) => channels))];
   const kept: number[] = [];
   const faults: PictureFault[] = [];
@@ -89,20 +94,22 @@ interface Block extends Recipe {
   readonly channels: Channels;
   /** Numbers of a picture. */
   readonly slot: number;
-  readonly pixels: Float32Array<ArrayBuffer>;
+  readonly pixels: Float32Array;
 }
 
-function blockOf({ preprocessing, size }: Recipe, count: number): Block {
+function blockOf({ preprocessing, size }: Recipe, count: number, memory?: SharedArrayBuffer): Block {
   const channels = channelsFor(preprocessing);
   const slot = size.height * size.width * channels;
-  return { preprocessing, size, channels, slot, pixels: new Float32Array(count * slot) };
+  const length = count * slot;
+  const pixels = memory === undefined ? new Float32Array(length) : new Float32Array(memory, 0, length);
+  return { preprocessing, size, channels, slot, pixels };
 }
 
 /** The slots of these pictures, one after the other. */
-function withoutGaps({ pixels, slot }: Block, kept: readonly number[], count: number): Float32Array<ArrayBuffer> {
+function withoutGaps({ pixels, slot }: Block, kept: readonly number[], count: number): Float32Array {
   if (kept.length === count) return pixels;
   for (const [to, from] of kept.entries()) pixels.copyWithin(to * slot, from * slot, (from + 1) * slot);
-  return pixels.slice(0, kept.length * slot);
+  return pixels.subarray(0, kept.length * slot);
 }
 
 /**

@@ -17,9 +17,10 @@ export default function work(task: DecodeTask): Promise<unknown> {
   usePicturesAddon(task.addon);
   const result = last.then(() => decodeBatch(task));
   last = result.catch(() => undefined);
-  // The pixels change owner instead of being copied.
+  // The pixels change owner instead of being copied; what is shared needs neither.
   return result.then((value) => {
-    const buffers = [value.pixels, ...(value.second === undefined ? [] : [value.second])].map(({ buffer }) => buffer);
+    const blocks = [value.pixels, ...(value.second === undefined ? [] : [value.second])];
+    const buffers = blocks.map(({ buffer }) => buffer).filter((buffer) => buffer instanceof ArrayBuffer);
     return move({ [transferableSymbol]: buffers, [valueSymbol]: value });
   });
 }

@@ -53,6 +53,11 @@ export interface LoaderOptions {
   readonly workers?: number;
   /** Batches in memory ahead of the consumer; two for each worker when absent. */
   readonly prefetch?: number;
+  /**
+   * A batch's pixels are lent: they are written over once the next batch is asked for. Else each batch becomes garbage, and
+   * collecting it takes a fifth of the time of decoding: Node counts such memory as if all of it were objects.
+   */
+  readonly lend?: boolean;
   /** Leave bad pictures out and report them, instead of stopping at the first. */
   readonly skipBadImages: boolean;
   readonly onBadImage?: (path: string, reason: string) => void;
@@ -84,11 +89,16 @@ export async function* batches(samples: readonly Sample[], options: LoaderOption
   const ahead: Promise<DecodeResult>[] = [];
   const faults: PictureFault[] = [];
   let started = 0;
+  const slot = options.size.height * options.size.width * channelsFor(options.preprocessing);
+  const bytes = options.batchSize * slot * Float32Array.BYTES_PER_ELEMENT;
   const startNext = (): void => {
     if (started >= order.length) return;
     const paths = order.slice(started, started + options.batchSize).map((index) => samples[index]!.path);
     started += paths.length;
-    const result = run(taskOf(paths, options, cancelled));
+    const result = run({
+      ...taskOf(paths, options, cancelled),
+      memory: options.lend === true ? blockOf(bytes) : undefined,
+    });
     result.catch(() => undefined); // its turn to be awaited, and thrown, comes later or never
     ahead.push(result);
   };
@@ -108,11 +118,12 @@ export async function* batches(samples: readonly Sample[], options: LoaderOption
       const indices = Int32Array.from(kept, (position) => order[start + position]!);
       const labels = Int32Array.from(indices, (index) => samples[index]!.label);
       yield { pixels, second, labels, indices, count: kept.length, waitedMs };
+      takeBack(pixels);
     }
     if (samples.length > 0 && delivered === 0 && options.allowNone !== true) throw nothingReadable(faults);
   } finally {
     Atomics.store(cancelled, 0, 1);
-    await Promise.allSettled(ahead);
+    for (const left of await Promise.allSettled(ahead)) if (left.status === 'fulfilled') takeBack(left.value.pixels);
   }
 }
 
@@ -138,7 +149,22 @@ export function describeBadImages(bad: readonly { readonly path: string; readonl
 export async function closeLoader(): Promise<void> {
   const open = [...pools.values()];
   pools.clear();
+  idle = [];
   await Promise.all(open.map((pool) => pool.destroy()));
+}
+
+/** What is lent, of one size at a time: as many as were in use at once. Without garbage nothing would free it. */
+let idle: SharedArrayBuffer[] = [];
+
+function blockOf(bytes: number): SharedArrayBuffer {
+  if (idle[0]?.byteLength !== bytes) idle = [];
+  return idle.pop() ?? new SharedArrayBuffer(bytes);
+}
+
+function takeBack({ buffer }: Float32Array): void {
+  if (!(buffer instanceof SharedArrayBuffer)) return;
+  if (idle[0]?.byteLength !== buffer.byteLength) idle = [];
+  idle.push(buffer);
 }
 
 const pools = new Map<number, Piscina<DecodeTask, DecodeResult>>();

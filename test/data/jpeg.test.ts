@@ -343,6 +343,21 @@ describe('the loader gives the same batches with and without the addon, on this 
     for (const workers of [0, 2]) expect(await withAddon(() => load({ ...options, workers }))).toEqual(expected);
   });
 
+  test('lends the same batches, in memory that is written over again', async () => {
+    for (const second of [undefined, grey]) {
+      const expected = await load({ second, workers: 0 });
+      for (const workers of [0, 2]) {
+        expect(await withAddon(() => load({ second, workers, lend: true }))).toEqual(expected);
+        expect(await load({ second, workers, lend: true })).toEqual(expected);
+      }
+    }
+    const how = { preprocessing: torchPreprocessing, size: { height: 9, width: 8 }, augment: 'none' } as const;
+    const options = { ...how, batchSize: 2, seed: 1, epoch: 1, skipBadImages: true, lend: true, workers: 1 };
+    let first: { lent: Float32Array; copy: Float32Array } | undefined;
+    for await (const { pixels } of batches(samples, options)) first ??= { lent: pixels, copy: pixels.slice() };
+    expect(bitsOf(first!.lent)).not.toBe(bitsOf(first!.copy));
+  });
+
   test('and stops at the same picture with the same words', async () => {
     const message = async (): Promise<string> =>
       load({ workers: 0, skipBadImages: false }).then(

@@ -12,6 +12,7 @@ import { exportCommand } from './commands/export.js';
 import { finetuneCommand } from './commands/finetune.js';
 import { forwardCommand } from './commands/forward.js';
 import { importCommand } from './commands/import.js';
+import { lrFindCommand } from './commands/lr-find.js';
 import { predictCommand } from './commands/predict.js';
 import { pullCommand } from './commands/pull.js';
 import { recipesCommand } from './commands/recipes.js';
@@ -117,6 +118,7 @@ function createProgram(io: Io, state: { code: number; running: Command | undefin
     forwardCommand,
     recipesCommand,
     finetuneCommand,
+    lrFindCommand,
     predictCommand,
     evaluateCommand,
     compareCommand,

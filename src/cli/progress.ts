@@ -65,6 +65,13 @@ export function terminalReporter(out: Output): TerminalReporter {
     featureProgress: ({ done, total, imagesPerSecond }) => {
       bar.update(done, total, `${Math.round(imagesPerSecond)} images/s`);
     },
+    rateTest: ({ step, steps, lr, loss, secondsLeft }) => {
+      if (step === 1) {
+        bar.close();
+        bar = openBar(out.terminal, 'range test');
+      }
+      bar.update(step, steps, `rate ${lr.toExponential(1)}, loss ${loss.toFixed(4)}, ${duration(secondsLeft)} left`);
+    },
     epochStart: ({ epoch, epochs: all, steps }) => {
       bar.close();
       epochs = all;

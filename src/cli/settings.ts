@@ -3,11 +3,15 @@ import { type Command, Option } from 'commander';
 import type { GivenSettings } from '../train/settings/settings.js';
 import { type NamedSetting, settingList } from '../train/settings/table.js';
 import { argument } from './options.js';
+import type { Output } from './output.js';
 
-/** Adds an option for every setting, under the headings of the table, and those that bring many at once. */
-export function withSettings(command: Command): Command {
+/**
+ * Adds an option for every setting, under the headings of the table, and those that bring many at once.
+ * @param without those that mean nothing to the command; a configuration file may have them
+ */
+export function withSettings(command: Command, without: readonly (keyof GivenSettings)[] = []): Command {
   let section: string | undefined;
-  for (const setting of settingList) {
+  for (const setting of settingList.filter(({ key }) => !without.includes(key))) {
     if (setting.section !== section) command.optionsGroup(`${setting.section}:`);
     section = setting.section;
     command.addOption(optionOf(setting));
@@ -58,6 +62,14 @@ export async function gatherSettings(command: Command): Promise<Gathered> {
       return key in recipe ? `from the recipe ${name}` : undefined;
     },
   };
+}
+
+/** Writes the settings that a run would have. @throws MISSING_OPTION, BAD_OPTION */
+export async function printArguments({ given, originOf }: Gathered, out: Output): Promise<void> {
+  const { completeSettings } = await import('../train/settings/complete.js');
+  const { formatConfiguration } = await import('../train/settings/config.js');
+  const settings = completeSettings(given);
+  out.result(settings, () => formatConfiguration(settings, originOf).trimEnd());
 }
 
 /** What the user gave of them on the command line. */

@@ -119,7 +119,7 @@ function diverged(what: string, lr: number): ToolkitError {
   return new ToolkitError({
     code: 'TRAINING_DIVERGED',
     message: `${what}, at a learning rate of ${lr}`,
-    hint: 'lower --lr (a tenth is a good try), or raise --warmup; the best model so far is kept',
+    hint: 'lower --lr (a tenth is a good try; `tl lr-find` tests a range), or raise --warmup; the best model so far is kept',
   });
 }
 

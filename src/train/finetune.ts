@@ -7,15 +7,10 @@ import { loadEngine } from '../engine/tensorflow.js';
 import { ToolkitError } from '../errors.js';
 import { rng } from '../rng.js';
 import { openModelFolder } from '../weights/model-folder.js';
-import { mixingFor, recipeFor } from './augmentation.js';
 import { type CheckpointWriter, checkpointWriter, restoreOptimizer } from './checkpoint.js';
 import { assertOutside } from './distill.js';
-import { openTeaching, type Teaching } from './distill-logits.js';
 import { assertSound, evaluateEntries, type Scores, type Trained, trainEpoch } from './epochs.js';
-import type { EntryOptions } from './features/entries.js';
-import { type PrintingReader, printingReader } from './features/key.js';
-import { openSources, type RunPictures, type Sources } from './features/sources.js';
-import { isAdapter, trainedOf } from './lora.js';
+import { isAdapter } from './lora.js';
 import { type Figures, validationOf } from './metrics.js';
 import { type Optimising, startOptimising } from './optimising.js';
 import {
@@ -29,6 +24,7 @@ import {
 import { readOutcomes } from './outcomes.js';
 import { overfittingOf } from './overfitting.js';
 import { endsEarly, type Phase } from './phases.js';
+import { entriesOf, loadForRun, openPictures, type Pictures, type Prepared, type ShownPictures } from './prepare.js';
 import { openReport, type RunReport } from './report.js';
 import { engineFor, resumeRun } from './resume.js';
 import {
@@ -47,7 +43,7 @@ import type { FinetuneSettings } from './settings/settings.js';
 import { type Start, stagesOfRun, startRun } from './start.js';
 import { formatStages } from './strategy-table.js';
 import { assertEvents, openEvents, type RunEvents } from './tensorboard.js';
-import { loadTrainable, type TrainableNetwork } from './trainable.js';
+import type { TrainableNetwork } from './trainable.js';
 
 /**
  * Trains a new head, and as much of the backbone as is not frozen, on a folder of labelled pictures.
@@ -96,15 +92,11 @@ interface Job {
   readonly reporter: Reporter;
 }
 
-interface Run extends Job {
+interface Run extends Job, Prepared {
   readonly phase: Phase;
-  readonly reader: PrintingReader;
-  readonly network: TrainableNetwork;
   readonly optimising: Optimising;
   readonly operators: Operators;
   readonly history: HistoryRow[];
-  /** By path. */
-  readonly bad: Map<string, string>;
   readonly report: RunReport;
 }
 
@@ -153,17 +145,7 @@ async function withNetwork<T>(
 ): Promise<T> {
   const { folder, start } = job;
   const { settings, resolved } = start.args;
-  const reader = printingReader(start.read);
-  const network = await loadTrainable(start.graph, reader.read, start.engine, {
-    cut: start.cut,
-    auxiliary: start.auxiliary,
-    labelLoss: { focal: settings.focal, weighted: resolved.classWeights !== undefined },
-    distillation: start.teacher?.distillation,
-    trains: trainedOf(start.graph),
-    batchNorm: settings.batchNorm,
-    precision: settings.precision ?? 'float32',
-    recompute: settings.recompute ?? false,
-  });
+  const { reader, network } = await loadForRun(start);
   const optimising = startOptimising(network, start, settings, resolved.weightDecay);
   const operators = operatorsOf(start.engine);
   const report = openReport({ folder, start, entries: entriesOf({ start, network, bad }) });
@@ -262,63 +244,23 @@ function countParameters({ graph, trainable, auxiliary }: TrainableNetwork) {
   };
 }
 
-/** How the pictures of this run are shown. */
-function entriesOf({
-  start,
-  network,
-  bad,
-}: Pick<Run, 'start' | 'network' | 'bad'>): EntryOptions & { readonly network: TrainableNetwork } {
-  const { settings, resolved } = start.args;
-  return {
-    network,
-    preprocessing: start.record.preprocessing,
-    size: resolved.inputSize,
-    batchSize: settings.batchSize,
-    sampler: settings.sampler,
-    augment: recipeFor(settings),
-    mixing: mixingFor(settings, resolved.classes.length),
-    seed: settings.seed,
-    skipBadImages: settings.skipBadImages,
-    onBadImage: (path, reason) => bad.set(path, reason),
-  };
-}
-
-/** Where they come from. */
-async function sourcesOf(run: Run): Promise<Sources> {
-  const { start, reader, options, reporter } = run;
-  const precision = start.args.settings.precision ?? 'float32';
-  return await openSources({ start, reader, entries: entriesOf(run), precision, reporter, signal: options.signal });
-}
-
-/** The teacher's logits for them; `stopped` when computing these was. */
-async function teachingOf(run: Run, { views }: RunPictures): Promise<Teaching | 'none' | 'stopped'> {
-  const { start, options, reporter } = run;
-  const { teacher, dataset, engine } = start;
-  if (teacher === undefined) return 'none';
-  const { cache, precision = 'float32' } = start.args.settings;
-  const how = { teacher, dataset, engine, precision, entries: entriesOf(run), views, cache };
-  return (await openTeaching({ ...how, reporter, signal: options.signal })) ?? 'stopped';
-}
-
 /** True when all epochs were done. */
 async function trainRun(run: Run): Promise<boolean> {
-  const sources = await sourcesOf(run); // reads what is frozen: a fault in it leaves an old run alone
+  const { reporter, options } = run;
+  const pictures = await openPictures(run, { reporter, signal: options.signal }); // a fault in what is frozen leaves an old run alone
   try {
-    return await trainOn(run, sources);
+    return await trainOn(run, pictures);
   } finally {
-    sources.close();
+    pictures.close();
   }
 }
 
-async function trainOn(run: Run, sources: Sources): Promise<boolean> {
+async function trainOn(run: Run, pictures: Pictures): Promise<boolean> {
   const { start, state, folder, options, optimising, history } = run;
   if (state === undefined && history.length === 0)
     await beginFolder(folder, start.args, options.resume === undefined && options.overwrite === true);
-  const pictures = await sources.fill();
-  if (pictures === undefined) return false;
-  const teaching = await teachingOf(run, pictures);
-  if (teaching === 'stopped') return false;
-  const shown = teaching === 'none' ? pictures : { ...pictures, train: teaching.taught(pictures.train) };
+  const shown = await pictures.fill();
+  if (shown === undefined) return false;
   const writer = checkpointWriter(folder, start.record, optimising.kept, optimising.optimizer);
   const events =
     start.args.settings.tensorboard === true ? await openEvents(folder, history.length, start.engine) : undefined;
@@ -327,14 +269,13 @@ async function trainOn(run: Run, sources: Sources): Promise<boolean> {
     return await epochLoop(run, shown, writer, events);
   } finally {
     events?.close();
-    if (teaching !== 'none') teaching.close();
     await writer.flush(); // whatever ended the run, the last finished epoch is kept
   }
 }
 
 async function epochLoop(
   run: Run,
-  pictures: RunPictures,
+  pictures: ShownPictures,
   writer: CheckpointWriter,
   events: RunEvents | undefined,
 ): Promise<boolean> {

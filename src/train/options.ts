@@ -47,6 +47,8 @@ export interface Reporter {
   warn(line: string): void;
   /** While the frozen part's output is computed, once. */
   featureProgress?(info: { done: number; total: number; imagesPerSecond: number }): void;
+  /** One update of a range test. */
+  rateTest?(info: { step: number; steps: number; lr: number; loss: number; secondsLeft: number }): void;
   epochStart(info: { epoch: number; epochs: number; steps: number }): void;
   step(info: {
     epoch: number;

@@ -3,7 +3,6 @@
  * that suggests. What the test changed is put back to the bit.
  * @see Smith 2017, section 3.3, https://arxiv.org/abs/1506.01186; fastai 2.7's `LRFinder`, `lr_find`, `steep`, `valley`
  */
-import type * as tf from '@tensorflow/tfjs-core';
 import type { Variable } from '../engine/variables.js';
 import type { Rng } from '../rng.js';
 import { type BatchTargets, stepOn } from './epochs.js';
@@ -86,7 +85,7 @@ export async function rangeTest(options: RangeOptions): Promise<RangeTest> {
 }
 
 /** What variables hold: TensorFlow copies them only when they are written to. */
-function snapshotOf(many: readonly ReadonlyMap<string, Variable>[]): Map<Variable, tf.Tensor> {
+function snapshotOf(many: readonly ReadonlyMap<string, Variable>[]): Map<Variable, ReturnType<Variable['read']>> {
   const all = new Set(many.flatMap((variables) => [...variables.values()]));
   return new Map([...all].map((variable) => [variable, variable.read()]));
 }

@@ -85,11 +85,11 @@ const METRICS = 'metrics.json';
 export const CHECKPOINT = 'checkpoint.json';
 export const OPTIMIZER = 'optimizer.safetensors';
 
-/** The first of `runs/finetune-1`, `runs/finetune-2`, ... that is not there yet. */
-export function nextRunFolder(parent = 'runs'): string {
+/** The first of `runs/finetune-1`, `runs/finetune-2`, ... that is not there yet, or of another name with a number. */
+export function nextRunFolder(parent = 'runs', name = 'finetune'): string {
   const taken = existsSync(parent) ? readdirSync(parent) : [];
-  const numbers = taken.map((name) => Number(/^finetune-(\d+)$/.exec(name)?.[1] ?? 0));
-  return join(parent, `finetune-${Math.max(0, ...numbers) + 1}`);
+  const numbers = taken.map((each) => (each.startsWith(`${name}-`) ? Number(/^\d+$/.exec(each.slice(name.length + 1)) ?? 0) : 0));
+  return join(parent, `${name}-${Math.max(0, ...numbers) + 1}`);
 }
 
 /** Refuses a folder that holds a run, or anything else. @throws RUN_EXISTS */

@@ -24,6 +24,7 @@ const commands = [
   'pull',
   'forward',
   'finetune',
+  'lr-find',
   'predict',
   'evaluate',
   'compare',

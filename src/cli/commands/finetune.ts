@@ -5,9 +5,9 @@ import { UsageError } from '../../errors.js';
 import type { FinetuneOptions, FinetuneResult } from '../../train/options.js';
 import type { GivenSettings } from '../../train/settings/settings.js';
 import { type EngineChoice, engineOptions, withEngine } from '../options.js';
-import { EXIT_INTERRUPTED, type Output } from '../output.js';
+import { EXIT_INTERRUPTED } from '../output.js';
 import type { Host } from '../program.js';
-import { type Gathered, gatherSettings, withSettings } from '../settings.js';
+import { gatherSettings, printArguments, withSettings } from '../settings.js';
 import { duration, fields, percent } from '../table.js';
 
 interface FinetuneCommandOptions extends EngineChoice {
@@ -75,14 +75,6 @@ function finetuneOptions(options: FinetuneCommandOptions, given: GivenSettings, 
     engine: engineOptions(options),
     signal,
   };
-}
-
-/** Writes the settings that a run would have. @throws MISSING_OPTION, BAD_OPTION */
-async function printArguments({ given, originOf }: Gathered, out: Output): Promise<void> {
-  const { completeSettings } = await import('../../train/settings/complete.js');
-  const { formatConfiguration } = await import('../../train/settings/config.js');
-  const settings = completeSettings(given);
-  out.result(settings, () => formatConfiguration(settings, originOf).trimEnd());
 }
 
 /** What may stand beside `--resume`: where it computes and what it writes, not what it computes. */

@@ -88,7 +88,9 @@ export const OPTIMIZER = 'optimizer.safetensors';
 /** The first of `runs/finetune-1`, `runs/finetune-2`, ... that is not there yet, or of another name with a number. */
 export function nextRunFolder(parent = 'runs', name = 'finetune'): string {
   const taken = existsSync(parent) ? readdirSync(parent) : [];
-  const numbers = taken.map((each) => (each.startsWith(`${name}-`) ? Number(/^\d+$/.exec(each.slice(name.length + 1)) ?? 0) : 0));
+  const numbers = taken.map((each) =>
+    each.startsWith(`${name}-`) ? Number(/^\d+$/.exec(each.slice(name.length + 1)) ?? 0) : 0,
+  );
   return join(parent, `${name}-${Math.max(0, ...numbers) + 1}`);
 }
 

@@ -16,6 +16,8 @@ export interface ScheduleOptions {
   readonly warmupSteps: number;
   /** Of `step`: steps between two falls, counted from the start of the run, the warm-up in them; no fall when absent. */
   readonly stepSize?: number;
+  /** Of `step`: the steps that falls come before, in the place of `stepSize`. */
+  readonly falls?: readonly number[];
   /** Of `step`: what a fall multiplies the rate by, above 0 and below 1; a tenth when absent (He et al. 2016, section 3.4). */
   readonly stepGamma?: number;
   /** Of `cosine`: the rate that it falls to; 0 when absent. */
@@ -27,7 +29,8 @@ export interface ScheduleSettings extends Pick<ScheduleOptions, 'stepGamma' | 'm
   readonly schedule: ScheduleName;
   readonly epochs: number;
   readonly warmupEpochs: number;
-  readonly stepEpochs?: number;
+  /** Between two falls; or those that falls come after, with commas between them. */
+  readonly stepEpochs?: number | string;
 }
 
 /** The schedule of a run of so many steps an epoch. */
@@ -36,12 +39,15 @@ export function scheduleOf(
   lr: number,
   steps: number,
 ): ScheduleOptions {
+  const falls = String(stepEpochs).split(',').map(Number);
   return {
     name,
     lr,
     totalSteps: steps * epochs,
     warmupSteps: Math.round(steps * warmupEpochs),
-    stepSize: Math.max(1, Math.round(steps * stepEpochs)),
+    ...(falls.length === 1
+      ? { stepSize: Math.max(1, Math.round(steps * falls[0]!)) }
+      : { falls: falls.map((epoch) => Math.round(steps * epoch)) }),
     ...(stepGamma === undefined ? {} : { stepGamma }),
     ...(minLr === undefined ? {} : { minLr }),
   };
@@ -59,20 +65,26 @@ const ONE_CYCLE = { rising: 0.3, divideFirst: 25, divideLast: 25e4 };
 /**
  * The rate of a step, counted from 0.
  *
- * - `step`: times gamma after every `stepSize` steps: torch.optim.lr_scheduler.StepLR.
+ * - `step`: times gamma after every `stepSize` steps, or before each of `falls`: torch.optim.lr_scheduler.StepLR and
+ *   MultiStepLR.
  * - `cosine`: falls from `lr` to `minLr` over what the warm-up leaves: Loshchilov and Hutter 2017, equation 5, without
  *   restarts; keras.optimizers.schedules.CosineDecay, torch.optim.lr_scheduler.CosineAnnealingLR.
  * - `one-cycle`: rises and falls along half a cosine each: Smith 2018, section 4, in the form of
  *   torch.optim.lr_scheduler.OneCycleLR without a third phase. The momentum stays as it is.
  */
 export function learningRate(step: number, options: ScheduleOptions): number {
-  const { name, lr, totalSteps, warmupSteps, stepSize, stepGamma = STEP_GAMMA, minLr = 0 } = options;
+  const { name, lr, totalSteps, warmupSteps, minLr = 0 } = options;
   if (name === 'one-cycle') return oneCycle(step, options);
   if (step < warmupSteps) return (lr * (step + 1)) / warmupSteps;
   if (name === 'constant') return lr;
-  if (name === 'step') return lr * stepGamma ** Math.floor(step / (stepSize ?? totalSteps));
+  if (name === 'step') return lr * (options.stepGamma ?? STEP_GAMMA) ** fallsUntil(step, options);
   const progress = (step - warmupSteps) / Math.max(1, totalSteps - warmupSteps);
   return between(lr, Math.min(minLr, lr), progress);
+}
+
+/** How often the rate of `step` has fallen. */
+function fallsUntil(step: number, { falls, stepSize, totalSteps }: ScheduleOptions): number {
+  return falls?.filter((fall) => fall <= step).length ?? Math.floor(step / (stepSize ?? totalSteps));
 }
 
 /** Along half a cosine from `start` to `end`; `progress` is 0 to 1. */

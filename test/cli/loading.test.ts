@@ -79,8 +79,12 @@ describe('what is loaded', () => {
     expect([...files].filter((path) => path.startsWith('train/')).sort()).toEqual([
       'train/features/places.ts', // names
       'train/schedule.ts', // names, and a formula
+      'train/settings/augmentation-settings.ts',
+      'train/settings/computation-settings.ts',
       'train/settings/kinds.ts',
+      'train/settings/model-settings.ts',
       'train/settings/table.ts',
+      'train/settings/training-settings.ts',
     ]);
     expect([...files].filter((path) => path.startsWith('export/')).sort()).toEqual([
       'export/formats.ts', // names and how each is loaded

@@ -1,11 +1,30 @@
 import { describe, expect, test } from 'vitest';
-import { learningRate, type ScheduleOptions } from '../../src/train/schedule.js';
+import { learningRate, type ScheduleOptions, scheduleOf } from '../../src/train/schedule.js';
 import { smoothedTargets } from '../../src/train/targets.js';
 
 const ratesOf = (schedule: ScheduleOptions): number[] =>
   Array.from({ length: schedule.totalSteps }, (_, step) => learningRate(step, schedule));
 
 describe('learning-rate schedules', () => {
+  test('step falls where it is told to, as torch.optim.lr_scheduler.MultiStepLR does', () => {
+    const schedule = scheduleOf({ schedule: 'step', epochs: 10, warmupEpochs: 0, stepEpochs: '2,2.5,7' }, 1, 4);
+    const rates = ratesOf(schedule);
+    for (const [step, rate] of [
+      [7, 1],
+      [8, 0.1],
+      [9, 0.1],
+      [10, 0.01],
+      [27, 0.01],
+      [28, 1e-3],
+      [39, 1e-3],
+    ] as const) {
+      expect(rates[step], `step ${step}`).toBeCloseTo(rate, 12);
+    }
+    expect(ratesOf(scheduleOf({ schedule: 'step', epochs: 6, warmupEpochs: 0, stepEpochs: 2 }, 1, 1))).toEqual(
+      [0, 0, 1, 1, 2, 2].map((falls) => 0.1 ** falls),
+    );
+  });
+
   test('constant is constant', () => {
     expect(new Set(ratesOf({ name: 'constant', lr: 0.1, totalSteps: 50, warmupSteps: 0 }))).toEqual(new Set([0.1]));
   });

@@ -1,8 +1,10 @@
 /** Settings: what is left out, what cannot stand, recipes, and files of them. */
 import { describe, expect, test } from 'vitest';
+import { learningRate, scheduleOf } from '../../src/train/schedule.js';
 import { checkSettings, completeSettings } from '../../src/train/settings/complete.js';
 import { formatConfiguration, readConfiguration } from '../../src/train/settings/config.js';
 import { findRecipe, layered, recipes, settingsOf } from '../../src/train/settings/recipes.js';
+import type { GivenSettings } from '../../src/train/settings/settings.js';
 import { settingList, settings } from '../../src/train/settings/table.js';
 import { expectFailure, temporaryFile } from '../weights/support/temporary.js';
 
@@ -140,12 +142,44 @@ recipe: notes-resnet50
 });
 
 describe('recipes', () => {
-  test.each(Object.keys(recipes))('%s is a set of settings that a run takes, and cites its source', async (name) => {
+  test.each(Object.keys(recipes))('%s is a set of settings that a run takes, and cites its source', (name) => {
     const recipe = findRecipe(name);
     expect(recipe.source.length).toBeGreaterThan(20);
-    const given = typeof recipe.settings === 'function' ? recipe.settings({ trainPictures: 500 }) : recipe.settings;
-    checkSettings(completeSettings({ backbone: 'resnet50', ...given }));
-    if (typeof recipe.settings !== 'function') expect(await settingsOf(recipe, {})).toEqual(given);
+    for (const trainPictures of [60, 3000, 30_000, 1_200_000]) {
+      const given = typeof recipe.settings === 'function' ? recipe.settings({ trainPictures }) : recipe.settings;
+      const complete = completeSettings({ backbone: 'resnet50', ...given });
+      checkSettings(complete);
+      expect(complete).toMatchObject(given);
+    }
+  });
+
+  test('the hyper-rule of BiT gives the rates of its schedule, step by step', () => {
+    const rule = findRecipe('bit-hyperrule').settings as (facts: { trainPictures: number }) => GivenSettings;
+    for (const [trainPictures, falls, end] of [
+      [325, [200, 300, 400], 500],
+      [5120, [200, 300, 400], 500],
+      [51_200, [3000, 6000, 9000], 10_000],
+    ] as const) {
+      const settings = completeSettings({ backbone: 'resnet50', ...rule({ trainPictures }) });
+      const updates = Math.ceil(Math.ceil(trainPictures / settings.batchSize) / settings.accumulate!);
+      const schedule = scheduleOf(settings, settings.lr!, updates);
+      expect(schedule.totalSteps).toBe(end);
+      for (const [i, fall] of falls.entries()) {
+        expect(learningRate(fall - 1, schedule)).toBeCloseTo(3e-3 / 10 ** i, 12);
+        expect(learningRate(fall, schedule)).toBeCloseTo(3e-4 / 10 ** i, 12);
+      }
+      const warmup = trainPictures < 20_000 ? 100 : 500;
+      expect(learningRate(warmup / 2 - 1, schedule)).toBeCloseTo(1.5e-3, 12);
+      expect(settings.mixup).toBe(trainPictures < 20_000 ? undefined : 0.1);
+    }
+  });
+
+  test('one that depends on the pictures counts those that are given', async () => {
+    const lines = ['path,label', ...Array.from({ length: 40 }, (_, i) => `${i}.png,${i % 2 ? 'a' : 'b'}`)];
+    const manifest = temporaryFile('some.csv', lines.join('\n'));
+    for (let i = 0; i < 40; i++) temporaryFile(`${i}.png`, '');
+    const settings = await settingsOf(findRecipe('vit'), { manifest });
+    expect(settings).toMatchObject({ epochs: 500, warmupEpochs: 25, accumulate: 32, inputSize: 384 });
   });
 
   test('an unknown one names the nearest', async () => {

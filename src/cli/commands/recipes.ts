@@ -1,6 +1,5 @@
 /** `tl recipes`: named sets of settings, and where they come from. */
 import type { Host } from '../program.js';
-import { table } from '../table.js';
 
 export function recipesCommand(host: Host): void {
   const command = host.command('recipes', 'list the recipes of `tl finetune --recipe`');
@@ -9,11 +8,9 @@ export function recipesCommand(host: Host): void {
       const { recipes } = await import('../../train/settings/recipes.js');
       const rows = Object.entries(recipes).map(([name, { summary, source }]) => ({ name, summary, source }));
       out.result({ recipes: rows }, () =>
-        table(
-          [{ heading: 'recipe' }, { heading: 'what it does' }, { heading: 'source' }],
-          rows.map(({ name, summary, source }) => [name, summary, source]),
-          out.style,
-        ),
+        rows
+          .map(({ name, summary, source }) => `${out.style.bold(name)}\n  ${summary}\n  source: ${source}`)
+          .join('\n\n'),
       );
     }),
   );

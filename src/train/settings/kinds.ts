@@ -100,6 +100,17 @@ export const numbers = (
     (value) => value,
   );
 
+/** An interval, or moments with commas between them, in epochs. */
+export const epochsOfFalls: Kind<number | string> = kind(
+  '<epochs>',
+  'a number above 0, or numbers that rise, such as 30,60,80',
+  (value) => {
+    const all = numbersIn(String(value));
+    return all.every((each, i) => each > (all[i - 1] ?? 0) && Number.isFinite(each));
+  },
+  (value) => (value.includes(',') ? value : numberIn(value)),
+);
+
 const switched: Readonly<Record<string, boolean>> = { true: true, false: false };
 
 /** On where it is named; `true` or `false` in a file. */

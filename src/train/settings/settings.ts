@@ -59,8 +59,11 @@ export interface FinetuneSettings {
   readonly optimizer: OptimizerName;
   readonly schedule: ScheduleName;
   readonly warmupEpochs: number;
-  /** Of the schedule `step`: epochs from one fall of the rate to the next; a third of the run when absent. */
-  readonly stepEpochs?: number;
+  /**
+   * Of the schedule `step`: epochs from one fall of the rate to the next, a third of the run when absent; or `E1,E2,...`,
+   * the epochs that falls come after.
+   */
+  readonly stepEpochs?: number | string;
   /** Of the schedule `step`: what a fall multiplies the rate by; a tenth when absent. */
   readonly stepGamma?: number;
   /** Of the schedule `cosine`: the rate it ends at; 0 when absent. */

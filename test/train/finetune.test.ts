@@ -64,6 +64,7 @@ describe('a run folder', () => {
       'checkpoint.json',
       'model.json',
       'optimizer.safetensors',
+      'outcomes.csv',
       'weights.safetensors',
     ]);
     expect(await sharp(join(out, 'curves.png')).metadata()).toMatchObject({ format: 'png', width: 1200, height: 500 });

@@ -55,12 +55,23 @@ export { type WeightsDialect, weightsDialects } from './export/weights/weights-d
 export { type NetworkToWrite, networkOfModel, networkOfWeights } from './export/weights/weights-network.js';
 export { formatHead, type Head, parseHead } from './heads/heads.js';
 export type { Classifier, LoadableModel } from './train/classifier.js';
-export { type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.js';
+export { type ComparedRun, compareRuns, type Difference, type RunComparison } from './train/compare.js';
+export { type EvaluateOptions, type Evaluation, evaluate, type PictureOutcome } from './train/evaluate.js';
 export { finetune } from './train/finetune.js';
 export { type EvaluatedSplit, labelledPictures, labelledSamples, type PicturesAt } from './train/labelled.js';
-export type { ClassScores, Confusion } from './train/metrics.js';
+export type {
+  Calibration,
+  CalibrationBin,
+  ClassScores,
+  Confusion,
+  Figures,
+  Outcome,
+  Scores,
+  ValidationMetrics,
+} from './train/metrics.js';
 export type { OptimizerName } from './train/optimizers.js';
 export type { FinetuneOptions, FinetuneResult, HistoryRow, Reporter, RunMetrics } from './train/options.js';
+export type { Overfitting } from './train/overfitting.js';
 export { type Guess, type Prediction, type PredictOptions, predict } from './train/predict.js';
 export type { ScheduleName } from './train/schedule.js';
 export { completeSettings, defaultLr } from './train/settings/complete.js';

@@ -109,6 +109,24 @@ describe('the first batch', () => {
     expect(await Promise.all(tiles.map(lookOf))).toEqual(labels);
     expect(new Set(labels)).toEqual(new Set(classNames));
   });
+
+  test('says of what each picture is mixed, and of how much', async () => {
+    const { runFolder } = await train({ data, epochs: 1, batchSize: 8, cache: 'off', mixup: 1, labelSmoothing: 0.05 });
+    const section = sectionOf(pageOf(runFolder), 'First training batch');
+    const tiles = section.split('<li>').slice(1);
+    expect(tiles).toHaveLength(8);
+    const shares = tiles.map((tile) =>
+      [...tile.matchAll(/>(\w+) (\d+) %</g)].map(([, name, share]) => ({ name: name!, share: Number(share) })),
+    );
+    for (const parts of shares) {
+      for (const { name } of parts) expect(classNames).toContain(name);
+      const sum = parts.reduce((all, { share }) => all + share, 0);
+      expect(sum).toBeGreaterThan(85); // what label smoothing gives to the others is left out
+      expect(sum).toBeLessThanOrEqual(101);
+      expect(parts.map(({ share }) => share)).toEqual(parts.map(({ share }) => share).sort((a, b) => b - a));
+    }
+    expect(shares.some((parts) => parts.length === 2)).toBe(true);
+  });
 });
 
 describe('worst mistakes', () => {

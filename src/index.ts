@@ -48,6 +48,7 @@ export { type ExportOptions, type ExportReport, exportModel } from './export/exp
 export { type ExportedModel, openExport } from './export/exported.js';
 export type { ExportableModel, PictureBatch, Pictures } from './export/format.js';
 export { type FormatName, formatNames } from './export/formats.js';
+export { type LoadedModel, loadModel } from './export/load-model.js';
 export { type Quantization, quantizations } from './export/quantize/quantizations.js';
 export type { ExportRecord } from './export/record.js';
 export { exportWeights, type WeightsExportOptions, type WeightsExportReport } from './export/weights/weights.js';
@@ -59,6 +60,7 @@ export { type ComparedRun, compareRuns, type Difference, type RunComparison } fr
 export { type EvaluateOptions, type Evaluation, evaluate, type PictureOutcome } from './train/evaluate.js';
 export { finetune } from './train/finetune.js';
 export { type EvaluatedSplit, labelledPictures, labelledSamples, type PicturesAt } from './train/labelled.js';
+export { type FindOptions, type FindResult, findLearningRate } from './train/lr-find.js';
 export type {
   Calibration,
   CalibrationBin,
@@ -75,6 +77,8 @@ export type { Overfitting } from './train/overfitting.js';
 export { type Guess, type Prediction, type PredictOptions, predict } from './train/predict.js';
 export type { ScheduleName } from './train/schedule.js';
 export { completeSettings, defaultLr } from './train/settings/complete.js';
+export { type Configuration, formatConfiguration, readConfiguration } from './train/settings/config.js';
+export { findRecipe, layered, type Recipe, recipes, settingsOf } from './train/settings/recipes.js';
 export type { FinetuneSettings, GivenSettings } from './train/settings/settings.js';
 export { version } from './version.js';
 export { type Adapted, adaptWeights } from './weights/adapt.js';

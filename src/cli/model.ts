@@ -1,20 +1,19 @@
 /** `--model` of the commands that run a model: a model folder, a run folder, or what `tl export` made. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { UsageError } from '../errors.js';
+import type { LoadedModel } from '../export/load-model.js';
 import type { ComputeOptions } from './options.js';
 
-/** @throws MODEL_NOT_FOUND, MODEL_INVALID, EXPORT_INVALID, WEIGHTS_MISMATCH, BAD_OPTIONS */
-export async function openModel(folder: string, { precision }: Pick<ComputeOptions, 'precision'>) {
-  const { EXPORT_RECORD, openModelFolder } = await import('../weights/model-folder.js');
-  if (!existsSync(join(folder, EXPORT_RECORD))) return await openModelFolder(folder);
-  if (precision !== 'float32') {
-    throw new UsageError({
-      code: 'BAD_OPTIONS',
-      message: `--precision ${precision}: ${folder} is an exported model, which computes as it was exported`,
-      hint: 'leave --precision out',
-    });
-  }
-  const { openExport } = await import('../export/exported.js');
-  return { ...(await openExport(folder)), close: async () => {} };
+/** @throws BAD_OPTIONS, and what {@link loadModel} throws */
+export async function openModel(
+  folder: string,
+  { precision }: Pick<ComputeOptions, 'precision'>,
+): Promise<LoadedModel> {
+  const { loadModel } = await import('../export/load-model.js');
+  const model = await loadModel(folder);
+  if (!('load' in model) || precision === 'float32') return model;
+  throw new UsageError({
+    code: 'BAD_OPTIONS',
+    message: `--precision ${precision}: ${folder} is an exported model, which computes as it was exported`,
+    hint: 'leave --precision out',
+  });
 }

@@ -2,7 +2,7 @@
 import { closeLoader } from '../data/loader.js'; // alone: a data set is read by more
 import type { Sample } from '../data/sample.js';
 import type { Precision } from '../engine/precision.js';
-import type { Engine } from '../engine/tensorflow.js';
+import { type Engine, loadEngine } from '../engine/tensorflow.js';
 import type { OpenedModel } from '../weights/model-folder.js';
 import { type LoadableModel, loadClassifier, topIndices } from './classifier.js';
 import { classified, type TestTimeAugmentation, viewsOf } from './test-time.js';
@@ -19,8 +19,8 @@ export type Prediction =
   | { readonly path: string; readonly error: string };
 
 export interface PredictOptions {
-  /** How many classes are named for each picture. */
-  readonly top: number;
+  /** How many classes are named for each picture; 3 when absent. */
+  readonly top?: number;
   readonly batchSize?: number;
   /** `float32` when absent. */
   readonly precision?: Precision;
@@ -34,15 +34,19 @@ const FEW = 4;
 
 /**
  * Predicts pictures in the given order, in batches; a picture that cannot be read does not stop the others.
+ * @param engine computes a model folder's network, not an exported model; the native one where it is ready when absent
  * @throws PRECISION_UNSUPPORTED
  */
 export async function* predict(
   model: OpenedModel | LoadableModel,
   paths: readonly string[],
-  engine: Engine,
-  { top, batchSize = 8, precision, testTime, signal }: PredictOptions,
+  engine?: Engine,
+  { top = 3, batchSize = 8, precision, testTime, signal }: PredictOptions = {},
 ): AsyncGenerator<Prediction, void, void> {
-  const classifier = await loadClassifier(model, engine, { pictures: paths.length * viewsOf(testTime), precision });
+  const classifier = await loadClassifier(model, engine ?? (await loadEngine()), {
+    pictures: paths.length * viewsOf(testTime),
+    precision,
+  });
   const { inputSize, preprocessing } = model.record;
   const classCount = classifier.classes.length;
   try {

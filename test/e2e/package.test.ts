@@ -67,8 +67,8 @@ test('tl runs there', () => {
 
 const program = `
 import {
-  analyse, backbones, buildBackbone, DataError, evaluate, exportModel, findBackbone, findPublished, finetune,
-  importWeights, loadEngine, openModelFolder, parseHead, predict, ToolkitError, version,
+  analyse, backbones, buildBackbone, DataError, evaluate, exportModel, findBackbone, findPublished, finetune, loadModel,
+  importWeights, loadEngine, openModelFolder, predict, ToolkitError, version,
   type Engine, type Evaluation, type ExportReport, type FinetuneOptions, type FinetuneResult, type Graph,
   type HistoryRow, type ImportReport, type Prediction, type Reporter,
 } from '${name}';
@@ -81,6 +81,9 @@ export async function everything(): Promise<number> {
   const engine: Engine = await loadEngine({ engine: 'auto' });
   const imported: ImportReport = await importWeights('x.h5', { backbone: 'resnet50' });
   const result: FinetuneResult = await finetune(options, reporter);
+  const again = await loadModel(result.runFolder);
+  for await (const each of predict(again, ['x.jpg'])) if ('guesses' in each) console.log(each.guesses[0]);
+  await again.close();
   const model = await openModelFolder(result.runFolder);
   const said: Prediction[] = [];
   for await (const each of predict(model, ['x.jpg'], engine, { top: 3 })) said.push(each);

@@ -1,6 +1,6 @@
 /**
  * Twenty steps of every optimiser, schedule and average against the numbers of Keras, TensorFlow, PyTorch and timm for
- * the same gradients, on TensorFlow's kernels and on tfjs's operations in plain JavaScript.
+ * the same gradients, on TensorFlow's kernels and on tfjs's operations in WebAssembly and JavaScript.
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -34,7 +34,7 @@ import {
 const TOLERANCE = 1e-5;
 
 const fixtures = { keras: readOptimizeFixture('keras'), torch: readOptimizeFixture('torch') };
-const engines = ['tensorflow', 'cpu'] as const;
+const engines = ['tensorflow', 'wasm', 'cpu'] as const;
 
 async function engineOf(name: (typeof engines)[number]): Promise<Engine> {
   return await loadEngine({ engine: name });

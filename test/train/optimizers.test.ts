@@ -5,6 +5,7 @@ import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { updatesOf, type Variable } from '../../src/engine/variables.js';
 import { rng } from '../../src/rng.js';
 import { createOptimizer, type OptimizerOptions } from '../../src/train/optimizers.js';
+import { checkSettings, completeSettings, defaultLr, defaultMomentum } from '../../src/train/settings/complete.js';
 
 let engine: Engine;
 beforeAll(async () => {
@@ -175,4 +176,49 @@ test('a variable without a gradient is left alone', () => {
   tf.dispose([one, a!, b!]);
   optimizer.dispose();
   for (const variable of variables.values()) variable.dispose();
+});
+
+describe('settings', () => {
+  const faultsOf = (given: Parameters<typeof completeSettings>[0]): string => {
+    try {
+      completeSettings({ backbone: 'resnet50', ...given });
+      return '';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+
+  test.each([
+    [{ nesterov: true }, '--nesterov: is of --optimizer sgd'],
+    [{ nesterov: true, optimizer: 'sgd', momentum: 0 }, '--nesterov: is of --optimizer sgd'],
+    [{ stepGamma: 0.5 }, '--step-gamma: is of --schedule step, received cosine'],
+    [{ stepEpochs: 2, schedule: 'constant' }, '--step-epochs: is of --schedule step, received constant'],
+    [{ minLr: 1e-6, schedule: 'one-cycle' }, '--min-lr: is of --schedule cosine, received one-cycle'],
+    [{ sampler: 'balanced', classWeights: 'balanced' }, 'expected one of both'],
+    [{ clipNorm: 0 }, '--clip-norm: expected a number above 0'],
+    [{ accumulate: 0 }, '--accumulate: expected a whole number from 1'],
+    [{ ema: 1 }, '--ema: expected a number above 0 and below 1'],
+    [{ focal: -1 }, '--focal: expected a number at least 0'],
+  ] as const)('%j cannot be used', (given, fault) => {
+    expect(faultsOf(given)).toContain(fault);
+  });
+
+  test('what belongs together can', () => {
+    expect(faultsOf({ nesterov: true, optimizer: 'sgd' })).toBe('');
+    expect(faultsOf({ schedule: 'step', stepEpochs: 2, stepGamma: 0.5 })).toBe('');
+    expect(faultsOf({ sampler: 'balanced', classWeights: 'weights.json' })).toBe('');
+  });
+
+  test('runs of versions that kept every momentum go on with it', () => {
+    const before = { ...completeSettings({ backbone: 'resnet50' }), momentum: 0.9 };
+    expect(() => checkSettings(before)).not.toThrow();
+    expect([defaultMomentum('sgd'), defaultMomentum('rmsprop')]).toEqual([0.9, 0]);
+  });
+
+  test('rates by default follow what the papers say of each optimiser', () => {
+    expect(['adam', 'adamw', 'rmsprop'].map((name) => defaultLr(name as 'adam', 'head'))).toEqual([1e-3, 1e-3, 1e-3]);
+    expect([defaultLr('sgd', 'more'), defaultLr('lamb', 'more'), defaultLr('lion', 'more')]).toEqual([
+      1e-3, 1e-3, 2e-5,
+    ]);
+  });
 });

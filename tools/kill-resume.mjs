@@ -54,6 +54,11 @@ export const cases = {
     ...['--backbone', 'mobilenet_v1_0.25', '--freeze', 'last:2', '--optimizer', 'sgd', '--augment', 'flip'],
     ...['--head', 'mlp:64', '--head-dropout', '0.5', '--label-smoothing', '0.1', '--epochs', '120', '--cache', 'disk'],
   ],
+  /** Two networks one after the other, averages of the weights, updates over two batches, and an end that may come early. */
+  phases: [
+    ...['--backbone', 'mobilenet_v1_0.25', '--two-stage', '4', '--freeze', 'last:3', '--optimizer', 'adamw'],
+    ...['--ema', '0.9', '--accumulate', '2', '--clip-norm', '1', '--mixup', '0.4', '--patience', '5', '--epochs', '14'],
+  ],
   /** A state so large that it is written at the end of every epoch. */
   large: [
     ...['--backbone', 'mobilenet_v1_0.25', '--freeze', 'backbone', '--optimizer', 'adamw', '--augment', 'flip'],
@@ -72,17 +77,18 @@ const WITHIN_MS = 150;
 
 /**
  * @param options.kills how many processes are killed
- * @param options.only names of cases; all when absent
+ * @param options.of commands by name, as `cases` has them
+ * @param options.pictures to train on, of each class
  * @returns what was done, a row a killed process, and what differed
  */
-export async function killAndResume({ kills, seed, only, folder, dist = DIST, pictures = 24, say = () => {} }) {
+export async function killAndResume({ kills, seed, of = cases, folder, dist = DIST, pictures = 24, say = () => {} }) {
   const { rng } = await import(pathToFileURL(join(dist, 'rng.js')).href);
   const { toolkitHome } = await import(pathToFileURL(join(dist, 'engine/setup/home.js')).href);
   const engine = realpathSync(join(toolkitHome(), 'engine'));
   const random = rng(seed).split('kills');
   const data = join(folder, 'data');
   await writePictures(data, pictures, rng(seed).split('pictures'));
-  const names = only ?? Object.keys(cases);
+  const names = Object.keys(of);
 
   /** A run of its own: its folder, its command, and a TL_HOME in which nothing is kept yet. */
   const place = (name, title) => {
@@ -90,7 +96,7 @@ export async function killAndResume({ kills, seed, only, folder, dist = DIST, pi
     mkdirSync(home);
     symlinkSync(engine, join(home, 'engine'));
     const run = join(folder, title);
-    return { run, home, begin: ['finetune', '--data', data, '--out', run, ...common, ...cases[name]] };
+    return { run, home, begin: ['finetune', '--data', data, '--out', run, ...common, ...of[name]] };
   };
 
   const whole = {};
@@ -305,7 +311,7 @@ async function main() {
     const { rows, faults } = await killAndResume({
       kills: Number(values.kills),
       seed: Number(values.seed),
-      only: values.case === undefined ? undefined : [values.case],
+      of: values.case === undefined ? cases : { [values.case]: cases[values.case] },
       folder,
       dist: resolve(values.dist),
       say: (line) => process.stderr.write(`${line}\n`),

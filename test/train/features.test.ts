@@ -308,8 +308,8 @@ describe('random views', () => {
   });
 
   test('are for augmentations that have them', async () => {
-    await expectFailure(() => train({ data, weights, cacheViews: 2, augment: 'flip' }), 'BAD_OPTION', /cache views/);
-    await expectFailure(() => train({ data, weights, cacheViews: 0, augment: 'strong' }), 'BAD_OPTION', /cache views/);
+    await expectFailure(() => train({ data, weights, cacheViews: 2, augment: 'flip' }), 'BAD_OPTION', /cache-views/);
+    await expectFailure(() => train({ data, weights, cacheViews: 0, augment: 'strong' }), 'BAD_OPTION', /cache-views/);
   });
 });
 

@@ -11,7 +11,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import { FormatError, messageOf } from '../../errors.js';
-import { writeStreamAtomic } from '../../files.js';
+import { fileError, writeStreamAtomic } from '../../files.js';
 import { crc32 } from '../../weights/crc32.js';
 import type { Print } from './key.js';
 
@@ -52,11 +52,14 @@ export async function writeSegment(
       const entry = Buffer.alloc(ENTRY_BYTES);
       entry.write(id, 'base64');
       entry.writeUInt32LE(crc32(bytes), NAME_BYTES);
-      await writeAt(file, bytes, end);
-      entries.push(entry); // a row that did not fit is none
+      await writeAt(file, bytes, end).catch((error: unknown) => {
+        throw fileError('FILE_NOT_WRITTEN', path, 'cannot be written', error);
+      });
+      entries.push(entry);
       end += rowBytes;
     });
     count = entries.length;
+    await file.truncate(end); // a row of which only a part could be written is none
     const header = Buffer.alloc(HEADER_BYTES);
     header.write(MAGIC, 'latin1');
     header.write(print, MAGIC.length, 'hex');

@@ -36,7 +36,7 @@ const compact = (value: number): string => String(Number(value.toPrecision(3)));
 export async function drawRangeTest(points: readonly RatePoint[], marks: readonly RateMark[]): Promise<Drawing> {
   if (points.length === 0) throw new Error('a chart of no rates');
   const smoothed = points.map((point) => point.smoothed);
-  const [low, high] = [Math.min(...smoothed), Math.max(...smoothed)];
+  const [low, high] = [Math.min(...points.flatMap(({ loss, smoothed: mean }) => [loss, mean])), Math.max(...smoothed)];
   const room = HEADROOM * (high - low || Math.abs(high) || 1);
   const label = { fontSize: 12, color: colours.faint };
   const title = marks.length === 0 ? 'no suggestion' : marks.map(({ name, lr }) => `${name} ${compact(lr)}`).join(', ');
@@ -72,7 +72,7 @@ export async function drawRangeTest(points: readonly RatePoint[], marks: readonl
         type: 'value',
         min: Math.max(0, low - room),
         max: high + room,
-        axisLabel: { ...label, formatter: compact, showMaxLabel: false },
+        axisLabel: { ...label, formatter: compact, showMinLabel: low - room <= 0, showMaxLabel: false },
         axisLine: { show: false },
         axisTick: { show: false },
         splitLine: { lineStyle: { color: colours.grid } },

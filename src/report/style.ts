@@ -43,6 +43,14 @@ figcaption strong { display: block; }
 .wrong strong { color: var(--wrong); }
 figcaption span { display: block; }
 .gone { display: grid; place-items: center; aspect-ratio: 1; border-radius: 6px; background: var(--page); color: var(--faint); font-size: 0.85rem; }
+@media (max-width: 600px) {
+  header, main { padding: 0 12px; }
+  header { padding-top: 20px; }
+  section { padding: 16px; margin: 14px 0; }
+  .figures, .tiles { grid-template-columns: repeat(2, 1fr); gap: 10px; }
+  .figures dd { font-size: 1.2rem; }
+  th, td { padding-right: 8px; font-size: 0.9rem; }
+}
 @media print {
   :root { color-scheme: light; --ink: #000000; --faint: #444444; --line: #bbbbbb; --card: #ffffff; --page: #ffffff;
     --right: #00724f; --wrong: #b34700; --warm: #ffffff; }

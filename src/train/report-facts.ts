@@ -61,7 +61,7 @@ export function describeRun(
     parameters: resolved.stages === undefined ? [] : stageCells(resolved.stages),
     curvesText: curvesText(metrics),
     settings: rowsOf(settings),
-    versions: [...rowsOf(versions), ['data', resolved.dataFingerprint]],
+    versions: [...rowsOf(versions), ['list of pictures', `SHA-256 ${resolved.dataFingerprint}`]],
   };
 }
 

@@ -6,6 +6,7 @@ import type { Engine } from '../engine/tensorflow.js';
 import { averaged, keepingWeights, startAverages } from './averages.js';
 import { groupsOf } from './groups.js';
 import { createOptimizer, type Optimizer } from './optimizers.js';
+import { BALANCED } from './sampling.js';
 import { defaultMomentum } from './settings/complete.js';
 import type { FinetuneSettings } from './settings/settings.js';
 import type { TrainableNetwork } from './trainable.js';
@@ -53,4 +54,23 @@ export function startOptimising(
       optimizer.dispose();
     },
   };
+}
+
+/** What a run's optimisation has beyond what every run has, for a model card. */
+export function describeOptimising(settings: FinetuneSettings): Readonly<Record<string, string | number>> {
+  const { optimizer, momentum = defaultMomentum(optimizer), nesterov, warmupEpochs, classWeights } = settings;
+  const { clipNorm, accumulate, ema, focal, sampler } = settings;
+  const told: Readonly<Record<string, string | number | undefined>> = {
+    momentum: momentum > 0 && ['sgd', 'rmsprop'].includes(optimizer) ? momentum : undefined,
+    'momentum by': nesterov === true ? 'Nesterov' : undefined,
+    'warm-up': warmupEpochs > 0 ? `${warmupEpochs} epochs` : undefined,
+    'gradients clipped at a norm of': clipNorm,
+    'batches an update': accumulate === 1 ? undefined : accumulate,
+    'averages of the weights': ema === undefined ? undefined : `of which an update keeps ${ema}`,
+    'focal loss': focal === undefined ? undefined : `gamma ${focal}`,
+    'class weights': classWeights === undefined || classWeights === BALANCED ? classWeights : 'of a file',
+    sampler: sampler === 'shuffle' ? undefined : sampler,
+  };
+  const known = Object.entries(told).filter((entry): entry is [string, string | number] => entry[1] !== undefined);
+  return Object.fromEntries(known);
 }

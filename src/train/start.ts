@@ -23,6 +23,7 @@ import { classWeightsOf } from './class-weights.js';
 import { assertSameTeacher, describeTeacher, openTeacher, recordOf, type Teacher } from './distill.js';
 import { groupsOf } from './groups.js';
 import { type Adapting, describeLora, isAdapter, restoreAdapters, trainedOf, withAdapters } from './lora.js';
+import { describeOptimising } from './optimising.js';
 import type { Reporter } from './options.js';
 import { type Phase, phasesOf } from './phases.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
@@ -118,6 +119,7 @@ function trainingOf(
       ...(weights === 'none' ? { weights: 'none, from scratch' } : {}),
       head,
       ...{ epochs, 'batch size': batchSize, optimizer, 'learning rate': lr, schedule, 'weight decay': weightDecay },
+      ...describeOptimising(settings),
       ...{ augment: augmentationWords(settings), 'label smoothing': labelSmoothing, 'head dropout': headDropout, seed },
       ...(teacher === undefined ? {} : describeTeacher(teacher)),
       ...(settings.precision === 'bfloat16' ? { precision: 'bfloat16' } : {}),

@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { updatesOf, type Variable } from '../../src/engine/variables.js';
 import { rng } from '../../src/rng.js';
+import { describeOptimising } from '../../src/train/optimising.js';
 import { createOptimizer, type OptimizerOptions } from '../../src/train/optimizers.js';
 import { checkSettings, completeSettings, defaultLr, defaultMomentum } from '../../src/train/settings/complete.js';
 
@@ -213,6 +214,22 @@ describe('settings', () => {
     const before = { ...completeSettings({ backbone: 'resnet50' }), momentum: 0.9 };
     expect(() => checkSettings(before)).not.toThrow();
     expect([defaultMomentum('sgd'), defaultMomentum('rmsprop')]).toEqual([0.9, 0]);
+  });
+
+  test('a model card tells of what is not as in every run', () => {
+    const plain = completeSettings({ backbone: 'resnet50' });
+    expect(describeOptimising(plain)).toEqual({});
+    const given = { optimizer: 'sgd', nesterov: true, warmupEpochs: 2, accumulate: 4, clipNorm: 1, ema: 0.99 } as const;
+    expect(describeOptimising({ ...plain, ...given, focal: 2, classWeights: 'a.csv', sampler: 'shuffle' })).toEqual({
+      momentum: 0.9,
+      'momentum by': 'Nesterov',
+      'warm-up': '2 epochs',
+      'gradients clipped at a norm of': 1,
+      'batches an update': 4,
+      'averages of the weights': 'of which an update keeps 0.99',
+      'focal loss': 'gamma 2',
+      'class weights': 'of a file',
+    });
   });
 
   test('rates by default follow what the papers say of each optimiser', () => {

@@ -2,15 +2,17 @@
  * The public door of the package. What the command line does, a program can do with what is exported here; nothing
  * else is meant to be imported.
  */
-export { type Augmentation, augmentations } from './augment/augment.js';
+
 export type { Channels, ImageSize } from './augment/image.js';
 export {
   describePreprocessing,
+  type Fit,
   type Preprocessing,
   type ResizeKernel,
   type ResizeRule,
   withChannels,
 } from './augment/preprocessing.js';
+export { type Augmentation, augmentations } from './augment/recipe.js';
 export {
   type Backbone,
   type BuildOptions,
@@ -80,6 +82,7 @@ export { completeSettings, defaultLr } from './train/settings/complete.js';
 export { type Configuration, formatConfiguration, readConfiguration } from './train/settings/config.js';
 export { findRecipe, layered, type Recipe, recipes, settingsOf } from './train/settings/recipes.js';
 export type { FinetuneSettings, GivenSettings } from './train/settings/settings.js';
+export type { TestTimeAugmentation } from './train/test-time.js';
 export { version } from './version.js';
 export { type Adapted, adaptWeights } from './weights/adapt.js';
 export {

@@ -15,8 +15,6 @@ import { randAugment } from './rand-augment.js';
 import { type AugmentRecipe, type CropRecipe, variety } from './recipe.js';
 import { rotate } from './rotate.js';
 
-export { type Augmentation, type AugmentRecipe, augmentations, recipeOf } from './recipe.js';
-
 /** Tries for a random crop before the fallback: torchvision's. */
 const CROP_TRIES = 10;
 

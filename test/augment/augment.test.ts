@@ -1,18 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
-import {
-  type Augmentation,
-  augmentations,
-  augmentInto,
-  flipView,
-  pictureRng,
-  randomBox,
-} from '../../src/augment/augment.js';
+import { augmentInto, flipView, pictureRng, randomBox } from '../../src/augment/augment.js';
 import { brightness, colourJitter, contrast, saturation } from '../../src/augment/colour.js';
 import type { Picture } from '../../src/augment/image.js';
 import { preprocessInto } from '../../src/augment/pipeline.js';
 import { caffePreprocessing, torchPreprocessing, withChannels } from '../../src/augment/preprocessing.js';
-import { recipes, standardCrop } from '../../src/augment/recipe.js';
+import { type Augmentation, augmentations, recipes, standardCrop } from '../../src/augment/recipe.js';
 import { rotate } from '../../src/augment/rotate.js';
 import { rng } from '../../src/rng.js';
 

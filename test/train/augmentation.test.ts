@@ -138,6 +138,25 @@ describe('runs', () => {
     await model.close();
   });
 
+  test.each<GivenSettings>([
+    { augment: 'none', hflip: 0.3 },
+    { augment: 'none', hflip: 1 },
+    { rotate: 10, erase: 0.5, cacheViews: 3 },
+  ])('%j gives the same numbers from rows that were kept and without any', async (given) => {
+    const lines: string[] = [];
+    const reporter = { info: (line: string) => lines.push(line) };
+    const how = { ...given, data, epochs: 3 };
+    const kept = await train({ ...how, cache: 'memory' }, reporter);
+    expect(lines.join('\n')).toMatch(/kept|memory/);
+    const { cacheViews, ...views } = how;
+    const anew = await train({ ...views, cache: 'off' });
+    const rows = [kept, anew].map(({ runFolder }) => numbersOf(historyOf(runFolder)));
+    for (const [i, row] of rows[0]!.entries()) {
+      expect(row.trainLoss).toBeCloseTo(rows[1]![i]!.trainLoss, 4);
+      expect(row.valLoss).toBeCloseTo(rows[1]![i]!.valLoss, 4);
+    }
+  });
+
   test('go on where they stopped', async () => {
     const whole = await train({ data, freeze: 'last:1', ...everything, epochs: 3 });
     const controller = new AbortController();

@@ -3,7 +3,7 @@ import { choice, numbers, real } from './kinds.js';
 import type { SettingTable } from './setting.js';
 
 const fits: typeof import('../../augment/preprocessing.js').fits = ['crop', 'pad', 'stretch'];
-const augmentations: typeof import('../../augment/augment.js').augmentations = ['none', 'flip', 'standard', 'strong'];
+const augmentations: typeof import('../../augment/recipe.js').augmentations = ['none', 'flip', 'standard', 'strong'];
 
 /** In the order of the help. */
 export const augmentationSettings = {

@@ -1,7 +1,7 @@
 /** Everything that decides a run's numbers, as `args.json` keeps it; what each setting means. */
-import type { Augmentation } from '../../augment/augment.js';
 import type { Channels, ImageSize } from '../../augment/image.js';
 import type { Fit } from '../../augment/preprocessing.js';
+import type { Augmentation } from '../../augment/recipe.js';
 import type { LoraTargets } from '../../engine/lora.js';
 import type { Precision } from '../../engine/precision.js';
 import type { BatchNormMode } from '../../engine/run.js';

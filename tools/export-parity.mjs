@@ -216,7 +216,10 @@ async function main() {
   };
   const known = rowsFile === undefined || !existsSync(rowsFile) ? '' : await readFile(rowsFile, 'utf8');
   const rows = known.trim() === '' ? [] : known.trim().split('\n').map(JSON.parse);
-  const refused = [];
+  const keepRows = async (found) => {
+    rows.push(...found);
+    if (rowsFile !== undefined) await appendFile(rowsFile, found.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  };
   try {
     const data = await dataSet(work);
     for (const network of NETWORKS) {
@@ -237,19 +240,16 @@ async function main() {
       for (const { format, quantize, name } of jobs) {
         try {
           const found = await exported(model, network.backbone, format, quantize, work, data, tl);
-          rows.push(...found);
           for (const row of found) say(lineOf(row));
-          if (rowsFile !== undefined)
-            await appendFile(rowsFile, found.map((row) => `${JSON.stringify(row)}\n`).join(''));
+          await keepRows(found);
         } catch (error) {
-          const why = /error\[(\w+)\]: ([^\n]*)/.exec(error.stderr ?? '');
-          const unsupported = why?.[1] === 'EXPORT_UNSUPPORTED';
-          refused.push({
-            name,
-            unsupported,
-            why: why?.[2] ?? error.stderr?.trim().split('\n').at(-1) ?? error.message,
-          });
-          say(`${name}: ${refused.at(-1).why}`);
+          const said = /error\[(\w+)\]: ([^\n]*)/.exec(error.stderr ?? '');
+          const refused = said?.[2] ?? error.stderr?.trim().split('\n').at(-1) ?? error.message;
+          say(`${name}: ${refused}`);
+          const holds = said?.[1] === 'EXPORT_UNSUPPORTED';
+          const row = { backbone: network.backbone, format, quantize, refused, holds };
+          if (holds) await keepRows([row]);
+          else rows.push(row); // to be tried again
         }
       }
     }
@@ -257,14 +257,11 @@ async function main() {
     if (keep) say(`kept ${work}`);
     else await rm(work, { recursive: true, force: true });
   }
-  const order = (row) =>
-    NETWORKS.findIndex(({ backbone }) => backbone === row.backbone) * formatNames.length +
-    formatNames.indexOf(row.format);
-  rows.sort((a, b) => order(a) - order(b));
-  console.log(tableOf(rows));
-  if (refused.length > 0)
-    console.log(`\nnot written:\n${refused.map(({ name, why }) => `- ${name}: ${why}`).join('\n')}`);
-  const broken = [...rows.filter(({ holds }) => !holds), ...refused.filter(({ unsupported }) => !unsupported)];
+  console.log(tableOf(rows, formatNames));
+  const refused = rows.filter((row) => row.refused !== undefined);
+  if (refused.length > 0) console.log('\nnot written:');
+  for (const row of refused) console.log(`- ${row.backbone}, ${row.format}, ${row.quantize}: ${row.refused}`);
+  const broken = rows.filter(({ holds }) => !holds);
   console.log(broken.length === 0 ? '\neverything within its bound' : `\n${broken.length} beyond their bound`);
   return broken.length === 0 ? 0 : 1;
 }
@@ -283,40 +280,47 @@ function answersOf({ samples, expected, record: { classes } }) {
   return `of ${samples.length} pictures ${right} are right, ${decided} decided; named ${named.join(', ')} times`;
 }
 
-const shareOf = ({ decided, same }) => (decided === 0 ? 'undecided' : `${((100 * same) / decided).toFixed(0)} %`);
+const shareOf = ({ decided, same }) => (decided === 0 ? 'undecided' : `${same}/${decided}`);
+const KINDS = { none: 'float32', float16: 'float16', uint8: 'uint8', int8: 'int8', 'int8+': 'int8, activations too' };
 
-/** A row a network and format: the worst of its runtimes, for each way of storing weights. */
-function tableOf(rows) {
-  const kinds = ['none', 'float16', 'uint8', 'int8', 'int8+'];
-  const worst = (found, quantize) => {
-    const of = found.filter((row) => row.quantize === quantize);
-    if (of.length === 0) return '';
-    const size = `${(of[0].bytes / 1e6).toFixed(1)} MB`;
-    const mark = of.every(({ holds }) => holds) ? '' : ' **beyond**';
-    const told =
-      MOST_DIFFERENCE[quantize] === undefined
-        ? shareOf(of.reduce((least, row) => (row.same < least.same ? row : least)))
-        : Math.max(...of.map((row) => row.worst)).toExponential(1);
-    return `${told}${mark} (${size})`;
-  };
-  const names = [...new Set(rows.map(({ backbone, format }) => `${backbone} ${format}`))];
-  const lines = names.map((name) => {
-    const [backbone, format] = name.split(' ');
-    const found = rows.filter((row) => row.backbone === backbone && row.format === format);
-    return `| ${[backbone, format, ...kinds.map((kind) => worst(found, kind))].join(' | ')} |`;
-  });
-  return `| network | format | float32 | float16 | uint8 | int8 | int8, activations too |
-| --- | --- | ---: | ---: | ---: | ---: | ---: |
-${lines.join('\n')}`;
+/**
+ * A row a network and way of storing weights, a column a format: the worst of its runtimes. `-` where the format has no
+ * such weights, `no` where it has no place for the network; the size of the folders from least to most.
+ */
+function tableOf(rows, formatNames) {
+  const lines = NETWORKS.flatMap(({ backbone }) =>
+    Object.keys(KINDS).flatMap((quantize) => {
+      const found = rows.filter((row) => row.backbone === backbone && row.quantize === quantize);
+      const sizes = found.flatMap(({ bytes }) => (bytes === undefined ? [] : [bytes / 1e6])).sort((a, b) => a - b);
+      if (sizes.length === 0) return [];
+      const cells = formatNames.map((format) => worstOf(found.filter((row) => row.format === format)));
+      const ends = [...new Set([sizes[0], sizes.at(-1)].map((size) => size.toFixed(1)))];
+      return [`| ${[backbone, KINDS[quantize], ...cells, ends.join(' - ')].join(' | ')} |`];
+    }),
+  );
+  return [
+    `| ${['network', 'weights', ...formatNames, 'MB'].join(' | ')} |`,
+    `| --- | --- | ${[...formatNames, 'MB'].map(() => '---:').join(' | ')} |`,
+    ...lines,
+  ].join('\n');
+}
+
+function worstOf(found) {
+  if (found.length === 0) return '-';
+  if (found.some(({ refused }) => refused !== undefined)) return found[0].holds ? 'no' : '**fails**';
+  const told =
+    MOST_DIFFERENCE[found[0].quantize] === undefined
+      ? shareOf(found.reduce((least, row) => (row.same < least.same ? row : least)))
+      : Math.max(...found.map((row) => row.worst)).toExponential(1);
+  return found.every(({ holds }) => holds) ? told : `**${told}**`;
 }
 
 function lineOf(row) {
   const { backbone, format, quantize, bytes, runtime, worst, holds } = row;
   const size = `${(bytes / 1e6).toFixed(2)} MB`;
-  const weights = quantize === 'none' ? 'float32' : quantize === 'int8+' ? 'int8, activations too' : quantize;
   const verdict = holds ? '' : ' **beyond**';
-  const agrees = `${shareOf(row)} of ${row.decided}${verdict}`;
-  return `| ${[backbone, format, weights, size, runtime, worst.toExponential(1), agrees].join(' | ')} |`;
+  const agrees = `${shareOf(row)}${verdict}`;
+  return `| ${[backbone, format, KINDS[quantize], size, runtime, worst.toExponential(1), agrees].join(' | ')} |`;
 }
 
 process.exitCode = await main().catch((error) => {

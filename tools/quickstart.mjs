@@ -61,6 +61,7 @@ run('A small classifier for the browser', [
 say(
   [
     `Done in ${Math.round((performance.now() - began) / 1000)} s. Look at:`,
+    '  quickstart/run/report.html    figures, mistakes with their pictures, settings: one page to send',
     '  quickstart/run/curves.png     loss and accuracy over the epochs',
     '  quickstart/run/best           the model folder: npx tl predict --model quickstart/run YOUR_PICTURE.jpg',
     '  quickstart/classifier         the exported classifier, for tf.loadGraphModel',

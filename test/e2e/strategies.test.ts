@@ -64,7 +64,10 @@ describe('with weights in the store', () => {
     expect(status, stderr).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ runFolder: join('runs', 'finetune-1'), stopped: false });
 
-    const files = ['args.json', 'best', 'class_indices.json', 'curves.png', 'history.csv', 'last', 'metrics.json'];
+    const files = [
+      ...['args.json', 'best', 'class_indices.json', 'confusion_matrix.png', 'curves.png', 'history.csv', 'last'],
+      ...['metrics.json', 'report.html', 'top_losses.png', 'train_batch.png', 'val_predictions.png'],
+    ];
     expect(readdirSync(run).sort()).toEqual(expect.arrayContaining(files));
     for (const folder of ['best', 'last'])
       expect(readdirSync(join(run, folder))).toEqual(expect.arrayContaining(['model.json', 'weights.safetensors']));

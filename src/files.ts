@@ -4,9 +4,9 @@
  */
 
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream, existsSync, readlinkSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, mkdirSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { messageOf, ToolkitError, UsageError } from './errors.js';
@@ -133,6 +133,34 @@ export function isLeftBehind(name: string): boolean {
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ESRCH';
   }
+}
+
+/**
+ * Makes an empty folder for what is read again at once, which only this user may enter. Those of its kind that killed
+ * processes left behind are removed.
+ * @param kind `tl-graph`
+ * @throws FILE_NOT_WRITTEN
+ */
+export function makeTemporaryFolder(kind: string): string {
+  const parent = tmpdir();
+  const path = besideName(join(parent, kind), newMark(), 'tmp');
+  try {
+    for (const name of readdirSync(parent)) {
+      if (partsOf(name)?.base === kind && isLeftBehind(name))
+        rmSync(join(parent, name), { recursive: true, force: true });
+    }
+    mkdirSync(path, { mode: 0o700 });
+    return path;
+  } catch (error) {
+    throw temporaryError(path, error);
+  }
+}
+
+/** What the system said of a temporary file. */
+export function temporaryError(path: string, cause: unknown): ToolkitError {
+  const { code, message } = fileError('FILE_NOT_WRITTEN', path, 'cannot be written', cause);
+  const hint = 'free some space there, or name another folder for temporary files in TMPDIR';
+  return new ToolkitError({ code, message, hint, cause });
 }
 
 /** A thread of its own costs 30 ms, in which so much is hashed. */

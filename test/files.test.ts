@@ -8,15 +8,17 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { basename, join } from 'node:path';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ToolkitError } from '../src/errors.js';
 import {
   isLeftBehind,
   isUnfinished,
+  makeTemporaryFolder,
   readJsonFile,
   recoverFolder,
   removeUnfinished,
@@ -233,6 +235,36 @@ it('a reader that completes a replacement does the writer no harm', async () => 
   stop = true;
   await reading;
   expect(readdirSync(folder)).toEqual(['model']);
+});
+
+describe('makeTemporaryFolder', () => {
+  const before = process.env.TMPDIR;
+  afterEach(() => {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+  });
+
+  it('makes a folder for this user alone, and removes what killed processes left of its kind', () => {
+    process.env.TMPDIR = folder;
+    const first = makeTemporaryFolder('tl-test');
+    expect(statSync(first).mode & 0o777).toBe(0o700);
+    const { pid } = spawnSync(process.execPath, ['--version']); // it has ended
+    const ended = (kind: string): string =>
+      join(folder, basename(first).replace(`-${process.pid}-`, `-${pid}-`).replace('tl-test', kind));
+    for (const kind of ['tl-test', 'tl-other']) {
+      mkdirSync(ended(kind));
+      writeFileSync(join(ended(kind), 'graph'), '');
+    }
+    const second = makeTemporaryFolder('tl-test');
+    expect(readdirSync(folder).sort()).toEqual([first, second, ended('tl-other')].map((path) => basename(path)).sort());
+  });
+
+  it('says how to mend it', async () => {
+    process.env.TMPDIR = join(folder, 'nowhere');
+    const error = await failure(async () => makeTemporaryFolder('tl-test'));
+    expect(error).toMatchObject({ code: 'FILE_NOT_WRITTEN', message: expect.stringContaining('no such file') });
+    expect(error.hint).toContain('TMPDIR');
+  });
 });
 
 describe('sha256File', () => {

@@ -71,7 +71,9 @@ async function onDisks(name, data) {
     const [run, own] = [join(disk, 'run'), join(disk, 'home')];
     makeHome(own);
     const { status, stderr } = tl(own, begin(run));
-    const full = status === 1 && /error\[FILE_NOT_WRITTEN\].*(the disk is full|No space left)/s.test(stderr);
+    const full =
+      (status === 1 && /error\[FILE_NOT_WRITTEN\].*(the disk is full|No space left)/s.test(stderr)) ||
+      /error\[CACHE_TOO_LARGE\]/.test(stderr); // before anything is written
     const fits = status === 0;
     const left = existsSync(run) ? readdirSync(run).filter(isUnfinished) : [];
     const where = `${name} on ${(bytes / 1e6).toFixed(2)} MB of ${(needed / 1e6).toFixed(2)}`;

@@ -214,6 +214,15 @@ describe('rooms', () => {
     expect(wrongOwners([file('train/g.ts', "import sharp from 'sharp';")])).toHaveLength(1);
   });
 
+  test('what draws is loaded where something is drawn: other rooms import types of it alone', () => {
+    const drawing = files.filter(({ room }) => room !== 'report' && room !== 'index');
+    expect(drawing.some(({ text }) => /import\('[./]*report\//.test(text))).toBe(true);
+    const atOnce = drawing.flatMap(({ path, text }) =>
+      [...text.matchAll(/^(?:im|ex)port (?!type\b)[^;]*? from '[./]*report\/[^']*'/gm)].map(([line]) => `${path}: ${line}`),
+    );
+    expect(atOnce).toEqual([]);
+  });
+
   test('the arrows themselves make no circle', () => {
     const done = new Set<string>();
     const visit = (room: string, above: readonly string[]): void => {

@@ -218,7 +218,9 @@ describe('rooms', () => {
     const drawing = files.filter(({ room }) => room !== 'report' && room !== 'index');
     expect(drawing.some(({ text }) => /import\('[./]*report\//.test(text))).toBe(true);
     const atOnce = drawing.flatMap(({ path, text }) =>
-      [...text.matchAll(/^(?:im|ex)port (?!type\b)[^;]*? from '[./]*report\/[^']*'/gm)].map(([line]) => `${path}: ${line}`),
+      [...text.matchAll(/^(?:im|ex)port (?!type\b)[^;]*? from '[./]*report\/[^']*'/gm)].map(
+        ([line]) => `${path}: ${line}`,
+      ),
     );
     expect(atOnce).toEqual([]);
   });

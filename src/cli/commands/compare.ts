@@ -47,7 +47,9 @@ function runsTable(runs: readonly ComparedRun[], style: Style): string {
   return table(
     [
       ...['run', 'network', 'freeze'].map((heading) => ({ heading })),
-      ...['epochs', 'best', 'val accuracy', 'val loss', 'trained', 'of parameters', 'time', 'overfits since'].map(right),
+      ...['epochs', 'best', 'val accuracy', 'val loss', 'trained', 'of parameters', 'time', 'overfits since'].map(
+        right,
+      ),
     ],
     runs.map((run) => [
       run.name,

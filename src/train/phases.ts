@@ -74,17 +74,35 @@ export function phasesOf(
 /** All that comes before the head is frozen. */
 const HEAD_ONLY = 'pre_logits';
 
-/** Cuts from that before the head back to `end`, one before each stage; a block is a stage where there are no others. */
+/** Cuts from that before the head back to `end`, one before each stage. */
 function unfreezing(graph: Graph, end: string | undefined): (string | undefined)[] {
-  const stageOf = (block: string): string => {
-    const dot = block.lastIndexOf('.');
-    return dot < 0 ? block : block.slice(0, dot);
-  };
-  const firstBlocks = graph.blocks.filter((block, i) => i === 0 || stageOf(block) !== stageOf(graph.blocks[i - 1]!));
   const idOf = (tap: string | undefined): number => (tap === undefined ? -1 : tapOf(graph, tap).id);
-  const before = firstBlocks.flatMap((block) => cutBefore(graph, block) ?? []);
+  const before = stagesOf(graph).flatMap(([first]) => cutBefore(graph, first!) ?? []);
   const between = [...new Set(before)].filter((tap) => idOf(tap) > idOf(end) && idOf(tap) < idOf(HEAD_ONLY));
   return [HEAD_ONLY, ...between.sort((a, b) => idOf(b) - idOf(a)), end];
+}
+
+/** Parts that a network is unfrozen in where all of its blocks are alike. */
+const QUARTERS = 4;
+
+/**
+ * The blocks of a network, by stage: as their names have it, else by the size of what they give, as the papers of
+ * networks without named stages count them (Sandler et al. 2018, table 2); quarters of a transformer's, whose blocks all
+ * give the same.
+ */
+function stagesOf(graph: Graph): string[][] {
+  const stages = new Map<string, string[]>();
+  for (const block of graph.blocks) {
+    const dot = block.lastIndexOf('.');
+    const last = graph.nodes.findLast(({ path }) => path.startsWith(`${block}.`))!;
+    const stage = dot < 0 ? `of ${last.shape.slice(0, -1)}` : block.slice(0, dot);
+    stages.set(stage, [...(stages.get(stage) ?? []), block]);
+  }
+  if (stages.size > 1) return [...stages.values()];
+  const length = Math.ceil(graph.blocks.length / QUARTERS);
+  return Array.from({ length: QUARTERS }, (_, i) => graph.blocks.slice(i * length, (i + 1) * length)).filter(
+    (blocks) => blocks.length > 0,
+  );
 }
 
 /**

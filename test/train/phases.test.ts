@@ -75,9 +75,16 @@ describe('the phases of a run', () => {
     expect(less.map(({ cut }) => cut)).toEqual(['pre_logits', all[1]!.cut]);
   });
 
-  test('a transformer has a block in the place of a stage', () => {
-    const all = phases('vit_ti16', 'flax', { epochs: 20, gradual: 1 });
-    expect(all.length).toBe(14); // the head, twelve blocks, the patch embedding
+  test.each([
+    ['mobilenet_v2_1.0', 'keras', ['block13', 'block6', 'block3', 'block1', 'block0', undefined]],
+    ['vit_ti16', 'flax', ['block10', 'block7', 'block4', 'block1', undefined]],
+    ['vgg16', 'torch', ['pool', 'stage5', 'stage4', 'stage3', 'stage2', undefined]],
+  ] as const)('%s has no stages in its names: those of equal size, or quarters', (backbone, source, firsts) => {
+    const graph = graphFor(backbone, source);
+    const first = (cut: string | undefined) =>
+      graph.nodes.find(({ id }) => cut !== undefined && id > graph.taps.get(cut)!.id);
+    const all = phases(backbone, source, { epochs: 20, gradual: 1 });
+    expect(all.slice(1).map(({ cut }) => first(cut)?.path.split('.')[0])).toEqual(firsts);
   });
 
   test('too few epochs', async () => {

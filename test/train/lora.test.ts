@@ -5,11 +5,14 @@ import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { buildBackbone, findBackbone, findPublished } from '../../src/backbones/index.js';
 import { type Graph, ownerOf } from '../../src/engine/graph.js';
+import { initialize } from '../../src/engine/initializers.js';
 import { adaptersOf, type LoraTargets, merged, withLora } from '../../src/engine/lora.js';
 import { loadNetwork, type ReadParameter } from '../../src/engine/network.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { withHead } from '../../src/heads/heads.js';
 import { rng } from '../../src/rng.js';
+import { trainedOf, withAdapters } from '../../src/train/lora.js';
+import { parseLora } from '../../src/train/strategy.js';
 import { smoothedTargets } from '../../src/train/targets.js';
 import { loadTrainable, type TrainableOptions } from '../../src/train/trainable.js';
 import { dialectOf, relay } from '../../src/weights/plan/dialects.js';
@@ -138,6 +141,28 @@ describe.each(fixture.cases)('rank $rank, alpha $alpha, on $targets', (each) => 
   });
 });
 
+test('in bfloat16 the loss stays within its rounding', async () => {
+  const each = fixture.cases[0]!;
+  const { loss, gradients } = await stepOf(withLora(plain, each), engine, { precision: 'bfloat16' });
+  expect(Math.abs(loss / each.loss - 1)).toBeLessThan(2 ** -7);
+  expect([...gradients.keys()].toSorted()).toEqual(Object.keys(each.gradients).toSorted());
+});
+
+test('A begins uniform within 1 / sqrt(in), B at zero, as peft draws them', () => {
+  const [a, b] = withLora(plain, { rank: 16, alpha: 16, targets: 'qv' }).parameters.filter(({ path }) =>
+    path.startsWith('block1.attention.query.lora.'),
+  );
+  const drawn = initialize(a!.initializer, a!.shape, rng(0));
+  const limit = 1 / Math.sqrt(192);
+  const largest = Math.max(...drawn.map(Math.abs));
+  expect(largest).toBeLessThanOrEqual(limit);
+  expect(largest).toBeGreaterThan(0.99 * limit);
+  // uniform in +-limit has the variance limit^2 / 3
+  const variance = drawn.reduce((sum, value) => sum + value ** 2, 0) / drawn.length;
+  expect(variance / (limit ** 2 / 3)).toBeCloseTo(1, 1);
+  expect(new Set(initialize(b!.initializer, b!.shape, rng(0)))).toEqual(new Set([0]));
+});
+
 test('a network with new adapters computes what it did without, to the bit', async () => {
   const graph = withLora(plain, { rank: 4, alpha: 16, targets: 'qkvo' });
   const read = readerOf(graph);
@@ -147,6 +172,29 @@ test('a network with new adapters computes what it did without, to the bit', asy
   }
   const kernel = 'block7.attention.value.kernel';
   expect(await merged(graph, fresh)(kernel)).toEqual(await fresh(kernel));
+});
+
+describe('a run', () => {
+  const lora = { rank: 2, alpha: 2, targets: 'qv' } as const;
+
+  test('trains the adapters and the head behind the first adapted block', () => {
+    const { graph, cut } = withAdapters(plain, 'last:2', lora, 'vit_ti16');
+    expect(cut).toBe('block10');
+    const paths = graph.parameters.map(({ path }) => path).filter(trainedOf(graph)!);
+    expect(paths).toEqual([
+      ...adaptersOf(graph).flatMap(({ a, b }) => [a, b]),
+      'head.logits.kernel',
+      'head.logits.bias',
+    ]);
+    expect(withAdapters(plain, 'until:block4', lora, 'vit_ti16').cut).toBe('block4');
+    expect(withAdapters(plain, 'backbone', lora, 'vit_ti16').cut).toBe(CUT);
+    expect(trainedOf(plain)).toBeUndefined();
+  });
+
+  test('reads a rank, and alpha where it is given', () => {
+    expect(parseLora({ lora: '8' })).toEqual({ rank: 8, alpha: 8, targets: 'qv' });
+    expect(parseLora({ lora: '4,2.5', loraTargets: 'qkvo' })).toEqual({ rank: 4, alpha: 2.5, targets: 'qkvo' });
+  });
 });
 
 describe('the graph', () => {

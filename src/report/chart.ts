@@ -30,6 +30,9 @@ export interface Drawing {
   readonly size: ChartSize;
 }
 
+/** What no XML may hold, not even escaped: control characters, halves of pairs. @see https://www.w3.org/TR/xml/#charsets */
+const NOT_XML = /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu;
+
 /** In one file: the package's entry is a thousand files, which take eight times as long to load. */
 const ECHARTS: string = 'echarts/dist/echarts.esm.min.mjs';
 
@@ -40,7 +43,7 @@ export async function draw(option: EChartsOption, { width, height }: ChartSize):
   const chart = init(null, null, { renderer: 'svg', ssr: true, width, height });
   try {
     chart.setOption({ animation: false, backgroundColor: '#ffffff', textStyle: { fontFamily: FONT }, ...option });
-    return { svg: chart.renderToSVGString(), size: { width, height } };
+    return { svg: chart.renderToSVGString().replace(NOT_XML, '\ufffd'), size: { width, height } };
   } finally {
     chart.dispose();
   }

@@ -178,7 +178,7 @@ const chart = ({ svg, size }: Drawing, alt: string): Html =>
 const tiles = (all: readonly Tile[]): Html =>
   html`<ul class="tiles">${all.map((tile) => {
     const { picture, lines, right } = tile;
-    const [first = '', ...others] = lines;
+    const [first = '', ...others] = lines.map((line) => line.replaceAll(' %', '\u00a0%')); // not broken in two
     const kind = right === undefined ? '' : right ? 'right' : 'wrong';
     const shown =
       picture === undefined

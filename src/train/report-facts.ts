@@ -51,6 +51,7 @@ export function describeRun(
       ['weights', `${resolved.weightsOrigin}, ${resolved.weightsLicense}`],
       ['frozen', resolved.cut === null ? 'nothing' : `up to and with ${resolved.cut}`],
       ['input', `${resolved.inputSize.height}x${resolved.inputSize.width}, ${resolved.channels} channels`],
+      ['classes', namesOf(resolved.classes)],
       ['pictures', `${metrics.trainPictures} to train on, ${metrics.valPictures} to validate with`],
       ['epochs', `${metrics.epochs}, the best ${metrics.bestEpoch}`],
       ['time', `${metrics.seconds.toFixed(1)} s in epochs`],
@@ -64,6 +65,12 @@ export function describeRun(
     versions: [...rowsOf(versions), ['list of pictures', `SHA-256 ${resolved.dataFingerprint}`]],
   };
 }
+
+/** As many names of classes are read with pleasure. */
+const MOST_NAMES = 30;
+
+const namesOf = (classes: readonly string[]): string =>
+  classes.length > MOST_NAMES ? String(classes.length) : classes.join(', ');
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 

@@ -70,7 +70,7 @@ describe('a report', () => {
     expect(images.length).toBe(4);
     for (const image of images) expect(image).toMatch(/ alt="[^"]{4,}"/);
     expect(page).toContain('✗ gone.jpg');
-    expect(page).toContain('✓ b 51.0 %');
+    expect(page).toContain('✓ b 51.0\u00a0%');
     expect(page).toContain('cannot be read');
   });
 

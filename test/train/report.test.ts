@@ -116,7 +116,7 @@ describe('the first batch', () => {
     const tiles = section.split('<li>').slice(1);
     expect(tiles).toHaveLength(8);
     const shares = tiles.map((tile) =>
-      [...tile.matchAll(/>(\w+) (\d+) %</g)].map(([, name, share]) => ({ name: name!, share: Number(share) })),
+      [...tile.matchAll(/>(\w+) (\d+)\s%</g)].map(([, name, share]) => ({ name: name!, share: Number(share) })),
     );
     for (const parts of shares) {
       for (const { name } of parts) expect(classNames).toContain(name);

@@ -145,6 +145,26 @@ describe('worst mistakes', () => {
   });
 });
 
+test('the same run has the same pictures, another seed other ones', async () => {
+  const pictures = async (seed: number): Promise<Map<string, string>> => {
+    const { runFolder } = await train({ data, epochs: 2, seed, augment: 'standard', cache: 'off' });
+    const names = readdirSync(runFolder).filter((name) => name.endsWith('.png'));
+    return new Map(names.sort().map((name) => [name, readFileSync(join(runFolder, name), 'base64')]));
+  };
+  const [first, again, other] = [await pictures(1), await pictures(1), await pictures(2)];
+  const differing = (a: Map<string, string>, b: Map<string, string>): string[] =>
+    [...a.keys()].filter((name) => a.get(name) !== b.get(name));
+  expect([...first.keys()]).toEqual([
+    'confusion_matrix.png',
+    'curves.png',
+    'top_losses.png',
+    'train_batch.png',
+    'val_predictions.png',
+  ]);
+  expect(differing(first, again)).toEqual([]);
+  expect(differing(first, other)).toEqual(expect.arrayContaining(['train_batch.png', 'val_predictions.png']));
+});
+
 test('without validation pictures only what makes sense is there', async () => {
   const flat = temporary('flat');
   renameSync(join(data, 'train'), flat);

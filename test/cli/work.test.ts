@@ -1,6 +1,7 @@
 /** The commands at work: weights go in, numbers, a model and predictions come out. */
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openNpz } from '../../src/weights/numpy/npz.js';
 import { readForwardGolden, worstDifference } from '../support/golden.js';
@@ -163,7 +164,8 @@ describe('a run', () => {
       inputSize: { height: 64, width: 64 },
       epochs: 3,
       batchSize: 6,
-      head: { hidden: [8], dropout: 0 },
+      head: 'mlp:8',
+      headDropout: 0,
       lr: 0.01,
       seed: 3,
       augment: 'flip',
@@ -278,6 +280,32 @@ describe('a run', () => {
     expect(stdout).toMatch(/^top-5: +100\.0 %, as there are 3 classes$/m);
     expect(stdout).toMatch(/^macro mean +24 +\d+\.\d % /m);
     expect((await tl(['evaluate', '--model', run, '--data', inside('nowhere')])).code).toBe(1);
+  });
+
+  test('predict and evaluate take --tta, and say the same of its views', async () => {
+    // Stripes that are neither their own mirror image nor the same in every corner.
+    const pixels = Uint8Array.from({ length: 90 * 70 * 3 }, (_, i) => ((i % 270) * 3 + Math.floor(i / 270) ** 2) % 256);
+    const paths = ['red', 'blue'].map((label) => inside('views', label, '0.png'));
+    for (const path of paths) {
+      mkdirSync(dirname(path), { recursive: true });
+      await sharp(pixels, { raw: { width: 90, height: 70, channels: 3 } })
+        .png()
+        .toFile(path);
+    }
+    const said: number[] = [];
+    for (const tta of [[], ['--tta', 'flip'], ['--tta', 'crops']]) {
+      const argv = ['--model', run, '--json', ...tta];
+      const evaluated = ok(await tl(['evaluate', '--data', inside('views'), '--split', 'all', ...argv]));
+      const { loss } = json<{ loss: number }>(evaluated);
+      const { top } = json<{ top: { class: string; probability: number }[] }>(
+        ok(await tl(['predict', paths[0]!, ...argv])),
+      );
+      const logOf = (label: string) => Math.log(top.find((guess) => guess.class === label)!.probability);
+      expect(-(logOf('red') + logOf('blue')) / 2).toBeCloseTo(loss, 5);
+      said.push(loss);
+    }
+    expect(new Set(said).size).toBe(3);
+    expect((await tl(['predict', paths[0]!, '--model', run, '--tta', 'twice'])).code).toBe(2);
   });
 
   test('evaluate writes a row for each picture, and its figures as JSON', async () => {

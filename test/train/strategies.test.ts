@@ -89,10 +89,8 @@ describe('--lora', () => {
     const last = await weightsOf(join(runFolder, 'last'));
     for (const kernel of kernels) expect(await whole(kernel), kernel).toEqual(numbers(last.get(kernel)!));
     expect(readdirSync(join(runFolder, 'best'))).not.toContain('adapters.safetensors');
-  });
 
-  test('gives a model that is evaluated as it was validated with its adapters', async () => {
-    const { runFolder } = await train({ data, weights, ...vit });
+    // The merged model is as it was validated with its adapters.
     const model = await openModelFolder(join(runFolder, 'last'));
     const { loss } = await evaluate(model, await loadEngine({ engine: 'tensorflow' }), { data });
     await model.close();
@@ -101,10 +99,9 @@ describe('--lora', () => {
 
   test.each([
     { how: 'plainly', more: {} },
-    { how: 'with averages', more: { ema: 0.9 } },
     {
-      how: 'on other projections of the last blocks, blocks run again',
-      more: { freeze: 'last:3', loraTargets: 'qkvo', recompute: true },
+      how: 'averages, other projections of the last blocks, blocks run again',
+      more: { ema: 0.9, freeze: 'last:3', loraTargets: 'qkvo', recompute: true },
     },
   ] as const)('goes on to the bit after a stop: $how', async ({ more }) => {
     const settings = { data, weights, ...vit, ...more };

@@ -2,11 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { hue } from '../../src/augment/colour.js';
+import { augmentInto, pictureRng, randomBox } from '../../src/augment/augment.js';
+import { brightness, contrast, hue, saturation } from '../../src/augment/colour.js';
 import { erase } from '../../src/augment/erase.js';
 import { upsideDown } from '../../src/augment/flip.js';
 import type { Box, ImageSize, Picture } from '../../src/augment/image.js';
-import type { BytePicture } from '../../src/augment/pillow-bytes.js';
+import { type BytePicture, brightened, coloured, contrasted } from '../../src/augment/pillow-bytes.js';
 import { normaliseInto, parts, plainView, preprocessInto, resizeAndCrop } from '../../src/augment/pipeline.js';
 import {
   fits,
@@ -17,7 +18,7 @@ import {
   withChannels,
 } from '../../src/augment/preprocessing.js';
 import { MOST_MAGNITUDE, operations, randAugment } from '../../src/augment/rand-augment.js';
-import type { RandAugmentRecipe } from '../../src/augment/recipe.js';
+import { type RandAugmentRecipe, recipes, standardCrop } from '../../src/augment/recipe.js';
 import { rng } from '../../src/rng.js';
 import { decodeFloats, fixturesFolder, generateTensor } from '../support/golden.js';
 
@@ -161,6 +162,63 @@ function cutOut({ data, width }: Picture, box: Box): Picture {
 
 /** torchvision's crop, with pixels left as they are. */
 const bytesOnly: Preprocessing = { ...torchPreprocessing, scale: 1, mean: [0, 0, 0], std: [1, 1, 1] };
+
+describe('jitter', () => {
+  test.each([1, 3, 4] as const)(
+    'of %i channels is, but for rounding, what Pillow gives for the same factor',
+    (channels) => {
+      const image = picture({ height: 11, width: 14, channels, low: 20, high: 235 });
+      for (const [exact, inPillow] of [
+        [brightness, brightened],
+        [contrast, contrasted],
+        [saturation, coloured],
+      ] as const) {
+        for (const factor of [0, 0.6, 1, 1.4]) {
+          const [own, theirs] = [exact(image, factor).data, inPillow(image, factor).data];
+          for (const [i, value] of own.entries()) expect(Math.abs(value - theirs[i]!)).toBeLessThan(1.5);
+        }
+      }
+    },
+  );
+});
+
+describe('a random crop of a grid', () => {
+  // Every pixel says where it is: its column in the first channel, its row in the second.
+  const data = Uint8Array.from(
+    { length: 120 * 90 * 3 },
+    (_, i) => [Math.floor(i / 3) % 120, Math.floor(i / 360), 0][i % 3]!,
+  );
+  const size = { height: 30, width: 40 };
+  const linear: Preprocessing = { ...presets.unit, kernel: 'tf_bilinear', scale: 1 };
+
+  test('is the box that was drawn, from edge to edge, and mirrored where that was drawn', () => {
+    let mirrored = 0;
+    for (let epoch = 0; epoch < 40; epoch++) {
+      const generator = pictureRng(1, epoch, 'grid');
+      const out = new Float32Array(size.height * size.width * 3);
+      const options = { preprocessing: linear, size, recipe: recipes.standard, generator };
+      augmentInto({ data, width: 120, height: 90 }, options, out, 0);
+      const box = randomBox({ width: 120, height: 90 }, pictureRng(1, epoch, 'grid').split('crop'), standardCrop);
+      const at = (x: number, y: number) => [...out.subarray((y * 40 + x) * 3, (y * 40 + x) * 3 + 2)];
+      const flip = at(0, 0)[0]! > at(39, 0)[0]!;
+      if (flip) mirrored++;
+      // Centres of the outer pixels: half a pixel of the result inside the box.
+      const [inX, inY] = [box.width / 80 - 0.5, box.height / 60 - 0.5];
+      const [left, right] = [box.x + Math.max(inX, 0), box.x + box.width - 1 - Math.max(inX, 0)];
+      const [top, bottom] = [box.y + Math.max(inY, 0), box.y + box.height - 1 - Math.max(inY, 0)];
+      const [first, last] = [at(flip ? 39 : 0, 0), at(flip ? 0 : 39, 29)];
+      for (const [got, wanted] of [
+        [first[0], left],
+        [first[1], top],
+        [last[0], right],
+        [last[1], bottom],
+      ])
+        expect(Math.abs(got! - wanted!)).toBeLessThan(1e-3);
+    }
+    expect(mirrored).toBeGreaterThan(7);
+    expect(mirrored).toBeLessThan(33);
+  });
+});
 
 describe('hue', () => {
   const image = picture({ height: 11, width: 14, channels: 3 });

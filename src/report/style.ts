@@ -24,10 +24,11 @@ section > p { margin: 0 0 12px; color: var(--faint); max-width: 78ch; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .full { width: 100%; }
 caption { text-align: left; color: var(--faint); padding-bottom: 6px; }
-th, td { padding: 5px 12px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+th, td { padding: 5px 12px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: break-word; }
 thead th { font-size: 0.85rem; color: var(--faint); }
 tbody th { font-weight: 500; }
 .list th { white-space: nowrap; width: 1%; padding-right: 28px; }
+.list td { overflow-wrap: anywhere; }
 tfoot th, tfoot td { border-bottom: 0; font-weight: 650; }
 .number { text-align: right; white-space: nowrap; }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 8px 40px; align-items: start; }

@@ -1,6 +1,6 @@
 /** Pictures with what is said of them, side by side, as one picture. */
 import type { EChartsOption } from 'echarts';
-import { colours, type Drawing, draw, FONT } from './chart.js';
+import { colours, type Drawing, draw, FONT, textWidth } from './chart.js';
 import { THUMBNAIL } from './thumbnails.js';
 
 /** A picture and a few words. */
@@ -20,6 +20,7 @@ export interface TilesTitle {
 
 const GAP = 18;
 const LINE = 18;
+const FONT_SIZE = 13;
 const TOP = 84;
 const MOST_COLUMNS = 4;
 
@@ -58,10 +59,11 @@ export async function drawTiles(tiles: readonly Tile[], { title, subtitle }: Til
 
 function elementsOf({ picture, lines, right }: Tile, x: number, y: number): object[] {
   const colour = right === undefined ? colours.ink : right ? colours.best : colours.wrong;
+  const mark = markOf(right === undefined ? {} : { right });
   const square = { x, y, width: THUMBNAIL, height: THUMBNAIL };
   const text = (line: string, style: object): object => ({
     type: 'text',
-    style: { text: line, fontFamily: FONT, width: THUMBNAIL, overflow: 'truncate', ellipsis: '…', ...style },
+    style: { text: line, fontFamily: FONT, ...style },
   });
   return [
     picture === undefined
@@ -74,12 +76,22 @@ function elementsOf({ picture, lines, right }: Tile, x: number, y: number): obje
       ? []
       : [{ type: 'rect', shape: square, style: { fill: 'none', stroke: colour, lineWidth: 3 } }]),
     ...lines.map((line, i) =>
-      text(i === 0 ? `${markOf({ ...(right === undefined ? {} : { right }) })}${line}` : line, {
+      text(fitted(`${i === 0 ? mark : ''}${line}`, i === 0), {
         x,
         y: y + THUMBNAIL + 8 + i * LINE,
-        fontSize: 13,
+        fontSize: FONT_SIZE,
         ...(i === 0 ? { fontWeight: 'bold', fill: colour } : { fill: colours.ink }),
       }),
     ),
   ];
+}
+
+/** A line as wide as its picture: what is too long is cut before its share, `A very long na… 35.1 %`. */
+function fitted(line: string, bold: boolean): string {
+  const font = `${bold ? 'bold ' : ''}${FONT_SIZE}px`;
+  if (textWidth(line, font) <= THUMBNAIL) return line;
+  const share = / [\d.]+ %$/.exec(line)?.[0] ?? '';
+  const letters = [...line.slice(0, line.length - share.length)];
+  while (letters.length > 0 && textWidth(`${letters.join('')}…${share}`, font) > THUMBNAIL) letters.pop();
+  return `${letters.join('').trimEnd()}…${share}`;
 }

@@ -116,7 +116,7 @@ describe('tiles', () => {
         { picture: green, lines: ['tulip 51.0 %', 'label: daisy'], right: false },
         { picture: undefined, lines: ['gone'] },
         { picture: red, lines: ['y'.repeat(100)] },
-        { picture: green, lines: [] },
+        { picture: green, lines: ['z', `${'A long name '.repeat(4)}35.1 %`] },
       ],
       { title: 'A title', subtitle: 'below' },
     );
@@ -132,7 +132,8 @@ describe('tiles', () => {
     ]) {
       expect(texts).toContain(text);
     }
-    expect(texts.some((text) => /^y+…$/.test(text))).toBe(true);
+    expect(texts.some((text) => /^y{15,30}…$/.test(text))).toBe(true);
+    expect(texts.some((text) => /^A long name A long[^…]*… 35\.1 %$/.test(text))).toBe(true);
     const png = await pngOf(drawing);
     const area = THUMBNAIL * THUMBNAIL;
     const reds = await places(png, (r, g, b) => r > 230 && g < 25 && b < 25);

@@ -26,7 +26,7 @@ import { overfittingOf } from './overfitting.js';
 import { endsEarly, type Phase } from './phases.js';
 import { entriesOf, loadForRun, openPictures, type Pictures, type Prepared, type ShownPictures } from './prepare.js';
 import { openReport, type RunReport } from './report.js';
-import { engineFor, resumeRun } from './resume.js';
+import { engineFor, resumeRun, undeterministic } from './resume.js';
 import {
   assertFree,
   type BadPicture,
@@ -65,6 +65,8 @@ export async function finetune(options: FinetuneOptions, reporter: Reporter = si
   const engine = await loadEngine(engineFor(options.engine, before?.args ?? { settings }));
   if (settings.tensorboard === true) assertEvents(engine);
   reporter.info(engine.description);
+  const doubt = settings.deterministic === true ? undeterministic(engine) : undefined;
+  if (doubt !== undefined) reporter.warn(doubt);
   const start =
     before === undefined
       ? await startRun(settings, engine, reporter)

@@ -19,6 +19,13 @@ export function engineFor(
   return { ...given, deterministic: true, ...(threads === undefined ? {} : { threads }) };
 }
 
+/** What `--deterministic` cannot vouch for; undefined where it can. */
+export const undeterministic = ({ device }: Pick<Engine, 'device'>): string | undefined =>
+  device === 'cpu'
+    ? undefined
+    : '--deterministic: on a GPU it is TensorFlow that promises the same bits, by kernels that may be slower or missing; ' +
+      'this toolkit has compared runs on processors only';
+
 /**
  * Starts a stopped run again.
  * @throws RESUME_DATA_CHANGED, RESUME_CHANGED, RESUME_COMPUTING, and what starting a run throws

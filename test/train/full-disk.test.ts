@@ -28,8 +28,13 @@ let stopped: string;
 beforeAll(async () => {
   data = await pictureFolder('pictures', 7, 2);
   const settings = {
-    ...{ data, weights: await startingWeights('mobilenet_v1_0.25', 'keras'), freeze: 'last:2', augment: 'flip' },
-    ...{ optimizer: 'adam', tensorboard: true, cache: 'disk', batchSize: 4, epochs: 3 },
+    data,
+    weights: await startingWeights('mobilenet_v1_0.25', 'keras'),
+    freeze: 'last:2',
+    augment: 'flip',
+    optimizer: 'adam',
+    tensorboard: true,
+    cache: 'disk',
   } as const;
   whole = await traces((await train(settings)).runFolder);
   const controller = new AbortController();

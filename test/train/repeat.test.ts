@@ -1,6 +1,8 @@
 /** The same run gives the same numbers, to the bit, whether the frozen part's output is kept or not. */
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { undeterministic } from '../../src/train/resume.js';
 import { expectEqual, pictureFolder, startingWeights, traces, tracesOf, train } from './support/training.js';
 
 let data: string;
@@ -64,9 +66,44 @@ describe('seeds', () => {
     expect(other.last.get('head.logits.kernel')).not.toBe(first.last.get('head.logits.kernel'));
   });
 
+  /** Kernels that threads share differ from network to network: convolutions, products of matrices, attention; by precision. */
+  test.each([
+    { backbone: 'mobilenet_v1_0.25', source: 'keras', precision: 'bfloat16', freeze: 'none' },
+    { backbone: 'mobilenet_v1_0.25', source: 'keras', precision: 'bfloat16', freeze: 'last:2' },
+    { backbone: 'vit_ti16', source: 'torch', precision: 'float32', freeze: 'none' },
+    { backbone: 'vit_ti16', source: 'torch', precision: 'bfloat16', freeze: 'last:2' },
+  ] as const)(
+    'the same seed twice is the same run: $backbone, --precision $precision, --freeze $freeze',
+    async (how) => {
+      const settings = { data, ...how, inputSize: 32, epochs: 2, augment: 'standard', deterministic: true } as const;
+      expectEqual(await tracesOf(settings), await tracesOf(settings));
+    },
+  );
+
   test('a data folder can be moved: only what is in it counts', async () => {
     const moved = await pictureFolder(join('elsewhere', 'deep', 'pictures'), 7, 2);
     const settings = { data, weights, augment: 'strong', epochs: 2 } as const;
     expectEqual(await tracesOf(settings), await tracesOf({ ...settings, data: moved }));
+  });
+});
+
+describe('--deterministic', () => {
+  test('has TensorFlow take kernels that give the same bits, before it is loaded', () => {
+    const engine = new URL('../../dist/engine/tensorflow.js', import.meta.url).href;
+    const told = (options: string): string => {
+      const script = `
+        const { loadEngine } = await import('${engine}');
+        await loadEngine({ engine: 'tensorflow'${options} });
+        console.log(process.env.TF_DETERMINISTIC_OPS);`;
+      const { TF_DETERMINISTIC_OPS: _, ...env } = process.env;
+      return execFileSync(process.execPath, ['--input-type=module', '--eval', script], { encoding: 'utf8', env });
+    };
+    expect(told('')).toBe('undefined\n');
+    expect(told(', deterministic: true')).toBe('1\n');
+  });
+
+  test('says what it cannot vouch for', () => {
+    expect(undeterministic({ device: 'cpu' })).toBeUndefined();
+    expect(undeterministic({ device: 'gpu' })).toContain('on processors only');
   });
 });

@@ -1,6 +1,6 @@
 /** Files of events, read byte by byte: the framing of records, their checksums, and the messages in them. */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { loadEngine } from '../../src/engine/tensorflow.js';
@@ -9,7 +9,7 @@ import { openEvents } from '../../src/train/tensorboard.js';
 import { allOf, fieldsOf, numberOf, textOf } from '../../src/weights/checkpoint/protobuf.js';
 import { maskedCrc32c } from '../../src/weights/crc32.js';
 import { expectFailure } from '../weights/support/temporary.js';
-import { temporary } from './support/training.js';
+import { historyOf, pictureFolder, temporary, train } from './support/training.js';
 
 interface Scalar {
   readonly step: number;
@@ -156,9 +156,27 @@ test('a file that may not grow ends the run', () => {
   expect(printed).toMatch(/^FILE_NOT_WRITTEN .*File too large/);
 });
 
+test('a run that was stopped and goes on has what its history has', async () => {
+  const data = await pictureFolder('events-pictures', 4, 2);
+  const controller = new AbortController();
+  const { runFolder } = await train(
+    { data, tensorboard: true, epochs: 3, signal: controller.signal },
+    { step: ({ epoch, step }) => void (epoch === 2 && step === 2 && controller.abort()) },
+  );
+  expect(both(runFolder)).toEqual(expected(historyOf(runFolder)));
+  await train({ data, resume: runFolder });
+  const history = historyOf(runFolder);
+  expect(history).toHaveLength(3);
+  expect(both(runFolder)).toEqual(expected(history));
+});
+
 test('an engine without TensorFlow writes none', async () => {
   const engine = await loadEngine({ engine: 'wasm' });
   const failed = await expectFailure(() => openEvents(temporary('none'), 0, engine), 'ENGINE_NO_EVENTS', /wasm/);
   expect(failed.hint).toContain('tl setup');
+  const out = temporary('none-run');
+  const run = { data: temporary('nowhere'), tensorboard: true, out, engine: { engine: 'wasm' } } as const;
+  await expectFailure(() => train(run), 'ENGINE_NO_EVENTS'); // before anything else is looked at
+  expect(existsSync(out)).toBe(false);
   await loadEngine({ engine: 'tensorflow' });
 });

@@ -1,6 +1,7 @@
 /**
  * Our pre_logits of pictures, plain and mirrored, against the reference's. Reads a task (JSON) from standard input:
- * `pictures`, `weights` (a published file), `backbone`, `source`, `reference` (float32 [2, pictures, units]), `dist`.
+ * `pictures`, `weights` (a published file), `backbone`, `source`, `reference` (float32 [2, pictures, units]), `dist`,
+ * perhaps `inputSize`.
  * A process of its own, because the native engine is never unloaded.
  */
 import { readFileSync } from 'node:fs';
@@ -19,7 +20,8 @@ const { batches, closeLoader } = await from('data/index.js');
 
 const engine = await loadEngine({ device: 'cpu', threads: task.threads });
 const { backbone, published, read, close } = await resolveWeights(task);
-const size = { height: backbone.inputSize, width: backbone.inputSize };
+const side = task.inputSize ?? backbone.inputSize;
+const size = { height: side, width: side };
 const network = await loadNetwork(buildBackbone(published, { size }), read, engine, { outputs: ['pre_logits'] });
 const bytes = readFileSync(task.reference);
 const expected = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);

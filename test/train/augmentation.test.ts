@@ -7,9 +7,10 @@ import { loadEngine } from '../../src/engine/tensorflow.js';
 import { augmentationWords, endlessFlags, mixingFor, recipeFor } from '../../src/train/augmentation.js';
 import { evaluate } from '../../src/train/evaluate.js';
 import { completeSettings } from '../../src/train/settings/complete.js';
+import { formatConfiguration, readConfiguration } from '../../src/train/settings/config.js';
 import type { GivenSettings } from '../../src/train/settings/settings.js';
 import { openModelFolder } from '../../src/weights/model-folder.js';
-import { expectFailure } from '../weights/support/temporary.js';
+import { expectFailure, temporaryFile } from '../weights/support/temporary.js';
 import { historyOf, numbersOf, pictureFolder, tracesOf, train, weightsOf } from './support/training.js';
 
 const settingsWith = (given: GivenSettings) => completeSettings({ backbone: 'mobilenet_v1_0.25', ...given });
@@ -92,6 +93,18 @@ describe('a recipe from settings', () => {
 
   test('random views may come from any flag', () => {
     expect(settingsWith({ cacheViews: 2, rotate: 10 }).cacheViews).toBe(2);
+  });
+});
+
+describe('a configuration file', () => {
+  test('may write numbers, lists and text, and what is printed reads back', async () => {
+    const text = 'color-jitter: 0.4\nrand-augment: [2, 9]\ncrop-area: 0.5,1\nmixup: 0.2\nfit: pad\n';
+    const { settings } = await readConfiguration(temporaryFile('augment.yaml', text));
+    const wanted = { colorJitter: '0.4', randAugment: '2,9', cropArea: '0.5,1', mixup: 0.2, fit: 'pad' };
+    expect(settings).toEqual(wanted);
+    const printed = formatConfiguration(settingsWith(settings), () => undefined);
+    const again = await readConfiguration(temporaryFile('again.yaml', printed));
+    expect(again.settings).toEqual(settingsWith(settings));
   });
 });
 

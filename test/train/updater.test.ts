@@ -195,3 +195,15 @@ test('clipping, a focal loss, class weights and a balanced sampler are in a run,
   expectEqual(await traces(resumed.runFolder), whole);
   expect(numbersOf(historyOf(resumed.runFolder))).toEqual(whole.history);
 });
+
+test('a balanced sampler shows the same pictures from their files and from what is kept', async () => {
+  const settings = { data, epochs: 2, sampler: 'balanced', optimizer: 'sgd', lr: 0.1 } as const;
+  const [kept, anew] = [await train({ ...settings, cache: 'memory' }), await train({ ...settings, cache: 'off' })];
+  const [a, b] = [historyOf(kept.runFolder), historyOf(anew.runFolder)];
+  a.forEach((row, i) => {
+    expect(Math.abs(row.trainLoss - b[i]!.trainLoss)).toBeLessThan(1e-5);
+    expect(row.trainAccuracy).toBe(b[i]!.trainAccuracy);
+  });
+  const shuffled = historyOf((await train({ ...settings, sampler: 'shuffle' })).runFolder);
+  expect(Math.abs(a[0]!.trainLoss - shuffled[0]!.trainLoss)).toBeGreaterThan(1e-3);
+});

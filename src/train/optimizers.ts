@@ -6,7 +6,10 @@ import type { ParameterGroup } from './groups.js';
 export const optimizerNames = ['adam', 'adamw', 'sgd', 'rmsprop', 'lion', 'lamb'] as const;
 export type OptimizerName = (typeof optimizerNames)[number];
 
-/** How one parameter is treated, apart from the rule that all share. Only what decays has its steps adapted by LAMB. */
+/**
+ * How one parameter is treated, apart from the rule that all share. LAMB adapts the steps of what decays, as its authors'
+ * code and timm do; without any weight decay too, where timm does not unless it is told to.
+ */
 export type Treatment = Pick<ParameterGroup, 'lrScale' | 'decays'>;
 
 export interface OptimizerOptions {

@@ -53,7 +53,12 @@ describe('help', () => {
   test('of finetune states the defaults that training has', async () => {
     const { stdout } = await tl(['finetune', '--help']);
     const words = stdout.replace(/\s+/g, ' ');
-    for (const text of ['(default: 20)', '(default: 16)', '(default: "backbone")', 'default: 0.001 for a head alone'])
+    for (const text of [
+      '(default: 20)',
+      '(default: 16)',
+      '(default: backbone; none with --two-stage and --gradual)',
+      'default: 0.001 for a head alone',
+    ])
       expect(words).toContain(text);
   });
 

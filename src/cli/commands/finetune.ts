@@ -24,12 +24,14 @@ Examples:
   tl finetune --backbone resnet50 --freeze none --lr 1e-5 --epochs 5    everything
   tl finetune --backbone resnet50 --head mlp:1024 --head-dropout 0.5    a hidden layer of 1024 units
   tl finetune --backbone mobilenet_v2_0.35 --teacher runs/finetune-1    a small network from a big one's logits
+  tl finetune --backbone resnet50 --two-stage 5 --epochs 15             the head first, then everything
+  tl finetune --recipe fastai --backbone resnet50 --print-args          what a recipe would do, as a --config file
   tl finetune --resume runs/finetune-1                                  go on with a stopped run`;
 
 export function finetuneCommand(host: Host): void {
   const command = host.command('finetune', 'train on a folder of labelled pictures, from published weights');
   withSettings(command);
-  withEngine(command)
+  withEngine(command.optionsGroup('Engine:'))
     .optionsGroup('Run:')
     .option('--out <dir>', 'the run folder (default: runs/finetune-N)')
     .option('--overwrite', 'replace the run in --out')

@@ -55,7 +55,7 @@ const DATA = {
 const STRATEGIES = {
   'head only': {
     settings: { freeze: 'backbone', epochs: 20, lr: 3e-3 },
-    ...{ data: 'food', cut: 'pre_logits', sides: ['keras', 'keras, own draws'], draws: 4 },
+    ...{ data: 'food', cut: 'pre_logits', sides: ['keras', 'keras, own draws'], draws: 3 },
   },
   'last two blocks': {
     settings: { freeze: 'last:2', epochs: 10, lr: 3e-4 },
@@ -63,15 +63,21 @@ const STRATEGIES = {
   },
   everything: {
     settings: { freeze: 'none', bn: 'eval', epochs: 6, lr: 1e-4 },
-    ...{ data: 'food', cut: null, sides: ['keras'], draws: 1 },
+    ...{ data: 'food', cut: null, sides: ['keras'], draws: 2 },
   },
   'head only, emoji': {
     settings: { freeze: 'backbone', epochs: 12, lr: 3e-3 },
     ...{ data: 'emoji', cut: 'pre_logits', sides: ['keras'], draws: 1 },
   },
+  'head only, 12 epochs': {
+    settings: { freeze: 'backbone', epochs: 12, lr: 3e-3 },
+    ...{ data: 'food', sides: [], draws: 1 },
+  },
   'two-stage': {
-    settings: { freeze: 'last:6', 'two-stage': 3, epochs: 20, lr: 3e-3, 'unfreeze-lr': 1e-4, bn: 'eval' },
-    ...{ data: 'food', sides: [], draws: 1, against: 'head only' },
+    settings: {
+      ...{ freeze: 'none', 'two-stage': 3, epochs: 12, lr: 3e-3, 'unfreeze-lr': 2e-4, 'layer-decay': 0.9, bn: 'eval' },
+    },
+    ...{ data: 'food', sides: [], draws: 1, against: 'head only, 12 epochs' },
   },
   'two-stage, emoji': {
     settings: { freeze: 'last:6', 'two-stage': 3, epochs: 12, lr: 3e-3, 'unfreeze-lr': 1e-4, bn: 'eval' },

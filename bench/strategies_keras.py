@@ -4,9 +4,9 @@ Reads a task (JSON) from standard input: `weights` (the `.weights.h5` of strateg
 `inputSize`, `threads`, and either `features`, a file that gets the pre_logits of all pictures, float32
 [2, pictures, 1024], plain and mirrored; or `runs` and `results`, a file to which a line of JSON is added after each run.
 A run is `key`, `manifest` (path,label,split), `cut` (the layer that ends the frozen part, or `pre_logits`; `null` where
-nothing is frozen), `training` (whether batch norms go by the batch), `epochs`, `batchSize`, `lr` and `seed`; and where the
-draws are given, `draws`: the head's `kernel` and, for each epoch, the `order` of the training pictures in the manifest and
-which of those are `mirrored`. What is frozen is computed once, plain and mirrored.
+nothing is frozen), `training` (whether batch norms go by the batch), `epochs`, `batchSize`, `lr` and `seed`; and
+where the draws are given, `draws`: the head's `kernel` and, for each epoch, the `order` of the training pictures in the
+manifest and which of those are `mirrored`. What is frozen is computed once, plain and mirrored.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ const DATA = {
 const STRATEGIES = {
   'head only': {
     settings: { freeze: 'backbone', epochs: 20, lr: 3e-3 },
-    ...{ data: 'food', cut: 'pre_logits', sides: ['keras', 'keras, own draws'], draws: 3 },
+    ...{ data: 'food', cut: 'pre_logits', sides: ['keras', 'keras, own draws'], draws: 2 },
   },
   'last two blocks': {
     settings: { freeze: 'last:2', epochs: 10, lr: 3e-4 },
@@ -63,7 +63,7 @@ const STRATEGIES = {
   },
   everything: {
     settings: { freeze: 'none', bn: 'eval', epochs: 6, lr: 1e-4 },
-    ...{ data: 'food', cut: null, sides: ['keras'], draws: 2 },
+    ...{ data: 'food', cut: null, sides: ['keras'], draws: 1 },
   },
   'head only, emoji': {
     settings: { freeze: 'backbone', epochs: 12, lr: 3e-3 },
@@ -174,7 +174,7 @@ async function writeSplits(name, { seeds, dist }, work) {
 
 /** Both networks see the same in the same pictures, or nothing is trained. */
 async function compareStarts(results, { name, work, weights, pictures: all, threads, dist }) {
-  const key = `start, ${name}, ${revision()}`;
+  const key = `start, ${name}`;
   const before = (await done(results)).get(key);
   if (before !== undefined) return before;
   const pictures = all.filter((_, i) => i % Math.ceil(all.length / COMPARED) === 0);
@@ -265,23 +265,26 @@ async function measure(given, work) {
   const results = join(given.out, 'strategies.tmp');
   await mkdir(given.out, { recursive: true });
   if (given.fresh) await rm(results, { force: true });
+  const splits = {};
+  for (const name of Object.keys(DATA)) splits[name] = await writeSplits(name, given, work);
+  const runs = wanted(given, splits);
+  const splitOf = ({ data, seed }) => splits[data][seed];
+  const before = await done(results);
+  const left = runs.filter(({ key }) => !before.has(key));
+
   const weights = join(work, 'mobilenet_v1.weights.h5');
-  await runJson(pythonOf('keras3'), [file('strategies_weights.py')], { graph: await asset(GRAPH), out: weights });
-  const [splits, starts] = [{}, {}];
+  if (left.length > 0) {
+    await runJson(pythonOf('keras3'), [file('strategies_weights.py')], { graph: await asset(GRAPH), out: weights });
+  }
+  const starts = {};
   for (const name of Object.keys(DATA)) {
-    splits[name] = await writeSplits(name, given, work);
     const { pictures } = splits[name][0];
     starts[name] = await compareStarts(results, { name, work, weights, pictures, threads, dist });
   }
-  const runs = wanted(given, splits);
-  const splitOf = ({ data, seed }) => splits[data][seed];
-
-  const before = await done(results);
-  const left = runs.filter(({ key }) => !before.has(key));
   const ours = only === 'keras' ? [] : left.filter(({ side }) => side === 'ours');
   const theirs = only === 'ours' ? [] : left.filter(({ side }) => side !== 'ours');
   const tl = await commandLine(join(work, 'home'), dist);
-  await tl('import', weights, '--backbone', NETWORK.backbone, '--source', NETWORK.source);
+  if (ours.length > 0) await tl('import', weights, '--backbone', NETWORK.backbone, '--source', NETWORK.source);
   for (const run of ours) {
     const result = await trainOurs(tl, run, { work, threads, manifest: splitOf(run).manifest });
     await appendFile(results, `${JSON.stringify(result)}\n`);

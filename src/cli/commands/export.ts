@@ -219,7 +219,7 @@ function reportText(report: ExportReport, style: Style): string {
     [
       'checked',
       `${count(check.pictures)} ${check.given ? '' : 'generated '}pictures, ${check.runtime} against ${check.engine}: ` +
-        `${report.bound}; probabilities differ by at most ${check.maxDifference.toExponential(1)}`,
+        `probabilities differ by at most ${check.maxDifference.toExponential(1)}; asked for: ${report.bound}`,
     ],
   ]);
   const right = (heading: string) => ({ heading, align: 'right' as const });

@@ -124,9 +124,9 @@ describe('a grey run', () => {
 
   test.each([
     ['--channels', '2', 'Expected 1, 3 or 4.'],
-    ['--input-size', '40x48x3', 'Expected N, or HxW.'],
-    ['--input-size', '40x', 'Expected a whole number from 1 to 65536.'],
-    ['--input-size', '0', 'Expected a whole number from 1 to 65536.'],
+    ['--input-size', '40x48x3', 'Expected N, or HxW, with sides of 1 to 65536.'],
+    ['--input-size', '40x', 'Expected N, or HxW, with sides of 1 to 65536.'],
+    ['--input-size', '0', 'Expected N, or HxW, with sides of 1 to 65536.'],
   ])('%s %s is wrong usage', async (option, value, message) => {
     const ran = await tl(['finetune', '--backbone', name, '--data', inside('data'), option, value]);
     expect(ran).toMatchObject({ code: 2, stdout: '' });

@@ -67,7 +67,7 @@ describe('start', () => {
     visit(main);
     expect([...outside]).toEqual(['commander']);
     const rooms = new Set([...seen].map((file) => relative(dist, file).split('/')[0]));
-    expect([...rooms].sort()).toEqual(['cli', 'errors.js', 'export', 'version.js']); // the names of formats
+    expect([...rooms].sort()).toEqual(['cli', 'errors.js', 'export', 'train', 'version.js']); // names of formats, settings
   });
 
   test('is executable, and says its version', () => {

@@ -195,7 +195,8 @@ async function compareStarts(results, { name, work, weights, pictures: all, thre
 /** What a run of ours draws, so that Keras can do the same. */
 async function drawsOf(run, { manifest, classes, fingerprint }, dist) {
   const { orderOf } = await importFrom(dist, 'train/sampling.js');
-  const { flipView, recipeOf } = await importFrom(dist, 'augment/augment.js');
+  const { flipView } = await importFrom(dist, 'augment/augment.js');
+  const { recipes } = await importFrom(dist, 'augment/recipe.js');
   const { initialize } = await importFrom(dist, 'engine/initializers.js');
   const { rng } = await importFrom(dist, 'rng.js');
   const { listPictures } = await importFrom(dist, 'train/pictures.js');
@@ -210,7 +211,7 @@ async function drawsOf(run, { manifest, classes, fingerprint }, dist) {
     kernel: [...initialize({ kind: 'glorot_uniform' }, [UNITS, classes.length], random)],
     order: orders,
     mirrored: orders.map((order, i) =>
-      order.map((position) => Number(flipView(seed, epochs[i], train[position].path, recipeOf('flip')).flip)),
+      order.map((position) => Number(flipView(seed, epochs[i], train[position].path, recipes.flip).flip)),
     ),
   };
 }

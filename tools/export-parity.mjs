@@ -216,6 +216,12 @@ async function main() {
   };
   const known = rowsFile === undefined || !existsSync(rowsFile) ? '' : await readFile(rowsFile, 'utf8');
   const rows = known.trim() === '' ? [] : known.trim().split('\n').map(JSON.parse);
+  /** Format -> the ways of storing weights that it has. */
+  const offers = new Map();
+  for (const format of formatNames) {
+    const { quantizations, calibrates } = await loadFormat(format);
+    offers.set(format, [...quantizations, ...(calibrates ? ['int8+'] : [])]);
+  }
   const keepRows = async (found) => {
     rows.push(...found);
     if (rowsFile !== undefined) await appendFile(rowsFile, found.map((row) => `${JSON.stringify(row)}\n`).join(''));
@@ -224,9 +230,8 @@ async function main() {
     const data = await dataSet(work);
     for (const network of NETWORKS) {
       const jobs = [];
-      for (const format of formatNames) {
-        const { quantizations, calibrates } = await loadFormat(format);
-        for (const quantize of [...quantizations, ...(calibrates ? ['int8+'] : [])]) {
+      for (const [format, kinds] of offers) {
+        for (const quantize of kinds) {
           const name = `${network.backbone}/${format}/${quantize}`;
           const measured = rows.some((row) => `${row.backbone}/${row.format}/${row.quantize}` === name);
           if (!measured && (filters.length === 0 || filters.some((filter) => name.includes(filter))))
@@ -257,7 +262,7 @@ async function main() {
     if (keep) say(`kept ${work}`);
     else await rm(work, { recursive: true, force: true });
   }
-  console.log(tableOf(rows, formatNames));
+  console.log(tableOf(rows, offers));
   const refused = rows.filter((row) => row.refused !== undefined);
   if (refused.length > 0) console.log('\nnot written:');
   for (const row of refused) console.log(`- ${row.backbone}, ${row.format}, ${row.quantize}: ${row.refused}`);
@@ -285,15 +290,18 @@ const KINDS = { none: 'float32', float16: 'float16', uint8: 'uint8', int8: 'int8
 
 /**
  * A row a network and way of storing weights, a column a format: the worst of its runtimes. `-` where the format has no
- * such weights, `no` where it has no place for the network; the size of the folders from least to most.
+ * such weights, `no` where it has no place for the network, `?` where it was not measured; the size of the folders from least to most.
  */
-function tableOf(rows, formatNames) {
+function tableOf(rows, offers) {
+  const formatNames = [...offers.keys()];
   const lines = NETWORKS.flatMap(({ backbone }) =>
     Object.keys(KINDS).flatMap((quantize) => {
       const found = rows.filter((row) => row.backbone === backbone && row.quantize === quantize);
       const sizes = found.flatMap(({ bytes }) => (bytes === undefined ? [] : [bytes / 1e6])).sort((a, b) => a - b);
       if (sizes.length === 0) return [];
-      const cells = formatNames.map((format) => worstOf(found.filter((row) => row.format === format)));
+      const cells = formatNames.map((format) =>
+        offers.get(format).includes(quantize) ? worstOf(found.filter((row) => row.format === format)) : '-',
+      );
       const ends = [...new Set([sizes[0], sizes.at(-1)].map((size) => size.toFixed(1)))];
       return [`| ${[backbone, KINDS[quantize], ...cells, ends.join(' - ')].join(' | ')} |`];
     }),
@@ -306,7 +314,7 @@ function tableOf(rows, formatNames) {
 }
 
 function worstOf(found) {
-  if (found.length === 0) return '-';
+  if (found.length === 0) return '?';
   if (found.some(({ refused }) => refused !== undefined)) return found[0].holds ? 'no' : '**fails**';
   const told =
     MOST_DIFFERENCE[found[0].quantize] === undefined

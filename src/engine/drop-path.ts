@@ -1,6 +1,6 @@
 /** Stochastic depth as a setting of training. Huang et al. 2016, https://arxiv.org/abs/1603.09382 */
 import { UsageError } from '../errors.js';
-import type { Graph, Node } from './graph.js';
+import { type Graph, rebuilt, type Unplaced } from './graph.js';
 
 /**
  * The same network with another rate of dropped paths: 0 in the first block that has any, `rate` in the last, and
@@ -9,7 +9,7 @@ import type { Graph, Node } from './graph.js';
  * @throws NO_DROP_PATH when no block can drop its path
  */
 export function withDropPath(graph: Graph, rate: number): Graph {
-  const isIn = (block: string, { path }: Node): boolean => path.startsWith(`${block}.`);
+  const isIn = (block: string, { path }: Unplaced): boolean => path.startsWith(`${block}.`);
   const dropping = graph.nodes.filter(({ operation }) => operation.kind === 'drop_path');
   const blocks = graph.blocks.filter((block) => dropping.some((node) => isIn(block, node)));
   if (blocks.length === 0) {
@@ -19,19 +19,10 @@ export function withDropPath(graph: Graph, rate: number): Graph {
       hint: 'leave --drop-path out',
     });
   }
-  const twins = new Map<Node, Node>();
-  for (const node of graph.nodes) {
-    const inputs = node.inputs.map((input) => twins.get(input)!);
-    const { operation } = node;
-    if (operation.kind === 'drop_path') {
-      const share = blocks.findIndex((block) => isIn(block, node)) / Math.max(1, blocks.length - 1);
-      twins.set(node, { ...node, inputs, operation: { ...operation, rate: rate * share } });
-    } else twins.set(node, { ...node, inputs });
-  }
-  return {
-    ...graph,
-    input: twins.get(graph.input)!,
-    nodes: [...twins.values()],
-    taps: new Map([...graph.taps].map(([name, node]) => [name, twins.get(node)!])),
-  };
+  return rebuilt(graph, (twin, place) => {
+    const { operation } = twin;
+    if (operation.kind !== 'drop_path') return place(twin);
+    const share = blocks.findIndex((block) => isIn(block, twin)) / Math.max(1, blocks.length - 1);
+    return place({ ...twin, operation: { ...operation, rate: rate * share } });
+  });
 }

@@ -172,6 +172,36 @@ export function extendGraph(graph: Graph, define: (s: Scope, graph: Graph) => vo
   return finish(builder);
 }
 
+/** A node that has no place in its graph yet. */
+export type Unplaced = Omit<Node, 'id'>;
+
+/**
+ * The same network with other nodes. The given graph is left as it is.
+ * @param change places what stands for a node: `twin` is that node on the new network's inputs. What it returns is taken
+ *   for the old node's value by all that follow, and by taps.
+ */
+export function rebuilt(
+  graph: Graph,
+  change: (twin: Unplaced, place: (node: Unplaced) => Node, old: Node) => Node,
+): Graph {
+  const nodes: Node[] = [];
+  const place = (node: Unplaced): Node => {
+    const placed = { ...node, id: nodes.length };
+    nodes.push(placed);
+    return placed;
+  };
+  const twins = new Map<Node, Node>();
+  const twinOf = (node: Node): Node => twins.get(node)!;
+  for (const node of graph.nodes) twins.set(node, change({ ...node, inputs: node.inputs.map(twinOf) }, place, node));
+  return {
+    input: twinOf(graph.input),
+    nodes,
+    taps: new Map([...graph.taps].map(([name, node]) => [name, twinOf(node)])),
+    blocks: graph.blocks,
+    parameters: nodes.flatMap(({ parameters }) => parameters),
+  };
+}
+
 /** Path of the layer that a parameter belongs to: its own without the last part. */
 export const ownerOf = (path: string): string => path.slice(0, path.lastIndexOf('.'));
 

@@ -3,7 +3,7 @@
  * Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1
  */
 import { UsageError } from '../errors.js';
-import { cutAt, type Graph, type Node, type Parameter } from './graph.js';
+import { cutAt, type Graph, type Node, type Parameter, rebuilt, type Unplaced } from './graph.js';
 import type { Initializer } from './initializers.js';
 import { channels } from './layers.js';
 import type { ReadParameter } from './network.js';
@@ -39,28 +39,14 @@ export function withLora(graph: Graph, { rank, alpha, targets, behind }: Lora): 
     });
   }
   assertLow(rank, [...adapted]);
-  const nodes: Node[] = [];
-  const place = (node: Node): Node => {
-    nodes.push(node);
-    return node;
-  };
-  const twins = new Map<Node, Node>();
-  for (const node of graph.nodes) {
-    const inputs = node.inputs.map((input) => twins.get(input)!);
-    const plain = place({ ...node, id: nodes.length, inputs });
-    twins.set(node, adapted.has(node) ? place(adapter(plain, nodes.length, rank, alpha / rank)) : plain);
-  }
-  return {
-    input: twins.get(graph.input)!,
-    nodes,
-    taps: new Map([...graph.taps].map(([name, node]) => [name, twins.get(node)!])),
-    blocks: graph.blocks,
-    parameters: nodes.flatMap(({ parameters }) => parameters),
-  };
+  return rebuilt(graph, (twin, place, old) => {
+    const plain = place(twin);
+    return adapted.has(old) ? place(adapter(plain, rank, alpha / rank)) : plain;
+  });
 }
 
 /** `x [..., in]` and `x W [..., out]` -> `x W + scale x A B`. */
-function adapter(layer: Node, id: number, rank: number, scale: number): Node {
+function adapter(layer: Node, rank: number, scale: number): Unplaced {
   const [x] = layer.inputs as readonly [Node];
   const path = `${layer.path}.lora`;
   const parameter = (leaf: 'a' | 'b', shape: Parameter['shape'], initializer: Initializer): Parameter => ({
@@ -71,7 +57,6 @@ function adapter(layer: Node, id: number, rank: number, scale: number): Node {
     initializer,
   });
   return {
-    id,
     path,
     operation: { kind: 'low_rank', scale },
     inputs: [x, layer],

@@ -2,7 +2,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { findBackbone, findPublished, type Part, type Published } from '../../src/backbones/index.js';
-import type { Graph, Node, Parameter } from '../../src/engine/graph.js';
+import { type Graph, type Parameter, rebuilt } from '../../src/engine/graph.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { rng } from '../../src/rng.js';
 import { forTraining, lossesOf } from '../../src/train/auxiliary.js';
@@ -24,15 +24,11 @@ beforeAll(async () => {
 
 /** The same network without dropout and drop path: the references were trained without them, and their masks differ. */
 function withoutDropout(graph: Graph): Graph {
-  const twins = new Map<Node, Node>();
-  for (const node of graph.nodes) {
-    const { operation } = node;
+  return rebuilt(graph, (twin, place) => {
+    const { operation } = twin;
     const drops = operation.kind === 'dropout' || operation.kind === 'drop_path';
-    const inputs = node.inputs.map((input) => twins.get(input)!);
-    twins.set(node, { ...node, inputs, operation: drops ? { ...operation, rate: 0 } : operation });
-  }
-  const taps = new Map([...graph.taps].map(([name, node]) => [name, twins.get(node)!]));
-  return { ...graph, input: twins.get(graph.input)!, nodes: [...twins.values()], taps };
+    return place({ ...twin, operation: drops ? { ...operation, rate: 0 } : operation });
+  });
 }
 
 /** The name of a parameter in the fixture, which calls the head's layer `head`. */

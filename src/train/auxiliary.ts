@@ -2,14 +2,11 @@
  * Auxiliary classifiers in training: which take part, from which numbers, and how a stopped run gets them back. They
  * vanish with the training; no model folder has them.
  */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { type Auxiliary, findBackbone, findPublished, type Published, withAuxiliary } from '../backbones/index.js';
 import { cutAt, type Graph, tapOf } from '../engine/graph.js';
-import type { ReadParameter } from '../engine/network.js';
-import { FormatError, ToolkitError, UsageError } from '../errors.js';
+import { ToolkitError, UsageError } from '../errors.js';
 import type { OpenedModel } from '../weights/model-folder.js';
-import { openSafetensors } from '../weights/safetensors.js';
+import { type OpenNumbers, withTensorsBeside } from './beside.js';
 import type { AuxiliaryLoss } from './trainable.js';
 
 /** In `last/`: what a checkpoint has besides the model. */
@@ -58,11 +55,9 @@ export function startsAnew(path: string, auxiliary: readonly Auxiliary[], stored
 }
 
 /** A model as it was in training. */
-interface TrainedModel {
+interface TrainedModel extends OpenNumbers {
   readonly graph: Graph;
   readonly auxiliary: readonly AuxiliaryLoss[];
-  readonly read: ReadParameter;
-  close(): Promise<void>;
 }
 
 /** Gives the model of a checkpoint the auxiliary classifiers back. @throws RUN_INVALID, FILE_TRUNCATED, ... */
@@ -71,23 +66,6 @@ export async function restoreAuxiliary(last: OpenedModel, names: readonly string
   const { backbone, source, classes } = last.record;
   const all = findPublished(findBackbone(backbone), source).auxiliary ?? [];
   const auxiliary = all.filter(({ name }) => names.includes(name));
-  const file = join(last.folder, AUXILIARY);
-  if (!existsSync(file)) {
-    throw new FormatError({
-      code: 'RUN_INVALID',
-      message: `${file} is not there, with which ${names.join(' and ')} were trained`,
-      hint: 'start the run anew with --overwrite',
-    });
-  }
-  const stored = await openSafetensors(file);
-  const own = new Set(stored.tensors.map(({ name }) => name));
-  return {
-    graph: forTraining(last.graph, auxiliary, classes.length),
-    auxiliary: lossesOf(auxiliary),
-    read: (path) => (own.has(path) ? stored.read(path) : last.read(path)),
-    close: async () => {
-      await stored.close();
-      await last.close();
-    },
-  };
+  const numbers = await withTensorsBeside(last.folder, AUXILIARY, last, `${names.join(' and ')} were`);
+  return { graph: forTraining(last.graph, auxiliary, classes.length), auxiliary: lossesOf(auxiliary), ...numbers };
 }

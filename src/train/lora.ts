@@ -1,13 +1,12 @@
 /** Low-rank adaptation as a way to train: which blocks get adapters, what is trained, and how a stopped run goes on. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { backbones, buildBackbone } from '../backbones/index.js';
 import type { Graph } from '../engine/graph.js';
 import { adaptersOf, type Lora, withLora } from '../engine/lora.js';
 import type { ReadParameter } from '../engine/network.js';
-import { FormatError, UsageError } from '../errors.js';
+import { UsageError } from '../errors.js';
 import type { OpenedModel } from '../weights/model-folder.js';
-import { openSafetensors, type SafetensorsEntry } from '../weights/safetensors.js';
+import type { SafetensorsEntry } from '../weights/safetensors.js';
+import { type OpenNumbers, withTensorsBeside } from './beside.js';
 import { groupsOf } from './groups.js';
 import { cutBefore, parseStrategy } from './strategy.js';
 
@@ -86,40 +85,16 @@ export function adapterEntries(graph: Graph, read: ReadParameter): SafetensorsEn
     .map((name) => ({ name, shape: shapes.get(name)!, read: () => read(name) }));
 }
 
-/** A model as it was in training. */
-export interface TrainedModel {
-  readonly graph: Graph;
-  readonly read: ReadParameter;
-  close(): Promise<void>;
-}
-
 /**
  * Gives the model of a checkpoint its adapters back.
  * @param model that of the checkpoint, as it is without them
  * @throws RUN_INVALID, FILE_TRUNCATED, ...
  */
-export async function restoreAdapters<T extends TrainedModel>(
+export async function restoreAdapters<T extends OpenNumbers & { readonly graph: Graph }>(
   { folder }: OpenedModel,
   model: T,
   adapt: (graph: Graph) => Graph,
 ): Promise<T> {
-  const file = join(folder, ADAPTERS);
-  if (!existsSync(file)) {
-    throw new FormatError({
-      code: 'RUN_INVALID',
-      message: `${file} is not there, with which the run was trained`,
-      hint: 'start the run anew with --overwrite',
-    });
-  }
-  const stored = await openSafetensors(file);
-  const own = new Set(stored.tensors.map(({ name }) => name));
-  return {
-    ...model,
-    graph: adapt(model.graph),
-    read: (path) => (own.has(path) ? stored.read(path) : model.read(path)),
-    close: async () => {
-      await stored.close();
-      await model.close();
-    },
-  };
+  const numbers = await withTensorsBeside(folder, ADAPTERS, model, 'the run was');
+  return { ...model, graph: adapt(model.graph), ...numbers };
 }

@@ -24,12 +24,19 @@ import {
 import { readOutcomes } from './outcomes.js';
 import { overfittingOf } from './overfitting.js';
 import { endsEarly, type Phase } from './phases.js';
-import { entriesOf, loadForRun, openPictures, type Pictures, type Prepared, type ShownPictures } from './prepare.js';
+import {
+  badPicturesOf,
+  entriesOf,
+  loadForRun,
+  openPictures,
+  type Pictures,
+  type Prepared,
+  type ShownPictures,
+} from './prepare.js';
 import { openReport, type RunReport } from './report.js';
 import { engineFor, resumeRun, undeterministic } from './resume.js';
 import {
   assertFree,
-  type BadPicture,
   beginFolder,
   type CheckpointState,
   nextRunFolder,
@@ -106,75 +113,75 @@ async function train(job: Job): Promise<FinetuneResult> {
   const { folder, start, state } = job;
   const history = state === undefined ? [] : await readHistory(folder, state.epoch);
   const bad = new Map(state?.badPictures.map(({ path, reason }) => [path, reason]));
-  const left = start.phases.filter(({ last }, i) => last > history.length || i === start.phases.length - 1);
+  const sofar = { history, bad };
+  const left = start.phases.filter(({ last }) => last > history.length);
   for (const phase of left.slice(0, -1)) {
-    const result = await withPhase(job, phase, { history, bad }, trainPhase);
+    const result = await inPhase(job, phase, sofar, trainPhase);
     if (result !== undefined) return result;
   }
-  return (await withPhase(job, left.at(-1)!, { history, bad }, trainPhase))!;
+  return await inPhase(job, start.phases.at(-1)!, sofar, endRun);
 }
 
-/** Loads the network of a phase: with the numbers that the run began with or goes on from, else with those of its last model. */
-async function withPhase<T>(
-  job: Job,
-  phase: Phase,
-  sofar: Pick<Run, 'history' | 'bad'>,
-  use: (run: Run) => Promise<T>,
-): Promise<T> {
-  const { folder, state } = job;
-  const began = sofar.history.length;
-  const isFirst = began === (state?.epoch ?? 0);
-  const model = isFirst ? undefined : await openModelFolder(join(folder, 'last'));
-  const start = { ...job.start, cut: phase.cut, ...(model === undefined ? {} : { read: model.read }) };
-  try {
-    const goesOn = state !== undefined && isFirst;
-    return await withNetwork({ ...job, start, state: goesOn ? state : undefined }, phase, sofar, async (run) => {
-      if (goesOn && began >= phase.first) await restoreOptimizer(folder, run.optimising.optimizer, state);
-      const outcomes = began === 0 ? undefined : await readOutcomes(join(folder, 'last'));
-      if (outcomes !== undefined) run.report.best(outcomes);
-      return await use(run);
-    });
-  } finally {
-    await model?.close();
-  }
-}
-
-async function withNetwork<T>(
+/**
+ * Loads the network of a phase: with the numbers that the run began with or goes on from, else with those of its last
+ * model.
+ */
+async function inPhase<T>(
   job: Job,
   phase: Phase,
   { history, bad }: Pick<Run, 'history' | 'bad'>,
   use: (run: Run) => Promise<T>,
 ): Promise<T> {
-  const { folder, start } = job;
-  const { settings, resolved } = start.args;
-  const { reader, network } = await loadForRun(start);
-  const optimising = startOptimising(network, start, settings, resolved.weightDecay);
-  const operators = operatorsOf(start.engine);
-  const report = openReport({ folder, start, entries: entriesOf({ start, network, bad }) });
+  const { folder } = job;
+  const began = history.length;
+  const state = began === job.state?.epoch ? job.state : undefined; // an earlier phase may have been trained since
+  const isFirst = began === 0 || state !== undefined;
+  const model = isFirst ? undefined : await openModelFolder(join(folder, 'last'));
   try {
-    return await use({ ...job, phase, reader, network, optimising, operators, history, bad, report });
+    const start = { ...job.start, cut: phase.cut, ...(model === undefined ? {} : { read: model.read }) };
+    const { settings, resolved } = start.args;
+    const { reader, network } = await loadForRun(start);
+    const optimising = startOptimising(network, start, settings, resolved.weightDecay);
+    try {
+      if (state !== undefined && began >= phase.first) await restoreOptimizer(folder, optimising.optimizer, state);
+      const report = openReport({ folder, start, entries: entriesOf({ start, network, bad }) });
+      const outcomes = began === 0 ? undefined : await readOutcomes(join(folder, 'last'));
+      if (outcomes !== undefined) report.best(outcomes);
+      const operators = operatorsOf(start.engine);
+      return await use({ ...job, start, state, phase, reader, network, optimising, operators, history, bad, report });
+    } finally {
+      optimising.dispose();
+      network.dispose();
+    }
   } finally {
-    optimising.dispose();
-    network.dispose();
+    await model?.close();
   }
 }
 
-/** Trains a phase. @returns the run's result where it ends with this phase, or was stopped in it */
+/** Trains a phase that is not the last. @returns the run's result where it was stopped in it */
 async function trainPhase(run: Run): Promise<FinetuneResult | undefined> {
-  const { folder, start, phase, history, bad, reporter, report } = run;
-  const { settings } = start.args;
-  reporter.info(describe(run));
-  const stopped = !(isDone(run) || (await trainRun(run)));
-  if (!stopped && phase !== start.phases.at(-1)) return undefined;
+  return (await trainUntil(run)) === 'stopped' ? await finish(run, true) : undefined;
+}
+
+/** Trains the last phase. */
+const endRun = async (run: Run): Promise<FinetuneResult> => await finish(run, (await trainUntil(run)) === 'stopped');
+
+async function trainUntil(run: Run): Promise<'done' | 'stopped'> {
+  run.reporter.info(describe(run));
+  return isDone(run) || (await trainRun(run)) ? 'done' : 'stopped';
+}
+
+/** Writes what a run leaves behind at its end. */
+async function finish(run: Run, stopped: boolean): Promise<FinetuneResult> {
+  const { folder, start, history, bad, reporter, report } = run;
   if (bad.size > 0) reporter.warn(describeBadImages(badPicturesOf(run)));
   if (history.length === 0) throw stoppedEarly();
   const metrics = metricsOf(run, await report.figures());
   await writeJson(folder, 'metrics.json', metrics);
   await report.finish({ history, metrics, stopped });
   if (stopped) {
-    reporter.info(
-      `stopped after epoch ${history.length} of ${settings.epochs}; go on with: tl finetune --resume ${folder}`,
-    );
+    const { epochs } = start.args.settings;
+    reporter.info(`stopped after epoch ${history.length} of ${epochs}; go on with: tl finetune --resume ${folder}`);
   }
   return { runFolder: folder, metrics, stopped };
 }
@@ -187,8 +194,6 @@ function isDone({ start, phase, history }: Run): boolean {
 }
 
 const bestOf = (history: readonly HistoryRow[]): number => history.findLast((row) => row.best)?.epoch ?? 0;
-
-const badPicturesOf = ({ bad }: Run): BadPicture[] => [...bad].map(([path, reason]) => ({ path, reason }));
 
 function describe(run: Run): string {
   const { start, network, phase, history } = run;

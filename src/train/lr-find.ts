@@ -11,7 +11,7 @@ import { writeFileAtomic } from '../files.js';
 import { rng } from '../rng.js';
 import { startOptimising } from './optimising.js';
 import { type Reporter, silent } from './options.js';
-import { loadForRun, openPictures, type Prepared } from './prepare.js';
+import { badPicturesOf, loadForRun, openPictures, type Prepared } from './prepare.js';
 import { type RangeTest, rangeDefaults, rangeTest, type Suggestions } from './range-test.js';
 import { nextRunFolder } from './run-folder.js';
 import { completeSettings } from './settings/complete.js';
@@ -134,8 +134,7 @@ async function testOn(
           return signal?.aborted !== true;
         },
       });
-      const { bad } = prepared;
-      if (bad.size > 0) reporter.warn(describeBadImages([...bad].map(([path, reason]) => ({ path, reason }))));
+      if (prepared.bad.size > 0) reporter.warn(describeBadImages(badPicturesOf(prepared)));
       if (test.ended === 'stopped') throw stopped();
       if (test.points.length === 0) throw noLoss();
       return test;

@@ -6,6 +6,7 @@ import { type PrintingReader, printingReader } from './features/key.js';
 import { openSources } from './features/sources.js';
 import { trainedOf } from './lora.js';
 import type { Reporter } from './options.js';
+import type { BadPicture } from './run-folder.js';
 import type { Start } from './start.js';
 import { loadTrainable, type TrainableNetwork } from './trainable.js';
 
@@ -17,6 +18,10 @@ export interface Prepared {
   /** Damaged pictures that were left out, by path. */
   readonly bad: Map<string, string>;
 }
+
+/** Those pictures, for messages and checkpoints. */
+export const badPicturesOf = ({ bad }: Pick<Prepared, 'bad'>): BadPicture[] =>
+  [...bad].map(([path, reason]) => ({ path, reason }));
 
 /** Loads what is trained, with the numbers that the start reads. @throws PRECISION_UNSUPPORTED */
 export async function loadForRun(start: Start): Promise<Pick<Prepared, 'reader' | 'network'>> {

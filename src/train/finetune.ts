@@ -176,9 +176,10 @@ async function finish(run: Run, stopped: boolean): Promise<FinetuneResult> {
   const { folder, start, history, bad, reporter, report } = run;
   if (bad.size > 0) reporter.warn(describeBadImages(badPicturesOf(run)));
   if (history.length === 0) throw stoppedEarly();
-  const metrics = metricsOf(run, await report.figures());
+  const figures = await report.figures();
+  const metrics = metricsOf(run, figures);
   await writeJson(folder, 'metrics.json', metrics);
-  await report.finish({ history, metrics, stopped });
+  await report.finish({ history, metrics, stopped }, figures);
   if (stopped) {
     const { epochs } = start.args.settings;
     reporter.info(`stopped after epoch ${history.length} of ${epochs}; go on with: tl finetune --resume ${folder}`);

@@ -2,7 +2,7 @@
 import { basename } from 'node:path';
 import type { ReportPage, Row } from '../report/page.js';
 import type { HistoryRow, RunMetrics } from './options.js';
-import { describeOverfitting, overfittingOf } from './overfitting.js';
+import { describeOverfitting } from './overfitting.js';
 import type { Start } from './start.js';
 import { stageCells } from './strategy-table.js';
 
@@ -22,11 +22,11 @@ export interface Described {
 /** The page without its pictures. */
 export function describeRun(
   { folder, start }: Described,
-  { history, metrics, stopped }: Ended,
+  { metrics, stopped }: Ended,
 ): Omit<ReportPage, 'curves' | 'evaluation' | 'batch'> {
   const { args, record } = start;
   const { settings, resolved, versions } = args;
-  const overfitting = overfittingOf(history);
+  const { overfitting } = metrics;
   const validated = metrics.valAccuracy !== null;
   return {
     title: `${resolved.backbone} on ${resolved.classes.length} classes`,
@@ -36,7 +36,7 @@ export function describeRun(
       ...(stopped
         ? [`Stopped after epoch ${metrics.epochs} of ${settings.epochs}: figures are of the epochs so far.`]
         : []),
-      ...(overfitting === undefined
+      ...(overfitting === null
         ? []
         : [`${sentence(describeOverfitting(overfitting))} The best model is of epoch ${metrics.bestEpoch}.`]),
       ...(validated

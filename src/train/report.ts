@@ -8,7 +8,6 @@ import { rng } from '../rng.js';
 import { openModelFolder } from '../weights/model-folder.js';
 import { type EntryOptions, entriesFromDisk } from './features/entries.js';
 import { type Figures, figuresOf, isRight, type Outcome } from './metrics.js';
-import { overfittingOf } from './overfitting.js';
 import { type Described, describeRun, type Ended } from './report-facts.js';
 
 /** Pictures shown of each kind: four rows of four. */
@@ -33,8 +32,8 @@ export interface RunReport {
    * undefined where there are none.
    */
   figures(): Promise<Figures | undefined>;
-  /** Writes everything else. @throws FILE_NOT_WRITTEN */
-  finish(ended: Ended): Promise<void>;
+  /** Writes everything else. @param figures as {@link RunReport.figures} gave them @throws FILE_NOT_WRITTEN */
+  finish(ended: Ended, figures: Figures | undefined): Promise<void>;
 }
 
 export function openReport(options: ReportOptions): RunReport {
@@ -64,8 +63,9 @@ export function openReport(options: ReportOptions): RunReport {
       const all = await outcomesOfBest();
       return all.length === 0 ? undefined : figuresOf(all, classes);
     },
-    finish: async (ended) => {
-      await finish(options, ended, await outcomesOfBest(), await firstBatch());
+    finish: async (ended, figures) => {
+      const evaluated = figures && { figures, outcomes: await outcomesOfBest() };
+      await finish(options, ended, evaluated, await firstBatch());
     },
   };
 }
@@ -139,23 +139,27 @@ function sharesOf(targets: Float32Array, classes: readonly string[]): string[] {
     .map(({ share, name }) => `${name} ${Math.round(100 * share)} %`);
 }
 
+/** What the best model said of the validation pictures. */
+interface Evaluated {
+  readonly figures: Figures;
+  readonly outcomes: readonly Outcome[];
+}
+
 async function finish(
   options: ReportOptions,
   ended: Ended,
-  outcomes: readonly Outcome[],
+  evaluated: Evaluated | undefined,
   batch: readonly Tile[],
 ): Promise<void> {
-  const { folder, start } = options;
-  const { classes } = start.dataset;
-  const { history } = ended;
+  const { folder } = options;
+  const { history, metrics } = ended;
   const { drawCurves, drawTiles, pngOf, reportPage } = await drawing();
   const write = (name: string, data: string | Uint8Array): Promise<void> => writeFileAtomic(join(folder, name), data);
-  const overfitting = overfittingOf(history);
-  const curves = await drawCurves(history, { overfitsSince: overfitting?.since });
+  const curves = await drawCurves(history, { overfitsSince: metrics.overfitting?.since });
   const written = [pngOf(curves).then((png) => write('curves.png', png))];
   let evaluation: EvaluationSection | undefined;
-  if (outcomes.length > 0) {
-    evaluation = await evaluationOf(options, figuresOf(outcomes, classes), outcomes);
+  if (evaluated !== undefined) {
+    evaluation = await evaluationOf(options, evaluated);
     const { confusion, chosen, worst } = evaluation;
     written.push(write('confusion_matrix.png', confusion.png));
     for (const [name, tiles, title] of [
@@ -179,11 +183,7 @@ async function finish(
   await Promise.all(written);
 }
 
-async function evaluationOf(
-  { start }: ReportOptions,
-  figures: Figures,
-  outcomes: readonly Outcome[],
-): Promise<EvaluationSection> {
+async function evaluationOf({ start }: ReportOptions, { figures, outcomes }: Evaluated): Promise<EvaluationSection> {
   const { drawConfusion, drawReliability, pngOf, thumbnailOf } = await drawing();
   const { val, classes } = start.dataset;
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;

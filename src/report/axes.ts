@@ -1,6 +1,6 @@
 /** What the axes of charts over epochs have in common. */
 import type { XAXisComponentOption, YAXisComponentOption } from 'echarts';
-import { colours } from './chart.js';
+import { axisName, colours } from './chart.js';
 
 /** Losses are above 0, accuracies lie in 0 to 1. */
 export type Measure = 'Loss' | 'Accuracy';
@@ -17,6 +17,9 @@ const LOG_RATIO = 50;
 export const number = (value: number): string =>
   value !== 0 && Math.abs(value) < 0.01 ? value.toPrecision(2) : value.toFixed(3);
 
+/** 0.00123, 12.3, 1230. */
+export const compact = (value: number): string => String(Number(value.toPrecision(3)));
+
 /** 0.8271 -> 82.7 %. */
 export const percent = (share: number, digits = 1): string => `${(100 * share).toFixed(digits)} %`;
 
@@ -28,7 +31,7 @@ export function epochAxis(first: number, last: number, gridIndex: number): XAXis
     name: 'epoch',
     nameLocation: 'middle',
     nameGap: 32,
-    nameTextStyle: { fontSize: 13, color: colours.faint },
+    nameTextStyle: axisName,
     min: alone ? first - 1 : first,
     max: alone ? first + 1 : last,
     minInterval: 1,
@@ -77,8 +80,6 @@ export function valueAxis({ low, high }: Range, measure: Measure, gridIndex: num
   }
   return { ...common, type: 'value', min: low < 0 ? 'dataMin' : 0, axisLabel: { ...label, formatter: compact } };
 }
-
-const compact = (value: number): string => String(Number(value.toPrecision(3)));
 
 /** Where the axis of accuracy begins: a tenth that is clear below the lowest value. */
 export const lowestAccuracy = (low: number): number => Math.max(0, Math.floor(low * 10 - 0.1) / 10);

@@ -1,5 +1,6 @@
 /** How often a model is right where it says how sure it is, as a picture. */
-import { colours, type Drawing, draw } from './chart.js';
+import { percent } from './axes.js';
+import { axisName, colours, type Drawing, draw } from './chart.js';
 
 /** Pictures whose most probable class has a probability above `from` and up to `to`; means are NaN without pictures. */
 export interface ReliabilityBin {
@@ -13,12 +14,11 @@ const SIZE = { width: 460, height: 340 };
 
 /** Draws a reliability diagram: Guo et al. 2017, figure 1. */
 export async function drawReliability(bins: readonly ReliabilityBin[]): Promise<Drawing> {
-  const percent = (value: number): string => `${Math.round(100 * value)} %`;
   const axis = (name: string, nameGap: number) => ({
     type: 'value' as const,
     ...{ min: 0, max: 1, interval: 0.2, name, nameGap, nameLocation: 'middle' as const },
-    nameTextStyle: { fontSize: 13, color: colours.faint },
-    axisLabel: { fontSize: 12, color: colours.faint, formatter: percent },
+    nameTextStyle: axisName,
+    axisLabel: { fontSize: 12, color: colours.faint, formatter: (share: number) => percent(share, 0) },
     axisLine: { show: false },
     axisTick: { show: false },
     splitLine: { lineStyle: { color: colours.grid } },

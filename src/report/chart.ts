@@ -1,6 +1,6 @@
 /** From a description of a chart to a picture: ECharts draws SVG without a browser, resvg turns it into pixels. */
 import { createRequire } from 'node:module';
-import type { EChartsOption } from 'echarts';
+import type { EChartsOption, TitleComponentOption } from 'echarts';
 
 const DEJAVU = 'DejaVu Sans';
 
@@ -29,6 +29,20 @@ export interface Drawing {
   readonly svg: string;
   readonly size: ChartSize;
 }
+
+/** What stands above a chart. @param left from the left edge, in pixels */
+export const heading = (text: string, subtext?: string, left = 24): TitleComponentOption => ({
+  text,
+  ...(subtext === undefined ? {} : { subtext }),
+  left,
+  top: 14,
+  itemGap: 8,
+  textStyle: { fontSize: 20, fontWeight: 'bold', color: colours.ink },
+  subtextStyle: { fontSize: 13, color: colours.faint },
+});
+
+/** Names of axes. */
+export const axisName = { fontSize: 13, color: colours.faint } as const;
 
 /** What no XML may hold, not even escaped: control characters, halves of pairs. @see https://www.w3.org/TR/xml/#charsets */
 const NOT_XML = /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu;

@@ -1,7 +1,7 @@
 /** The validation curves of several runs over each other. */
 import type { EChartsOption, LineSeriesOption } from 'echarts';
 import { epochAxis, type Measure, type Range, valueAxis } from './axes.js';
-import { colours, type Drawing, draw } from './chart.js';
+import { colours, type Drawing, draw, heading } from './chart.js';
 
 export interface ComparedCurve {
   /** What the run is called in the legend; no two are the same. */
@@ -32,12 +32,7 @@ export async function drawComparison(curves: readonly ComparedCurve[]): Promise<
   const top = HEADER + Math.ceil(curves.length / perLine) * LEGEND_LINE + 44;
   const last = Math.max(...curves.flatMap(({ rows }) => rows.map(({ epoch }) => epoch)));
   const option: EChartsOption = {
-    title: {
-      text: 'Validation',
-      left: 24,
-      top: 14,
-      textStyle: { fontSize: 20, fontWeight: 'bold', color: colours.ink },
-    },
+    title: heading('Validation'),
     legend: {
       ...{ left: 20, right: 24, top: HEADER - 8, itemGap: 24, itemWidth: 34, itemHeight: 8 },
       textStyle: { fontSize: 13, color: colours.ink },

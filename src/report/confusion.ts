@@ -1,6 +1,7 @@
 /** Which classes are taken for which, as a picture. */
 import type { EChartsOption, GridComponentOption, HeatmapSeriesOption, TitleComponentOption } from 'echarts';
-import { type ChartSize, colours, type Drawing, draw, textWidth } from './chart.js';
+import { percent } from './axes.js';
+import { axisName, type ChartSize, colours, type Drawing, draw, heading, textWidth } from './chart.js';
 
 /** Up to this many classes every cell has its number, and the picture stays below 2,500 pixels. */
 const MOST_NUMBERED = 25;
@@ -61,7 +62,7 @@ function confusionOption(
       largest: Math.max(1, ...totals.map((_, i) => largestOf(confusion[i]!))),
       text: String,
     },
-    { title: 'Share of each class', cells: shares, largest: 1, text: percent },
+    { title: 'Share of each class', cells: shares, largest: 1, text: (share: number) => percent(share, 0) },
   ];
   const category = (gridIndex: number) => ({
     type: 'category' as const,
@@ -72,7 +73,7 @@ function confusionOption(
     splitLine: { show: numbered, lineStyle: { color: colours.grid } },
     splitArea: { show: false },
     nameLocation: 'middle' as const,
-    nameTextStyle: { fontSize: 13, color: colours.faint },
+    nameTextStyle: axisName,
   });
   const axisLabel = {
     fontSize: 12,
@@ -108,15 +109,10 @@ function confusionOption(
   });
   const option: EChartsOption = {
     title: [
-      {
-        text: 'Confusion matrix',
-        subtext: `${totals.reduce((a, b) => a + b, 0)} pictures of ${classes.length} classes; what is on the diagonal is right`,
-        left: 24,
-        top: 14,
-        itemGap: 8,
-        textStyle: { fontSize: 20, fontWeight: 'bold', color: colours.ink },
-        subtextStyle: { fontSize: 13, color: colours.faint },
-      },
+      heading(
+        'Confusion matrix',
+        `${totals.reduce((a, b) => a + b, 0)} pictures of ${classes.length} classes; what is on the diagonal is right`,
+      ),
       title(0),
       title(1),
     ],
@@ -148,5 +144,4 @@ function confusionOption(
   return [option, { width, height }];
 }
 
-const percent = (share: number): string => `${Math.round(100 * share)} %`;
 const largestOf = (row: readonly number[]): number => row.reduce((a, b) => Math.max(a, b), 0);

@@ -1,7 +1,7 @@
 /** The course of a training run as a picture: loss and accuracy over epochs. */
 import type { EChartsOption, LineSeriesOption } from 'echarts';
 import { epochAxis, lowestAccuracy, type Measure, number, percent, type Range, valueAxis } from './axes.js';
-import { colours, type Drawing, draw } from './chart.js';
+import { colours, type Drawing, draw, heading } from './chart.js';
 
 /** One epoch. Losses are means over pictures, accuracies lie in 0 to 1; NaN where there are no validation pictures. */
 export interface CurveRow {
@@ -42,15 +42,7 @@ export async function drawCurves(history: readonly CurveRow[], marks: CurveMarks
 function curvesOption(history: readonly CurveRow[], marks: CurveMarks): EChartsOption {
   const best = history.findLast((row) => row.best);
   return {
-    title: {
-      text: 'Training',
-      subtext: summary(history, best),
-      left: 24,
-      top: 14,
-      itemGap: 8,
-      textStyle: { fontSize: 20, fontWeight: 'bold', color: colours.ink },
-      subtextStyle: { fontSize: 13, color: colours.faint },
-    },
+    title: heading('Training', summary(history, best)),
     legend: {
       right: 28,
       top: 18,

@@ -1,5 +1,6 @@
 /** The range test of a learning rate as a picture: losses over rates, and the rates that they suggest. */
-import { colours, type Drawing, draw } from './chart.js';
+import { compact } from './axes.js';
+import { axisName, colours, type Drawing, draw, heading } from './chart.js';
 
 /** One update of the test. */
 export interface RatePoint {
@@ -27,8 +28,6 @@ function powerOfTen(value: number): string {
   return Math.abs(Math.log10(value) - power) < 1e-6 ? `1e${power}` : '';
 }
 
-const compact = (value: number): string => String(Number(value.toPrecision(3)));
-
 /**
  * Draws the losses of a range test, 900x500 pixels.
  * @param points at least one, at growing rates
@@ -42,15 +41,7 @@ export async function drawRangeTest(points: readonly RatePoint[], marks: readonl
   const title = marks.length === 0 ? 'no suggestion' : marks.map(({ name, lr }) => `${name} ${compact(lr)}`).join(', ');
   return draw(
     {
-      title: {
-        text: 'Learning rate: range test',
-        subtext: title,
-        left: 24,
-        top: 14,
-        itemGap: 8,
-        textStyle: { fontSize: 20, fontWeight: 'bold', color: colours.ink },
-        subtextStyle: { fontSize: 13, color: colours.faint },
-      },
+      title: heading('Learning rate: range test', title),
       legend: {
         ...{ right: 28, top: 18, itemGap: 24, itemWidth: 26, itemHeight: 8 },
         textStyle: { fontSize: 13, color: colours.ink },
@@ -60,7 +51,7 @@ export async function drawRangeTest(points: readonly RatePoint[], marks: readonl
       xAxis: {
         type: 'log',
         ...{ name: 'learning rate', nameLocation: 'middle', nameGap: 32 },
-        nameTextStyle: { fontSize: 13, color: colours.faint },
+        nameTextStyle: axisName,
         min: points[0]!.lr,
         max: points.at(-1)!.lr,
         axisLabel: { ...label, formatter: powerOfTen },

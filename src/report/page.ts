@@ -1,4 +1,5 @@
 /** One self-contained page about a run: no script, no request, every picture inside. */
+import { percent } from './axes.js';
 import type { Drawing } from './chart.js';
 import { Html, html } from './html.js';
 import { style } from './style.js';
@@ -130,8 +131,8 @@ ${section(
 )}
 ${section(
   'Calibration',
-  html`<p>How often the model is right where it says how sure it is, with the number of pictures. On the dashed line its probabilities can be taken at their word; the expected calibration error is ${percent(ece)}.</p>`,
-  chart(reliability, `Reliability diagram; expected calibration error ${percent(ece)}`),
+  html`<p>How often the model is right where it says how sure it is, with the number of pictures. On the dashed line its probabilities can be taken at their word; the expected calibration error is ${share(ece)}.</p>`,
+  chart(reliability, `Reliability diagram; expected calibration error ${share(ece)}`),
 )}
 ${section('Validation pictures', html`<p>Chosen at random.</p>`, tiles(chosen))}`;
 }
@@ -149,7 +150,7 @@ function scores(classes: readonly ScoreRow[], means: readonly ScoreRow[]): Html 
       each.recall,
       each.f1,
       each.specificity,
-    ].map((value) => html`<td class="number">${percent(value)}</td>`)}</tr>`;
+    ].map((value) => html`<td class="number">${share(value)}</td>`)}</tr>`;
   const heads = ['pictures', 'precision', 'recall', 'F1', 'specificity'];
   return html`<div class="wide"><table class="full"><thead><tr><th scope="col">class</th>${heads.map(
     (head) => html`<th scope="col" class="number">${head}</th>`,
@@ -189,4 +190,4 @@ const tiles = (all: readonly Tile[]): Html =>
     )}</figcaption></figure></li>`;
   })}</ul>`;
 
-const percent = (share: number): string => (Number.isNaN(share) ? '–' : `${(100 * share).toFixed(1)} %`);
+const share = (value: number): string => (Number.isNaN(value) ? '–' : percent(value));

@@ -1,6 +1,6 @@
 /** Pictures with what is said of them, side by side, as one picture. */
 import type { EChartsOption } from 'echarts';
-import { colours, type Drawing, draw, FONT, textWidth } from './chart.js';
+import { colours, type Drawing, draw, FONT, heading, textWidth } from './chart.js';
 import { THUMBNAIL } from './thumbnails.js';
 
 /** A picture and a few words. */
@@ -39,16 +39,7 @@ export async function drawTiles(tiles: readonly Tile[], { title, subtitle }: Til
   const [wide, high] = [THUMBNAIL + GAP, THUMBNAIL + lines * LINE + GAP + 8];
   const size = { width: Math.max(GAP + MOST_COLUMNS * wide, 480), height: TOP + rows * high };
   const option: EChartsOption = {
-    title: {
-      text: title,
-      subtext: subtitle,
-      left: GAP,
-      top: 14,
-      padding: 0,
-      itemGap: 8,
-      textStyle: { fontSize: 20, fontWeight: 'bold', color: colours.ink },
-      subtextStyle: { fontSize: 13, color: colours.faint },
-    },
+    title: { ...heading(title, subtitle, GAP), padding: 0 },
     graphic: tiles.flatMap((tile, i) => {
       const [x, y] = [GAP + (i % columns) * wide, TOP + Math.floor(i / columns) * high];
       return elementsOf(tile, x, y);

@@ -1,5 +1,6 @@
 /** Whether a run went on learning its training pictures by heart after it had stopped getting better. */
 import type { HistoryRow } from './options.js';
+import { percent } from './percent.js';
 
 /** Losses are means over pictures; `before` is that epoch, `after` the mean of the last {@link STRIP}. */
 export interface Overfitting {
@@ -45,7 +46,6 @@ export function overfittingOf(history: readonly HistoryRow[]): Overfitting | und
 /** One sentence for people, without a full stop. */
 export function describeOverfitting({ since, valLoss, trainLoss, valAccuracy }: Overfitting): string {
   const loss = ({ before, after }: Overfitting['valLoss']): string => `${before.toFixed(3)} to ${after.toFixed(3)}`;
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
   return (
     `overfitting since epoch ${since}: the validation loss rose from ${loss(valLoss)} while the training loss fell from ` +
     `${loss(trainLoss)}; validation accuracy ${percent(valAccuracy.before)} then, ${percent(valAccuracy.after)} at the end`

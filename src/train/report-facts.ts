@@ -3,6 +3,7 @@ import { basename } from 'node:path';
 import type { ReportPage, Row } from '../report/page.js';
 import type { HistoryRow, RunMetrics } from './options.js';
 import { describeOverfitting } from './overfitting.js';
+import { percent } from './percent.js';
 import type { Start } from './start.js';
 import { stageCells } from './strategy-table.js';
 
@@ -75,7 +76,6 @@ const namesOf = (classes: readonly string[]): string =>
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
 function figuresShown(metrics: RunMetrics): Row[] {
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
   const { valAccuracy, valLoss, trainAccuracy, trainLoss, bestEpoch, epochs, validation } = metrics;
   const best: Row = ['best epoch', `${bestEpoch} of ${epochs}`];
   if (valAccuracy === null || valLoss === null || validation === null) {
@@ -95,7 +95,7 @@ function curvesText({ epochs, bestEpoch, trainLoss, valLoss, valAccuracy }: RunM
   const best =
     valLoss === null || valAccuracy === null
       ? `training loss ${trainLoss.toFixed(3)}`
-      : `validation loss ${valLoss.toFixed(3)}, accuracy ${(100 * valAccuracy).toFixed(1)} %`;
+      : `validation loss ${valLoss.toFixed(3)}, accuracy ${percent(valAccuracy)}`;
   return `Loss and accuracy over ${epochs} epochs; the best is epoch ${bestEpoch}: ${best}`;
 }
 

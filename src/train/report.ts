@@ -8,6 +8,7 @@ import { rng } from '../rng.js';
 import { openModelFolder } from '../weights/model-folder.js';
 import { type EntryOptions, entriesFromDisk } from './features/entries.js';
 import { type Figures, figuresOf, isRight, type Outcome } from './metrics.js';
+import { percent } from './percent.js';
 import { type Described, describeRun, type Ended } from './report-facts.js';
 
 /** Pictures shown of each kind: four rows of four. */
@@ -186,7 +187,6 @@ async function finish(
 async function evaluationOf({ start }: ReportOptions, { figures, outcomes }: Evaluated): Promise<EvaluationSection> {
   const { drawConfusion, drawReliability, pngOf, thumbnailOf } = await drawing();
   const { val, classes } = start.dataset;
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
   const tileOf = async (outcome: Outcome): Promise<Tile> => {
     const { index, label, loss, probability, top } = outcome;
     const { path } = val[index]!;

@@ -1,0 +1,2 @@
+/** 0.8271 -> 82.7 %. */
+export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;

@@ -16,7 +16,7 @@ import type { Outcome } from './metrics.js';
 import type { Optimizer } from './optimizers.js';
 import type { HistoryRow } from './options.js';
 import { writeOutcomes } from './outcomes.js';
-import { CHECKPOINT, type CheckpointState, OPTIMIZER, writeHistory } from './run-folder.js';
+import { CHECKPOINT, type CheckpointState, OPTIMIZER, orNull, writeHistory } from './run-folder.js';
 import { numbersOf, type TrainableNetwork } from './trainable.js';
 
 /** Seconds between two writes at the least: what a crash may cost. */
@@ -163,7 +163,12 @@ export async function restoreOptimizer(folder: string, optimizer: Optimizer, sta
 function reaching(record: ModelRecord, row: HistoryRow): ModelRecord {
   if (record.training === undefined) return record;
   const { epoch, trainLoss, trainAccuracy } = row;
-  const known = (value: number): number | null => (Number.isNaN(value) ? null : value);
-  const reached = { epoch, trainLoss, trainAccuracy, valLoss: known(row.valLoss), valAccuracy: known(row.valAccuracy) };
+  const reached = {
+    epoch,
+    trainLoss,
+    trainAccuracy,
+    valLoss: orNull(row.valLoss),
+    valAccuracy: orNull(row.valAccuracy),
+  };
   return { ...record, training: { ...record.training, reached } };
 }

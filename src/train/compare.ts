@@ -7,7 +7,7 @@ import { readJsonFile } from '../files.js';
 import { parseHistory } from './history.js';
 import type { HistoryRow, RunMetrics } from './options.js';
 import { overfittingOf } from './overfitting.js';
-import { type RunArguments, readArguments } from './run-folder.js';
+import { orNull, type RunArguments, readArguments } from './run-folder.js';
 
 /** What a run reached; null where it has no such number. */
 export interface ComparedRun {
@@ -118,7 +118,6 @@ function namesOf(folders: readonly string[]): string[] {
 function comparedRun({ folder, args, history, metrics }: ReadRun, name: string): ComparedRun {
   const { resolved, settings } = args;
   const best = history.findLast((row) => row.best) ?? history.at(-1)!;
-  const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
   return {
     folder,
     name,

@@ -40,6 +40,7 @@ import {
   beginFolder,
   type CheckpointState,
   nextRunFolder,
+  orNull,
   readHistory,
   reopenFolder,
   writeJson,
@@ -414,8 +415,6 @@ function metricsOf({ start, network, history, bad }: Run, figures: Figures | und
     seconds: history.reduce((sum, each) => sum + each.seconds, 0),
   };
 }
-
-const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
 
 function stoppedEarly(): ToolkitError {
   return new ToolkitError({

@@ -1,5 +1,6 @@
 /** Figures of a classifier, from what it said of each picture. */
 import { topIndices } from './classifier.js';
+import { orNull } from './run-folder.js';
 
 /** Figures of one class; NaN where there is nothing to divide by. */
 export interface ClassScores extends Scores {
@@ -190,7 +191,6 @@ export interface ValidationMetrics {
 }
 
 export function validationOf({ top5, calibration, macro, weighted, classes }: Figures): ValidationMetrics {
-  const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
   return {
     top5,
     ece: calibration.ece,

@@ -230,3 +230,6 @@ export async function readHistory(folder: string, epochs: number): Promise<Histo
 export async function writeJson(folder: string, name: string, value: unknown): Promise<void> {
   await writeFileAtomic(join(folder, name), `${JSON.stringify(value, null, 2)}\n`);
 }
+
+/** JSON has no NaN: null stands for a number that there is none of. */
+export const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);

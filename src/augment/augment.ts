@@ -13,10 +13,8 @@ import { normaliseInto, type Placed, placed, placeInto, placementOf, stretched, 
 import { meanColour, type Preprocessing } from './preprocessing.js';
 import { randAugment } from './rand-augment.js';
 import { type AugmentRecipe, type CropRecipe, variety } from './recipe.js';
+import { between, randomSides, TRIES } from './rectangle.js';
 import { rotate } from './rotate.js';
-
-/** Tries for a random crop before the fallback: torchvision's. */
-const CROP_TRIES = 10;
 
 /**
  * The generator of one picture in one epoch. It is named by the last folder and the file name, not the whole path, so
@@ -59,7 +57,7 @@ export function augmentInto(image: Picture, options: AugmentOptions, out: Float3
   if (operations) {
     picture = randAugment(inBytes(picture), generator.split('operations'), operations, meanColour(preprocessing));
   }
-  if (rotation > 0) picture = rotate(picture, between(generator.split('rotation'), -rotation, rotation));
+  if (rotation > 0) picture = rotate(picture, between(generator.split('rotation'), [-rotation, rotation]));
   if (jitter) picture = colourJitter(picture, generator.split('colour'), jitter);
   if (generator.split('upside down').uniform() < verticalFlip) picture = upsideDown(picture);
   const slot = out.subarray(offset, offset + size.height * size.width * channelsOf(image));
@@ -89,16 +87,10 @@ function drawsFlip(generator: Rng, { horizontalFlip = 0 }: AugmentRecipe): boole
  * torchvision's search for a crop: area uniform, shape log-uniform, ten tries, then the largest central crop with an
  * allowed shape.
  */
-export function randomBox(
-  { width, height }: ImageSize,
-  generator: Rng,
-  { area: areas, shape: shapes }: CropRecipe,
-): Box {
-  for (let i = 0; i < CROP_TRIES; i++) {
-    const area = width * height * between(generator, areas[0], areas[1]);
-    const shape = Math.exp(between(generator, Math.log(shapes[0]), Math.log(shapes[1])));
-    const w = Math.round(Math.sqrt(area * shape));
-    const h = Math.round(Math.sqrt(area / shape));
+export function randomBox(image: ImageSize, generator: Rng, { area: areas, shape: shapes }: CropRecipe): Box {
+  const { width, height } = image;
+  for (let i = 0; i < TRIES; i++) {
+    const [w, h] = randomSides(image, generator, areas, shapes);
     if (w < 1 || h < 1 || w > width || h > height) continue;
     return { x: generator.integer(width - w + 1), y: generator.integer(height - h + 1), width: w, height: h };
   }
@@ -106,8 +98,4 @@ export function randomBox(
   const w = shape > shapes[1] ? Math.max(1, Math.round(height * shapes[1])) : width;
   const h = shape < shapes[0] ? Math.max(1, Math.round(width / shapes[0])) : height;
   return { x: Math.trunc((width - w) / 2), y: Math.trunc((height - h) / 2), width: w, height: h };
-}
-
-function between(generator: Rng, low: number, high: number): number {
-  return low + (high - low) * generator.uniform();
 }

@@ -8,12 +8,12 @@ import type { Rng } from '../rng.js';
 import type { Box, ImageSize } from './image.js';
 import type { Preprocessing } from './preprocessing.js';
 import type { ErasingRecipe } from './recipe.js';
+import { randomSides, TRIES } from './rectangle.js';
 
 /** As a fraction of the picture's: torchvision's `scale`. */
 const AREA = [0.02, 0.33] as const;
 /** Height / width: torchvision's `ratio`. */
 const SHAPE = [0.3, 3.3] as const;
-const TRIES = 10;
 
 /**
  * Erases a rectangle, or none, where the numbers are.
@@ -44,13 +44,10 @@ export function erase(
 }
 
 /** The rectangle, never as high or as wide as the picture; undefined where none of the tries fits. */
-export function erasedBox({ height, width }: ImageSize, generator: Rng): Box | undefined {
-  const between = ([low, high]: readonly [number, number]): number => low + (high - low) * generator.uniform();
+export function erasedBox(size: ImageSize, generator: Rng): Box | undefined {
+  const { height, width } = size;
   for (let i = 0; i < TRIES; i++) {
-    const area = height * width * between(AREA);
-    const shape = Math.exp(between([Math.log(SHAPE[0]), Math.log(SHAPE[1])]));
-    const h = Math.round(Math.sqrt(area * shape));
-    const w = Math.round(Math.sqrt(area / shape));
+    const [h, w] = randomSides(size, generator, AREA, SHAPE);
     if (h >= height || w >= width) continue;
     return { y: generator.integer(height - h + 1), x: generator.integer(width - w + 1), width: w, height: h };
   }

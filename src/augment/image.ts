@@ -37,3 +37,11 @@ export interface Box {
   readonly width: number;
   readonly height: number;
 }
+
+/**
+ * Grey of a colour in bytes, as Pillow's `convert('L')` rounds it: .299, .587 and .114 in 16 bits.
+ * @see https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Convert.c (L24)
+ */
+export function luma(r: number, g: number, b: number): number {
+  return (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
+}

@@ -5,7 +5,7 @@
  * @see https://github.com/python-pillow/Pillow/blob/main/src/PIL/ImageOps.py
  * @see https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Blend.c
  */
-import { channelsOf, type Picture } from './image.js';
+import { channelsOf, luma, type Picture } from './image.js';
 
 /** A picture of bytes. */
 export interface BytePicture extends Picture {
@@ -44,7 +44,7 @@ function greys(picture: BytePicture): Uint8Array {
   if (channels === 1) return data;
   const out = new Uint8Array(width * height);
   for (let p = 0, i = 0; p < out.length; p++, i += channels) {
-    out[p] = (data[i]! * 19595 + data[i + 1]! * 38470 + data[i + 2]! * 7471 + 0x8000) >> 16;
+    out[p] = luma(data[i]!, data[i + 1]!, data[i + 2]!);
   }
   return out;
 }

@@ -21,7 +21,7 @@ import sharp, { type Metadata, type Sharp } from 'sharp';
 import { type Memory, newMemory, picturesAddon } from '../addon.js';
 import { times255 } from '../augment/alpha.js';
 import { uprightSize } from '../augment/compiled.js';
-import type { Channels, Picture } from '../augment/image.js';
+import { type Channels, luma, type Picture } from '../augment/image.js';
 import { DataError, messageOf, ToolkitError } from '../errors.js';
 import { type PlainJpeg, plainJpeg } from './jpeg.js';
 
@@ -178,14 +178,6 @@ function toChannels({ data, width, height, channels: from }: Decoded, to: Channe
     }
   }
   return { data: out, width, height };
-}
-
-/**
- * Grey of a colour, as Pillow's `convert('L')` rounds it: .299, .587 and .114 in 16 bits.
- * @see https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Convert.c (L24)
- */
-function luma(r: number, g: number, b: number): number {
-  return (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
 }
 
 function badImage(name: string, thrown: unknown): DataError {

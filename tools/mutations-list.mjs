@@ -310,8 +310,8 @@ export const MUTATIONS = [
   {
     name: 'attention: gradient without the softmax',
     file: 'src/engine/attention.ts',
-    from: 'tf.sub(dWeights, along)',
-    to: 'dWeights',
+    from: 'tf.sub(tf.matMul(d, v, false, true), along)',
+    to: 'tf.matMul(d, v, false, true)',
     ...train('vit_ti16 torch'),
   },
   {
@@ -705,8 +705,8 @@ export const MUTATIONS = [
   {
     name: 'lora: the product counts alpha, whatever the rank',
     file: 'src/engine/lora.ts',
-    from: 'nodes.length, rank, alpha / rank)',
-    to: 'nodes.length, rank, alpha)',
+    from: 'adapter(plain, rank, alpha / rank)',
+    to: 'adapter(plain, rank, alpha)',
     tests: ['test/train/lora.test.ts'],
   },
   {

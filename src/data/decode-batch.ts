@@ -70,7 +70,10 @@ export async function decodeBatch(task: DecodeTask): Promise<DecodeResult> {
   const faults: PictureFault[] = [];
   const ahead: Promise<DataError | undefined>[] = [];
   // So many pictures are in memory at a time, and the next ones in the same: fresh memory costs as much as a resize.
-  const memories = Array.from({ length: 1 + DECODED_AHEAD }, () => kinds.map(reusedMemory));
+  const memories = Array.from(
+    { length: 1 + DECODED_AHEAD },
+    () => new Map(kinds.map((kind) => [kind, reusedMemory()])),
+  );
   let started = 0;
   for (let i = 0; i < paths.length; i++) {
     while (started < Math.min(paths.length, i + 1 + DECODED_AHEAD)) {
@@ -115,23 +118,23 @@ function withoutGaps({ pixels, slot }: Block, kept: readonly number[], count: nu
 /**
  * Decodes a picture into its slot of every block: all of it in the thread pool of the process where that is possible, else
  * only decoded there and the rest done here.
- * @param memories one for each number of channels
+ * @param memories by number of channels, of those that the blocks have
  */
 async function fillSlots(
   blocks: readonly Block[],
   index: number,
-  memories: readonly Memory[],
+  memories: ReadonlyMap<Channels, Memory>,
   task: DecodeTask,
 ): Promise<DataError | undefined> {
   const path = task.paths[index]!;
-  const kinds = [...new Set(blocks.map(({ channels }) => channels))];
   try {
-    const decoding = kinds.map((kind, i) =>
-      decodeUnless((jpeg) => fillSlotWith(jpeg, blocks, index, task), path, kind, memories[i]!),
+    const decoding = [...memories].map(
+      async ([kind, memory]) =>
+        [kind, await decodeUnless((jpeg) => fillSlotWith(jpeg, blocks, index, task), path, kind, memory)] as const,
     );
-    const decoded = await Promise.all(decoding);
+    const decoded = new Map(await Promise.all(decoding));
     for (const block of blocks) {
-      const picture = decoded[kinds.indexOf(block.channels)];
+      const picture = decoded.get(block.channels);
       if (picture) fillSlot(block, index, picture, path, task);
     }
     return undefined;

@@ -74,11 +74,13 @@ export async function printArguments({ given, originOf }: Gathered, out: Output)
 
 /** What the user gave of them on the command line. */
 export function settingsGiven(command: Command): GivenSettings {
-  const values = command.opts<Record<string, unknown>>();
+  const keys = new Map(settingList.map(({ flag, key }) => [`--${flag}`, key]));
   return Object.fromEntries(
-    settingList.flatMap((setting) => {
-      const name = optionOf(setting).attributeName();
-      return command.getOptionValueSource(name) === 'cli' ? [[setting.key, values[name]]] : [];
+    command.options.flatMap((option) => {
+      const [key, name] = [keys.get(option.long ?? ''), option.attributeName()];
+      return key !== undefined && command.getOptionValueSource(name) === 'cli'
+        ? [[key, command.getOptionValue(name) as unknown]]
+        : [];
     }),
   );
 }

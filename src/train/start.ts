@@ -28,7 +28,7 @@ import type { Reporter } from './options.js';
 import { type Phase, phasesOf } from './phases.js';
 import { listPictures, type PrintedDataset } from './pictures.js';
 import type { Computing, RunArguments } from './run-folder.js';
-import { ADAMW_WEIGHT_DECAY, defaultLr } from './settings/complete.js';
+import { ADAMW_WEIGHT_DECAY, defaultLr, inPhases } from './settings/complete.js';
 import type { FinetuneSettings } from './settings/settings.js';
 import { parseLora, parseStrategy } from './strategy.js';
 import { type StageRow, stagesOf, withoutEffect } from './strategy-table.js';
@@ -162,9 +162,8 @@ async function assemble(
   const adapted = weights.read === undefined ? undefined : adaptWeights(graph, weights.parameters, weights.read);
   const { graph: adapting, cut } = strategyOf(graph, settings);
   assertTrainable(engine, settings.freeze, adapting, cut);
-  const inPhases = settings.twoStage !== undefined || settings.gradual !== undefined;
   // What stands on a part that is frozen first would be new where that is trained already.
-  const auxiliary = settings.auxiliary === 'off' || inPhases ? [] : auxiliaryBehind(graph, cut, published);
+  const auxiliary = settings.auxiliary === 'off' || inPhases(settings) ? [] : auxiliaryBehind(graph, cut, published);
   const trained = forTraining(dropping(adapting, settings), auxiliary, dataset.classes.length);
   const stored = new Set(weights.parameters.map(({ path }) => path));
   const isOfAdapter = isAdapter(trained);

@@ -20,19 +20,22 @@ export function completeSettings(given: GivenSettings): FinetuneSettings {
       hint: 'add --backbone NAME; `tl backbones` lists them',
     });
   }
-  const unfreezes = given.twoStage !== undefined || given.gradual !== undefined;
   const defaults: Record<string, unknown> = {
     ...(given.manifest === undefined ? { data: 'data' } : {}),
     ...Object.fromEntries(
       settingList.flatMap(({ key, default: value }) => (value === undefined ? [] : [[key, value]])),
     ),
-    ...(unfreezes ? { freeze: 'none' } : {}),
+    ...(inPhases(given) ? { freeze: 'none' } : {}),
   };
   const known = Object.entries(given).filter(([, value]) => value !== undefined);
   const complete = { ...defaults, ...Object.fromEntries(known) } as unknown as FinetuneSettings;
   checkSettings(complete);
   return complete;
 }
+
+/** Whether a run trains more of the network as it goes. */
+export const inPhases = ({ twoStage, gradual }: GivenSettings): boolean =>
+  twoStage !== undefined || gradual !== undefined;
 
 /**
  * Learning rates that work without tuning: a new head learns from scratch and takes Adam's own default, 1e-3 (Kingma
@@ -59,7 +62,7 @@ export function checkSettings(settings: FinetuneSettings): void {
   const check = (good: boolean, fault: string): void => {
     if (!good) faults.push(fault);
   };
-  const { epochs, warmupEpochs, twoStage, gradual, cacheViews, optimizer, schedule } = settings;
+  const { epochs, warmupEpochs, twoStage, cacheViews, optimizer, schedule } = settings;
   for (const [key, name] of ofSchedules) {
     const { flag } = table[key];
     check(
@@ -83,7 +86,7 @@ export function checkSettings(settings: FinetuneSettings): void {
   if (twoStage !== undefined) {
     check(twoStage < epochs, `--two-stage: expected less than the ${epochs} epochs of the run, received ${twoStage}`);
   }
-  if (twoStage !== undefined || gradual !== undefined) {
+  if (inPhases(settings)) {
     const flag = twoStage === undefined ? 'gradual' : 'two-stage';
     check(settings.freeze !== 'backbone', `--${flag}: --freeze backbone leaves nothing to unfreeze`);
   }

@@ -3,13 +3,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { compile, compilerOf } from '../../src/engine/compile.js';
 import { type Operators, operatorsOf } from '../../src/engine/operators.js';
 import { startTape } from '../../src/engine/tape.js';
 import { type Engine, loadEngine } from '../../src/engine/tensorflow.js';
 import { type AuxiliaryLoss, type Distillation, stepLosses } from '../../src/train/losses.js';
 import { smoothedTargets } from '../../src/train/targets.js';
 import { decodeFloats, fixturesFolder, generateTensor } from '../support/golden.js';
+import { numbersOfWork } from './support/optimize.js';
 
 interface Case extends Distillation {
   readonly shape: readonly [number, number];
@@ -59,16 +59,7 @@ function computed({ shape, scale, labels, labelSmoothing = 0, distillation, auxi
     tf.dispose([seed, ...all]);
     return [gradient!, ...means];
   };
-  const before = tf.memory().numTensors;
-  let results: tf.Tensor[];
-  if (compiled) {
-    const graph = compile(compilerOf(engine)!, inputs, () => work(inputs));
-    results = graph.run(inputs);
-    graph.dispose();
-  } else results = work(inputs);
-  expect(tf.memory().numTensors - before, 'tensors left over').toBe(results.length);
-  const [gradient, loss, hard, soft] = results.map((each) => each.dataSync() as Float32Array);
-  tf.dispose([...inputs, ...results]);
+  const [gradient, loss, hard, soft] = numbersOfWork(engine, inputs, work, compiled);
   return { gradient: gradient!, loss: loss![0]!, hard: hard?.[0], soft: soft?.[0] };
 }
 

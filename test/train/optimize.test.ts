@@ -4,7 +4,6 @@
  */
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, describe, expect, test } from 'vitest';
-import { compile, compilerOf } from '../../src/engine/compile.js';
 import { clipperOf } from '../../src/engine/global-norm.js';
 import { operatorsOf } from '../../src/engine/operators.js';
 import { startTape } from '../../src/engine/tape.js';
@@ -20,6 +19,7 @@ import {
   distance,
   gradientsOf,
   numbersIn,
+  numbersOfWork,
   paths,
   rates,
   readOptimizeFixture,
@@ -204,16 +204,7 @@ function lossOf(
     tf.dispose([seed, whole]);
     return [mean, gradient!];
   };
-  const before = tf.memory().numTensors;
-  let results: tf.Tensor[];
-  if (compiled) {
-    const graph = compile(compilerOf(engine)!, inputs, () => work(inputs));
-    results = graph.run(inputs);
-    graph.dispose();
-  } else results = work(inputs);
-  expect(tf.memory().numTensors - before, 'tensors left over').toBe(results.length);
-  const [loss, gradient] = results.map((each) => each.dataSync() as Float32Array);
-  tf.dispose([...inputs, ...results]);
+  const [loss, gradient] = numbersOfWork(engine, inputs, work, compiled);
   return { loss: loss![0]!, gradient: gradient! };
 }
 

@@ -139,17 +139,12 @@ describe('on a network in the middle of its training', () => {
       let moved = false;
       const watched = network.trainable.get('head.classifier.kernel') ?? [...network.trainable.values()].at(-1)!;
       const start = watched.read();
+      const how = {
+        ...{ network, optimising, source: batches, classes: CLASSES, labelSmoothing: 0 },
+        ...{ random, steps: 30, ...settings },
+      };
       const found = await rangeTest({
-        ...{
-          network,
-          optimising,
-          source: batches,
-          classes: CLASSES,
-          labelSmoothing: 0,
-          random,
-          steps: 30,
-          ...settings,
-        },
+        ...how,
         onStep: () => {
           const now = watched.read();
           moved ||= now.dataSync().some((value, i) => value !== start.dataSync()[i]);
@@ -167,18 +162,7 @@ describe('on a network in the middle of its training', () => {
       expect(tf.memory().numTensors).toBe(tensors);
 
       // and the training goes on as if there had been none
-      const again = await rangeTest({
-        ...{
-          network,
-          optimising,
-          source: batches,
-          classes: CLASSES,
-          labelSmoothing: 0,
-          random,
-          steps: 30,
-          ...settings,
-        },
-      });
+      const again = await rangeTest(how);
       expect(again.points).toEqual(found.points);
       optimising.dispose();
       network.dispose();

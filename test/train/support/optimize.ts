@@ -2,6 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
+import { expect } from 'vitest';
+import { compile, compilerOf } from '../../../src/engine/compile.js';
+import type { Engine } from '../../../src/engine/tensorflow.js';
 import type { Updates, Variable } from '../../../src/engine/variables.js';
 import { decodeFloats, fixturesFolder, generateTensor } from '../../support/golden.js';
 
@@ -107,4 +110,24 @@ export function distance(actual: ArrayLike<number>, expected: ArrayLike<number>)
     if (!(difference <= worst)) worst = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
   }
   return worst;
+}
+
+/** The numbers of what a computation gives, compiled or operation by operation; it leaves no other tensor behind. */
+export function numbersOfWork(
+  engine: Engine,
+  inputs: readonly tf.Tensor[],
+  work: (inputs: readonly tf.Tensor[]) => tf.Tensor[],
+  compiled: boolean,
+): Float32Array[] {
+  const before = tf.memory().numTensors;
+  let results: tf.Tensor[];
+  if (compiled) {
+    const graph = compile(compilerOf(engine)!, inputs, () => work(inputs));
+    results = graph.run(inputs);
+    graph.dispose();
+  } else results = work(inputs);
+  expect(tf.memory().numTensors - before, 'tensors left over').toBe(results.length);
+  const numbers = results.map((each) => each.dataSync() as Float32Array);
+  tf.dispose([...inputs, ...results]);
+  return numbers;
 }
